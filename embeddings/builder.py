@@ -1,0 +1,110 @@
+"""From a method's name to an output matrix, built anew or taken from the cache."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from embeddings import registry
+from embeddings.errors import InputError
+from embeddings.output_matrix import OutputMatrix, hash_vectors, unit_rows
+from embeddings.registry import Progress
+from embeddings.statistics import CorpusStatistics
+
+RECIPE_VERSION = 1
+"""Part of every recipe: raised when a builder gives other vectors for the same options, so that no cache is stale."""
+
+
+def request(method: str, statistics: CorpusStatistics, dim: int | None, seed: int, options: Any) -> dict[str, Any]:
+    """The recipe as far as it is known before anything is built: all that the vectors depend on.
+
+    A method whose vectors depend on more than its options' values (a file, say) gives them by ``recipe(options)``.
+    """
+    module = registry.get(method)
+    described = module.recipe(options) if hasattr(module, "recipe") else dataclasses.asdict(options)
+    recipe = {
+        "version": RECIPE_VERSION,
+        "method": method,
+        "options": described,
+        "dim": dim,
+        "seed": seed,
+        "vocabulary_size": len(statistics),
+        "vocabulary_sha256": statistics.vocabulary_hash,
+    }
+    if module.NEEDS_CORPUS:
+        if statistics.ids is None:
+            raise InputError(method, "needs the train split, not only its vocabulary", fix="pass statistics with ids")
+        recipe["corpus_sha256"] = statistics.ids_hash()
+    return recipe
+
+
+def build(
+    method: str,
+    statistics: CorpusStatistics,
+    dim: int | None,
+    seed: int = 1,
+    options: Any = None,
+    progress: Progress | None = None,
+) -> OutputMatrix:
+    """Builds an output matrix.
+
+    Args:
+        method: a registered name, see `embeddings.names`.
+        statistics: vocabulary, counts and, for methods that read text, the ids of the train split.
+        dim: N, the length of a row; None only for `pretrained`, which then takes the file's.
+        seed: all randomness of the builder comes from it; the same seed gives the same bytes.
+        options: the method's own `Options`; its defaults if None.
+        progress: called with what is being done, the part done and the whole.
+
+    Returns:
+        The vectors (V, N), rows of norm 1, with their recipe.
+
+    Raises:
+        InputError: an option, the dimension or a file is unusable, or the result is not finite.
+    """
+    module = registry.get(method)
+    options = module.Options() if options is None else options
+    if dim is not None and dim < 1:
+        raise InputError("dim", "the dimension must be positive", found=dim, expected="at least 1")
+    recipe = request(method, statistics, dim, seed, options)
+    vectors = unit_rows(module.build(statistics, dim, seed, options, progress or _silent))
+    if not np.isfinite(vectors).all():
+        raise InputError(method, "the matrix has values that are not finite", fix="look at the options and the text")
+    if empty := (~vectors.any(axis=1)).sum():
+        raise InputError(method, "the matrix has rows of zeros", found=f"{empty} of {len(vectors)}")
+    return OutputMatrix(vectors, recipe | {"dim": vectors.shape[1], "sha256": hash_vectors(vectors)})
+
+
+def build_cached(
+    method: str,
+    statistics: CorpusStatistics,
+    dim: int | None,
+    seed: int = 1,
+    options: Any = None,
+    progress: Progress | None = None,
+    *,
+    directory: Path,
+) -> OutputMatrix:
+    """`build`, unless ``directory`` holds a matrix of the same recipe; a damaged file there is built anew."""
+    options = registry.get(method).Options() if options is None else options
+    recipe = request(method, statistics, dim, seed, options)
+    key = hashlib.sha256(json.dumps(recipe, sort_keys=True).encode()).hexdigest()
+    path = directory / f"{method}-{key[:32]}.safetensors"
+    if path.exists():
+        try:
+            return OutputMatrix.load(path)
+        except InputError:
+            path.unlink()
+    matrix = build(method, statistics, dim, seed, options, progress)
+    directory.mkdir(parents=True, exist_ok=True)
+    matrix.save(path)
+    return matrix
+
+
+def _silent(what: str, done: float, total: float) -> None:
+    pass

@@ -1,0 +1,114 @@
+"""Co-occurrence counts of a stream of ids, as a sparse matrix."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from embeddings.errors import InputError
+from embeddings.registry import Progress
+
+if TYPE_CHECKING:
+    from scipy.sparse import csr_array
+
+CONTEXTS = ("symmetric", "left")
+WEIGHTS = ("harmonic", "linear", "flat")
+CHUNK = 1 << 20
+"""Tokens that are counted at a time: the pairs of one chunk are all that is held beside the sum."""
+
+
+def distance_weights(weights: str, window: int) -> np.ndarray:
+    """The weights of the distances d = 1 … window.
+
+    Args:
+        weights: ``harmonic`` 1/d, ``linear`` (window − d + 1)/window, ``flat`` 1.
+        window: the largest distance.
+
+    Returns:
+        (window,) float64.
+
+    Raises:
+        InputError: ``weights`` is none of them.
+    """
+    distance = np.arange(1, window + 1)
+    if weights == "harmonic":
+        return 1 / distance
+    if weights == "linear":
+        return (window - distance + 1) / window
+    if weights == "flat":
+        return np.ones(window)
+    raise InputError("weights", "unknown distance weights", found=weights, expected=" or ".join(WEIGHTS))
+
+
+def count(
+    ids: np.ndarray,
+    vocabulary_size: int,
+    *,
+    window: int = 5,
+    context: str = "symmetric",
+    weights: str = "harmonic",
+    end_of_line: int | None = None,
+    progress: Progress | None = None,
+) -> csr_array:
+    """Counts how often each word stands near each other: sparse matrices of the stream and itself, shifted.
+
+    Row = the word that is described (in an output matrix: predicted), column = its context. With the context
+    ``left`` the columns are the words before it, which is all that a language model sees when it predicts the
+    word; ``symmetric`` adds those after it.
+
+    Args:
+        ids: (tokens,) the stream.
+        vocabulary_size: V.
+        window: the largest distance.
+        context: ``symmetric`` or ``left``.
+        weights: what a pair counts by its distance, see `distance_weights`.
+        end_of_line: if given, pairs that stand in two lines do not count; this id is the last of its line.
+        progress: called with the tokens done.
+
+    Returns:
+        (V, V) float64 in CSR format, sorted indices.
+
+    Raises:
+        InputError: an option is unknown, or the window is longer than the stream.
+    """
+    from scipy.sparse import csr_array
+
+    if context not in CONTEXTS:
+        raise InputError("context", "unknown context", found=context, expected=" or ".join(CONTEXTS))
+    if window < 1:
+        raise InputError("window", "the window must be positive", found=window, expected="at least 1")
+    if window >= len(ids):
+        raise InputError("window", "longer than the corpus", found=window, expected=f"less than {len(ids)}")
+    weight = distance_weights(weights, window)
+    total = csr_array((vocabulary_size, vocabulary_size), dtype=np.float64)
+    for start in range(0, len(ids), CHUNK):
+        # Pairs belong to the chunk of their left word; the right one may stand up to a window beyond it.
+        segment = np.asarray(ids[start : start + CHUNK + window])
+        starts = min(CHUNK, len(ids) - start)
+        total = total + _count_segment(segment, starts, vocabulary_size, weight, end_of_line)
+        if progress:
+            progress("counting pairs", min(start + CHUNK, len(ids)), len(ids))
+    if context == "symmetric":
+        total = csr_array(total + total.T)
+    total.sort_indices()
+    return total
+
+
+def _count_segment(
+    segment: np.ndarray, starts: int, vocabulary_size: int, weight: np.ndarray, end_of_line: int | None
+) -> csr_array:
+    """Left contexts (V, V) of the pairs whose left word is among the first ``starts`` of the segment."""
+    from scipy.sparse import coo_array, csr_array
+
+    shape = (vocabulary_size, vocabulary_size)
+    total = csr_array(shape, dtype=np.float64)
+    line = None if end_of_line is None else np.cumsum(segment == end_of_line) - (segment == end_of_line)
+    for distance, value in enumerate(weight, start=1):
+        pairs = min(starts, len(segment) - distance)
+        left, right = segment[:pairs], segment[distance : distance + pairs]
+        if line is not None:
+            same = line[:pairs] == line[distance : distance + pairs]
+            left, right = left[same], right[same]
+        total = total + coo_array((np.full(len(left), value), (right, left)), shape=shape).tocsr()
+    return total

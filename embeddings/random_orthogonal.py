@@ -1,0 +1,45 @@
+"""A random matrix with orthonormal columns: the paper's fixed classifier, without meaning."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from embeddings.errors import InputError
+from embeddings.registry import Progress
+from embeddings.statistics import CorpusStatistics
+
+SUMMARY = "random orthonormal columns (the paper's Q), no meaning in them"
+NEEDS_CORPUS = False
+
+
+@dataclass(frozen=True)
+class Options:
+    """No options."""
+
+
+def build(
+    statistics: CorpusStatistics, dim: int | None, seed: int, options: Options, progress: Progress
+) -> np.ndarray:
+    """A draw from the uniform (Haar) distribution of matrices with orthonormal columns, or rows where V < N.
+
+    The QR decomposition of a Gaussian matrix, diag(R) > 0 (Mezzadri 2007). With V > N the rows have norms
+    about √(N/V): the central builder scales them to 1, and columns are then only approximately orthogonal.
+
+    Returns:
+        (V, N) float64: QᵀQ = 1 for V ≥ N, QQᵀ = 1 for V ≤ N.
+
+    Raises:
+        InputError: no dimension is given.
+    """
+    if dim is None:
+        raise InputError("dim", "random-orthogonal needs a dimension")
+    gaussian = np.random.default_rng(seed).standard_normal((len(statistics), dim))
+    tall = gaussian if len(statistics) >= dim else gaussian.T
+    progress("random-orthogonal", 0, 1)
+    q, r = np.linalg.qr(tall)
+    # QR leaves the sign of each column open: this choice, not LAPACK's, makes the draw uniform.
+    q *= np.where(np.diag(r) < 0, -1.0, 1.0)
+    progress("random-orthogonal", 1, 1)
+    return q if len(statistics) >= dim else q.T

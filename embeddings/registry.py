@@ -1,0 +1,91 @@
+"""The methods that build an output matrix, by name.
+
+A method is a module (or any object) with four names:
+
+``SUMMARY``
+    one line for ``--help``;
+``NEEDS_CORPUS``
+    True if it reads ``statistics.ids``, False if the vocabulary is enough;
+``Options``
+    a frozen dataclass of its own options, each field with ``metadata={"help": …}`` (and ``choices``);
+``build(statistics, dim, seed, options, progress)``
+    returns the vectors, a float array (V, N).
+
+It is imported when it is first asked for, never before, so that ``--help`` stays fast.
+Another package adds its own through an entry point in the group ``fixlm.output_matrices``.
+"""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Callable
+from importlib.metadata import entry_points
+from typing import TYPE_CHECKING, Any, Protocol
+
+from embeddings.errors import unknown_name
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    from embeddings.statistics import CorpusStatistics
+
+ENTRY_POINT_GROUP = "fixlm.output_matrices"
+
+Progress = Callable[[str, float, float], None]
+"""Called as ``progress(what, done, total)`` while a matrix is built."""
+
+
+class Method(Protocol):
+    """What the module of a method holds."""
+
+    SUMMARY: str
+    NEEDS_CORPUS: bool
+    Options: type[Any]
+
+    def build(
+        self, statistics: CorpusStatistics, dim: int | None, seed: int, options: Any, progress: Progress
+    ) -> np.ndarray: ...
+
+
+_methods: dict[str, Any] = {
+    "random-orthogonal": "embeddings.random_orthogonal",
+    "hadamard": "embeddings.hadamard",
+    "sylvester": "embeddings.sylvester",
+    "word2vec": "embeddings.word2vec",
+    "pmi": "embeddings.pmi",
+    "pretrained": "embeddings.pretrained",
+}
+_entry_points_read = False
+
+
+def register(name: str, method: Method | str) -> None:
+    """Adds a method under ``name``: its module, or the module's dotted name.
+
+    Raises:
+        ValueError: the name is taken.
+    """
+    if name in names():
+        raise ValueError(f"output matrix '{name}' is registered already")
+    _methods[name] = method
+
+
+def names() -> list[str]:
+    """All registered methods, the built-in ones first."""
+    global _entry_points_read
+    if not _entry_points_read:
+        _entry_points_read = True
+        for entry in entry_points(group=ENTRY_POINT_GROUP):
+            _methods.setdefault(entry.name, entry)
+    return list(_methods)
+
+
+def get(name: str, where: str = "method") -> Method:
+    """The method registered as ``name``; ``where`` names the flag in the error."""
+    if name not in names():
+        raise unknown_name(where, "output matrix", name, names())
+    method = _methods[name]
+    if isinstance(method, str):
+        _methods[name] = method = importlib.import_module(method)
+    elif hasattr(method, "load") and not hasattr(method, "build"):
+        _methods[name] = method = method.load()
+    return method

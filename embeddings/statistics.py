@@ -1,0 +1,45 @@
+"""What a builder may know of a corpus."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+
+
+def hash_words(words: Sequence[str]) -> str:
+    """SHA-256 of a vocabulary: its words in order of ids, one a line."""
+    return hashlib.sha256("\n".join(words).encode()).hexdigest()
+
+
+@dataclass(frozen=True)
+class CorpusStatistics:
+    """Plain facts about the train split, enough to build any output matrix.
+
+    Args:
+        words: the V words in order of ids (no two alike).
+        counts: (V,) how often each occurs in the train split.
+        ids: (tokens,) the train split as one stream of ids; None if only the vocabulary is known.
+        end_of_line: the id that ends each line (``<eos>``); None if there is none.
+    """
+
+    words: Sequence[str]
+    counts: np.ndarray
+    ids: np.ndarray | None = None
+    end_of_line: int | None = None
+    vocabulary_hash: str = field(init=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "vocabulary_hash", hash_words(self.words))
+
+    def __len__(self) -> int:
+        """V, the vocabulary size."""
+        return len(self.words)
+
+    def ids_hash(self) -> str:
+        """SHA-256 of the train stream as little-endian 32-bit ids."""
+        if self.ids is None:
+            raise ValueError("these statistics hold no ids")
+        return hashlib.sha256(np.ascontiguousarray(self.ids, dtype="<i4").data).hexdigest()

@@ -1,0 +1,62 @@
+"""The user's cache directory, and arrays kept in it that are checked when they are read back."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from embeddings.output_matrix import write_atomically
+
+
+def cache_directory() -> Path:
+    """Where computed things may be kept: ``$FIXLM_CACHE``, else the user's cache directory."""
+    chosen = os.environ.get("FIXLM_CACHE")
+    if chosen:
+        return Path(chosen).expanduser()
+    from platformdirs import user_cache_path
+
+    return user_cache_path("fixlm")
+
+
+def write_arrays(path: Path, arrays: Mapping[str, np.ndarray], about: Mapping[str, Any]) -> None:
+    """Writes arrays and a JSON description as one safetensors file with a SHA-256 over both.
+
+    Raises:
+        OSError: the file cannot be written; nothing is left behind then.
+    """
+    from safetensors.numpy import save
+
+    content = {"about": about, "sha256": _digest(arrays, about)}
+    metadata = {
+        "content": json.dumps(content, sort_keys=True, ensure_ascii=False)
+    }  # safetensors shuffles keys
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write_atomically(path, save(dict(arrays), metadata=metadata))
+
+
+def read_arrays(path: Path) -> tuple[dict[str, np.ndarray], dict[str, Any]] | None:
+    """What `write_arrays` wrote, or None if the file is missing, unreadable or damaged in any bit."""
+    from safetensors import SafetensorError, safe_open
+
+    try:
+        with safe_open(path, framework="numpy") as file:
+            content = json.loads((file.metadata() or {})["content"])
+            arrays = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (no mapping)
+        return (arrays, content["about"]) if _digest(arrays, content["about"]) == content["sha256"] else None
+    except (OSError, SafetensorError, KeyError, ValueError, TypeError):
+        return None
+
+
+def _digest(arrays: Mapping[str, np.ndarray], about: Mapping[str, Any]) -> str:
+    digest = hashlib.sha256(json.dumps(about, sort_keys=True).encode())
+    for name in sorted(arrays):
+        array = np.ascontiguousarray(arrays[name])
+        digest.update(f"\n{name} {array.dtype.str} {array.shape}\n".encode())
+        digest.update(array.data)
+    return digest.hexdigest()

@@ -1,0 +1,38 @@
+"""The console script ``fixlm COMMAND …``, the same as ``python -m fixlm.COMMAND …``."""
+
+from __future__ import annotations
+
+import importlib
+import sys
+from collections.abc import Callable, Sequence
+
+from fixlm.errors import report, unknown_name
+
+COMMANDS = {
+    "train": "train a language model and report its perplexity",
+    "evaluate": "perplexity of a trained run",
+}
+
+
+def run(command: Callable[[list[str]], None], arguments: Sequence[str] | None = None) -> int:
+    """Runs the body of an entry point on the given arguments or the process's; returns the exit status."""
+    arguments = list(sys.argv[1:] if arguments is None else arguments)
+    return report(lambda: command(arguments), debug="--debug" in arguments)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Entry point of the console script."""
+    return run(_dispatch, arguments)
+
+
+def _dispatch(arguments: list[str]) -> None:
+    if not arguments or arguments[0] in ("-h", "--help"):
+        width = max(map(len, COMMANDS))
+        print("usage: fixlm COMMAND …\n")
+        print("\n".join(f"  {name:{width}}  {summary}" for name, summary in COMMANDS.items()))
+        print("\nfixlm COMMAND --help lists the flags of a command.")
+        return
+    name, *rest = arguments
+    if name not in COMMANDS:
+        raise unknown_name("fixlm", "command", name, COMMANDS)
+    importlib.import_module(f"fixlm.{name}").command(rest, program=f"fixlm {name}")

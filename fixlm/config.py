@@ -1,0 +1,204 @@
+"""Everything that describes a training run; each field is a flag of ``python -m fixlm.train``."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field, fields
+from typing import Any
+
+import embeddings
+from fixlm import output
+from fixlm.errors import InputError, InputErrors, unknown_name
+from fixlm.options import flag_name, option, read_options
+
+
+@dataclass(frozen=True)
+class DataConfig:
+    """The text and how it is cut into words."""
+
+    data: str = option(
+        "auto", "wikitext-2, sample (built in), a folder with train.txt, valid.txt, test.txt, or auto"
+    )
+    tokenizer: str = option("word", "word, sentencepiece (trained on the train split) or a .model file")
+    tokenizer_type: str = option("unigram", "kind of sentencepiece model", choices=("unigram", "bpe"))
+    vocab_size: int | None = option(
+        None, "number of pieces, for --tokenizer sentencepiece (none: 4,000)", minimum=2
+    )
+
+
+@dataclass(frozen=True)
+class ModelConfig:
+    """The network."""
+
+    output_embed: str = option("pmi", "output layer: %(layers)s, or a path to vectors")
+    input_embed: str = option(
+        "learned",
+        "input embedding: learned, same (starts at the output matrix), fixed (the output matrix, frozen), "
+        "a method or a path (that matrix, frozen)",
+    )
+    hidden_size: int = option(512, "H, units of each LSTM layer", minimum=1)
+    embed_size: int = option(512, "E, length of an input embedding", minimum=1)
+    output_dim: int | None = option(None, "N, length of a row of the output matrix (none: H)", minimum=1)
+    matrix_seed: int = option(1, "seed of the output and input matrix", minimum=0, maximum=2**32 - 1)
+    dropout: float = option(0.2, "locked dropout where none of the next three is given", minimum=0, below=1)
+    dropout_input: float | None = option(None, "of the input embedding", minimum=0, below=1)
+    dropout_between: float | None = option(None, "between the LSTM layers", minimum=0, below=1)
+    dropout_output: float | None = option(None, "of what the output layer reads", minimum=0, below=1)
+    normalize: bool = option(True, "fixed layers: read x/‖x‖ instead of x")
+    alpha: float | None = option(None, "fixed layers: hold α at this value (none: learned)", above=0)
+    alpha_start: float = option(16.0, "fixed layers: where a learned α starts", above=0)
+    bias_start: str = option(
+        "unigram", "output bias starts at the log unigram probability or at 0", choices=("unigram", "zero")
+    )
+
+
+@dataclass(frozen=True)
+class OptimizationConfig:
+    """How it is trained."""
+
+    epochs: int = option(3, "passes over the train split", minimum=1)
+    max_steps: int | None = option(None, "stop after this many steps, if that is sooner", minimum=1)
+    batch_size: int = option(40, "B, streams trained side by side", minimum=1)
+    bptt: int = option(70, "T, time steps of a window", minimum=1)
+    lr: float = option(3e-3, "learning rate of AdamW at its highest", above=0, maximum=10)
+    beta1: float = option(0.9, "AdamW", minimum=0, below=1)
+    beta2: float = option(0.99, "AdamW", minimum=0, below=1)
+    warmup_steps: int = option(100, "steps of linear warm-up (at most a quarter of the run)", minimum=0)
+    final_lr: float = option(0.02, "part of --lr left at the last step of the cosine", minimum=0, maximum=1)
+    clip: float = option(0.5, "largest norm of the gradient", above=0)
+    weight_decay: float = option(0.01, "AdamW, on matrices (biases have none)", minimum=0, maximum=10)
+    alpha_weight_decay: float | None = option(
+        None, "on α (none: as --weight-decay, like the classifier it replaces)", minimum=0, maximum=10
+    )
+    precision: str = option(
+        "float32", "type of the output layer's matrix products in training", choices=("float32", "bfloat16")
+    )
+    seed: int = option(1, "of weights and dropout", minimum=0, maximum=2**32 - 1)
+
+
+@dataclass(frozen=True)
+class RunConfig:
+    """Where it runs and what is kept of it; none of this changes what is learned."""
+
+    run: str | None = option(None, "run directory (none: runs/ and a name from data, layer, size and seed)")
+    resume: bool = option(False, "go on with the run in that directory")
+    validate_every: int | None = option(None, "steps between validations (none: an epoch)", minimum=1)
+    checkpoint_every: int | None = option(None, "steps between checkpoints (none: at validations)", minimum=1)
+    threads: int | None = option(None, "threads of torch (none: its default)", minimum=1, maximum=1024)
+    device: str = option("cpu", "cpu, cuda, cuda:1, mps, …")
+
+
+@dataclass(frozen=True)
+class TrainConfig:
+    """A training run.
+
+    ``matrices`` holds the options of the output-matrix methods the run uses, by method.
+    """
+
+    data: DataConfig = field(default_factory=DataConfig)
+    model: ModelConfig = field(default_factory=ModelConfig)
+    optimization: OptimizationConfig = field(default_factory=OptimizationConfig)
+    run: RunConfig = field(default_factory=RunConfig)
+    matrices: Mapping[str, Any] = field(default_factory=dict)
+
+    def matrix_options(self, method: str) -> Any:
+        """The options of a method, its defaults where none were given."""
+        return self.matrices.get(method) or embeddings.get(method).Options()
+
+    def dropout(self, where: str) -> float:
+        """The rate at ``input``, ``between`` or ``output``."""
+        rate = getattr(self.model, f"dropout_{where}")
+        return self.model.dropout if rate is None else rate
+
+    def to_json(self) -> dict[str, Any]:
+        """Nested plain values: what `from_json` reads, without the `RunConfig`."""
+        groups = {name: dataclasses.asdict(getattr(self, name)) for name in ("data", "model", "optimization")}
+        options = {method: dataclasses.asdict(self.matrix_options(method)) for method in self.methods()}
+        return {**groups, "matrices": options}
+
+    @classmethod
+    def from_json(cls, values: Mapping[str, Any], run: RunConfig | None = None) -> TrainConfig:
+        """The configuration that `to_json` gave."""
+        groups = {name: kind(**values[name]) for name, kind in GROUPS.items() if name != "run"}
+        matrices = {
+            method: embeddings.get(method).Options(**given) for method, given in values["matrices"].items()
+        }
+        return cls(**groups, run=run or RunConfig(), matrices=matrices)
+
+    def methods(self) -> list[str]:
+        """The output-matrix methods that this run needs, each once."""
+        chosen = (self.model.output_embed, self.model.input_embed)
+        return sorted({method_of(name) for name in chosen if name not in (*output.TRAINED, "same", "fixed")})
+
+
+GROUPS: dict[str, type[Any]] = {
+    "data": DataConfig,
+    "model": ModelConfig,
+    "optimization": OptimizationConfig,
+    "run": RunConfig,
+}
+
+
+def method_of(embed: str) -> str:
+    """The method that makes the matrix named on the command line: its own name, or ``pretrained`` for a path."""
+    return embed if embed in embeddings.names() else "pretrained"
+
+
+def read_config(given: Mapping[str, Any]) -> TrainConfig:
+    """The configuration that the flags describe.
+
+    Raises:
+        InputErrors: with everything that is wrong with it, not only the first.
+    """
+    parts: dict[str, Any] = {}
+    errors: list[InputError] = []
+    kinds = [(name, kind, "") for name, kind in GROUPS.items()]
+    kinds += [(method, embeddings.get(method).Options, method) for method in embeddings.names()]
+    for name, kind, prefix in kinds:
+        try:
+            parts[name] = read_options(given, kind, prefix)
+        except (InputError, InputErrors) as error:
+            errors += getattr(error, "errors", [error])
+            parts[name] = kind()
+    matrices = {method: parts.pop(method) for method in embeddings.names()}
+    config = TrainConfig(**parts, matrices=matrices)
+    InputErrors.raise_if_any([*errors, *_contradictions(config, given)])
+    return config
+
+
+def _contradictions(config: TrainConfig, given: Mapping[str, Any]) -> Iterator[InputError]:
+    """What no single flag shows."""
+    model = config.model
+    for flag, embed, words in (
+        ("--output-embed", model.output_embed, output.names()),
+        ("--input-embed", model.input_embed, ["learned", "same", "fixed", *embeddings.names()]),
+    ):
+        known = [word for word in words if word != "pretrained"]
+        if embed not in known and not os.path.isfile(embed):
+            if os.path.sep in embed or "." in embed:
+                yield InputError(flag, "there is no such file of vectors", found=embed, fix="check the path")
+            else:
+                yield unknown_name(
+                    flag, flag.removeprefix("--").removesuffix("-embed") + " embedding", embed, known
+                )
+    if model.output_embed in output.TRAINED and model.input_embed in ("same", "fixed"):
+        found = f"--output-embed {model.output_embed}"
+        yield InputError("--input-embed", f"'{model.input_embed}' needs an output matrix", found=found)
+    if model.output_embed == "tied" and model.input_embed not in ("learned", "same", "fixed"):
+        yield InputError(
+            "--input-embed", "tied trains the input embedding", found=model.input_embed, expected="learned"
+        )
+    used = config.methods()
+    for method in embeddings.names():
+        for item in fields(embeddings.get(method).Options):
+            flag = flag_name(item.name, method)
+            if flag.removeprefix("--") in given and method not in used:
+                fix = f"drop it, or use --output-embed {method}"
+                yield InputError(
+                    flag,
+                    "this run builds no such matrix",
+                    found=f"--output-embed {model.output_embed}",
+                    fix=fix,
+                )

@@ -1,0 +1,99 @@
+"""What a user sees while something runs: a rich bar on a terminal, plain lines elsewhere. All of it on stderr."""
+
+from __future__ import annotations
+
+import logging
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from embeddings.registry import Progress
+
+SECONDS_BETWEEN_LINES = 10.0
+
+
+def log(message: str) -> None:
+    """One line to stderr; stdout is kept for results."""
+    print(message, file=sys.stderr, flush=True)
+
+
+@contextmanager
+def progress() -> Iterator[Progress]:
+    """A function ``(what, done, total)`` that shows how far something is.
+
+    With a terminal it moves one bar for each ``what``; without one it prints a line when a ``what`` begins, ends, or
+    has gone on for ten seconds.
+    """
+    if sys.stderr.isatty():
+        with _bars() as show:
+            yield show
+    else:
+        yield _Lines()
+
+
+@contextmanager
+def embeddings_log() -> Iterator[None]:
+    """Shows what the builders log, from INFO on."""
+
+    class Handler(logging.Handler):
+        def emit(self, record: logging.LogRecord) -> None:
+            log(("warning: " if record.levelno >= logging.WARNING else "") + record.getMessage())
+
+    logger, handler = logging.getLogger("embeddings"), Handler()
+    level, propagate = logger.level, logger.propagate
+    logger.addHandler(handler)
+    logger.setLevel(logging.INFO)
+    logger.propagate = False
+    try:
+        yield
+    finally:
+        logger.removeHandler(handler)
+        logger.setLevel(level)
+        logger.propagate = propagate
+
+
+class _Lines:
+    def __init__(self) -> None:
+        self.name = ""
+        self.printed = 0.0
+        self.began = (0.0, 0.0)  # when this name came first, and what was done by then
+
+    def __call__(self, what: str, done: float, total: float) -> None:
+        name = what.split(" | ")[0]
+        now = time.monotonic()
+        if name != self.name:
+            self.name, self.began = name, (now, done)
+        elif done < total and now - self.printed < SECONDS_BETWEEN_LINES:
+            return
+        self.printed = now
+        rate = (done - self.began[1]) / max(now - self.began[0], 1e-9)
+        left = f", {(total - done) / rate:,.0f} s left" if rate > 0 and done < total else ""
+        log(f"{what}: {done:,.0f}/{total:,.0f}{left}")
+
+
+@contextmanager
+def _bars() -> Iterator[Progress]:
+    from rich.console import Console
+    from rich.progress import (
+        BarColumn,
+        MofNCompleteColumn,
+        TextColumn,
+        TimeElapsedColumn,
+        TimeRemainingColumn,
+    )
+    from rich.progress import Progress as Bars
+
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
+    tasks: dict[str, object] = {}
+    with Bars(*columns, TimeRemainingColumn(), console=Console(stderr=True)) as bars:
+
+        def show(what: str, done: float, total: float) -> None:
+            name = what.split(" | ")[0]
+            if name not in tasks:
+                tasks[name] = bars.add_task(what, total=total)
+            bars.update(tasks[name], description=what, completed=done, total=total)  # type: ignore[arg-type]
+
+        yield show

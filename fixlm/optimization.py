@@ -1,0 +1,56 @@
+"""The optimizer, its parameter groups and its learning rate."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor, nn
+
+from fixlm.config import OptimizationConfig
+
+ALPHA = "output.alpha"
+
+
+def make_optimizer(model: nn.Module, config: OptimizationConfig) -> torch.optim.AdamW:
+    """AdamW over what is trained: matrices decay, biases do not, α has a decay of its own."""
+    trained = {name: parameter for name, parameter in model.named_parameters() if parameter.requires_grad}
+    alpha_decay = config.weight_decay if config.alpha_weight_decay is None else config.alpha_weight_decay
+    decays = {
+        name: alpha_decay if name == ALPHA else config.weight_decay if parameter.dim() > 1 else 0.0
+        for name, parameter in trained.items()
+    }
+    groups = [
+        {"params": [trained[name] for name in decays if decays[name] == decay], "weight_decay": decay}
+        for decay in dict.fromkeys(decays.values())
+    ]
+    return torch.optim.AdamW(groups, lr=config.lr, betas=(config.beta1, config.beta2), fused=True)
+
+
+def learning_rate(step: int, total: int, config: OptimizationConfig) -> float:
+    """The rate of step 0 … total − 1: linear warm-up, then a cosine that ends at ``final_lr · lr``."""
+    warmup = min(config.warmup_steps, total // 4)
+    if step < warmup:
+        return config.lr * (step + 1) / warmup
+    part = (step - warmup) / max(1, total - 1 - warmup)  # 0 at the peak, 1 at the last step
+    return config.lr * (config.final_lr + (1 - config.final_lr) * (1 + math.cos(math.pi * part)) / 2)
+
+
+def optimizer_tensors(optimizer: torch.optim.Optimizer, model: nn.Module) -> dict[str, Tensor]:
+    """The optimizer's state as named tensors: ``optimizer.exp_avg.lstm.weight_ih_l0`` and so on."""
+    return {
+        f"optimizer.{key}.{name}": value
+        for name, parameter in model.named_parameters()
+        for key, value in optimizer.state.get(parameter, {}).items()
+    }
+
+
+def restore_optimizer(optimizer: torch.optim.Optimizer, model: nn.Module, tensors: dict[str, Tensor]) -> None:
+    """Puts back what `optimizer_tensors` gave."""
+    parameters = dict(model.named_parameters())
+    for full_name, value in tensors.items():
+        kind, _, rest = full_name.partition(".")
+        if kind == "optimizer":
+            key, _, name = rest.partition(".")
+            device = "cpu" if key == "step" else parameters[name].device
+            optimizer.state[parameters[name]][key] = value.to(device)

@@ -1,0 +1,65 @@
+"""The two layers to compare with: a learned softmax, and one tied to the input embedding."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from fixlm.output.base import DenseOutput, joining_projection
+
+EMBEDDING_INIT = 0.1
+"""Embeddings and learned output weights start uniform in ±0.1, as in the word_language_model example."""
+
+
+class LearnedOutput(DenseOutput):
+    """logits = x Wᵀ + b with a learned W (V, H)."""
+
+    def __init__(
+        self,
+        hidden_size: int,
+        vocabulary_size: int,
+        *,
+        log_unigram: Tensor | None = None,
+        precision: torch.dtype | None = None,
+    ) -> None:
+        super().__init__(vocabulary_size, log_unigram, precision)
+        weight = torch.empty(vocabulary_size, hidden_size).uniform_(-EMBEDDING_INIT, EMBEDDING_INIT)
+        self.weight = nn.Parameter(weight)
+
+    def matrix(self) -> Tensor:
+        return self.weight
+
+    def features(self, hidden: Tensor) -> Tensor:
+        return hidden
+
+
+class TiedOutput(DenseOutput):
+    """logits = P x Eᵀ + b, E (V, D) the weight of the input embedding (Press and Wolf 2017; Inan et al. 2017).
+
+    P is a learned projection where H and D differ, and absent where they do not.
+
+    Args:
+        hidden_size: H.
+        input_embedding: whose weight serves as W; it stays the embedding's parameter, not this module's.
+    """
+
+    shared: nn.Embedding
+
+    def __init__(
+        self,
+        hidden_size: int,
+        input_embedding: nn.Embedding,
+        *,
+        log_unigram: Tensor | None = None,
+        precision: torch.dtype | None = None,
+    ) -> None:
+        super().__init__(input_embedding.num_embeddings, log_unigram, precision)
+        self.projection = joining_projection(hidden_size, input_embedding.embedding_dim)
+        # Past nn.Module's own bookkeeping: registered, the weight would stand twice in every state dict.
+        object.__setattr__(self, "shared", input_embedding)
+
+    def matrix(self) -> Tensor:
+        return self.shared.weight
+
+    def features(self, hidden: Tensor) -> Tensor:
+        return hidden if self.projection is None else self.projection(hidden)

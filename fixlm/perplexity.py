@@ -1,0 +1,122 @@
+"""Perplexity of a language model on a stream of ids, exact: one stream, carried state, every target once."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+
+from fixlm.corpus import Corpus
+from fixlm.model import LanguageModel
+
+WINDOW = 1024
+"""Tokens fed at a time: bounds the memory, and cannot change the result since the state is carried on."""
+
+
+@dataclass(frozen=True)
+class Score:
+    """How well a stream was predicted.
+
+    Args:
+        total_nats: summed negative log-likelihood of the targets.
+        targets: how many there were: all tokens but the first, which is context only.
+        words: words of the original text (with ``<eos>``) behind those targets, where tokens are pieces of words.
+    """
+
+    total_nats: float
+    targets: int
+    words: int | None = None
+
+    @property
+    def nll(self) -> float:
+        """Mean nats a target."""
+        return self.total_nats / self.targets
+
+    @property
+    def perplexity(self) -> float:
+        """exp(nll), per word or per piece; infinity where that overflows."""
+        return _exp(self.nll)
+
+    @property
+    def perplexity_per_word(self) -> float | None:
+        """exp(total nats / words), which compares with word models; None if the tokens are words."""
+        return None if self.words is None else _exp(self.total_nats / self.words)
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain values; a perplexity that overflows is None, since JSON has no infinity."""
+        values: dict[str, Any] = {
+            "perplexity": _finite(self.perplexity),
+            "nll": _finite(self.nll),
+            "targets": self.targets,
+        }
+        if self.perplexity_per_word is not None:
+            values |= {"perplexity_per_word": _finite(self.perplexity_per_word), "words": self.words}
+        return values
+
+    def __str__(self) -> str:
+        if self.perplexity_per_word is None:
+            return f"{self.perplexity:,.2f}"
+        return f"{self.perplexity_per_word:,.2f} per word ({self.perplexity:,.2f} per piece)"
+
+
+def evaluate(
+    model: LanguageModel,
+    corpus: Corpus,
+    split: str,
+    progress: Callable[[str, float, float], None] | None = None,
+) -> Score:
+    """Scores a split of the corpus as one stream in float32, summed in float64; leaves the model as it was.
+
+    A batch of streams would be faster and only an approximation: each further stream begins without its context.
+    """
+    ids = torch.from_numpy(corpus.splits[split])
+    training = model.training
+    model.eval()
+    try:
+        total = _total_nats(
+            model, ids, lambda done: progress and progress(f"evaluate {split}", done, len(ids) - 1)
+        )
+    finally:
+        model.train(training)
+    return Score(total, len(ids) - 1, _words(corpus, split))
+
+
+@torch.inference_mode()
+def _total_nats(model: LanguageModel, ids: torch.Tensor, report: Callable[[int], object]) -> float:
+    device = model.output.bias.device if isinstance(model.output.bias, torch.Tensor) else torch.device("cpu")
+    state, total = model.start_state(1), 0.0
+    for start in range(0, len(ids) - 1, WINDOW):
+        window = ids[start : start + WINDOW + 1].long().to(device)
+        hidden, state = model(window[:-1, None], state)  # (T, 1, H)
+        total += model.output.nll(hidden.squeeze(1), window[1:]).double().sum().item()
+        report(start + len(window) - 1)
+    return total
+
+
+def unigram_score(corpus: Corpus, split: str) -> Score:
+    """What the train split's word frequencies alone reach: the floor for any model."""
+    nats = -log_unigram(corpus.counts)[corpus.splits[split][1:]]
+    return Score(float(nats.sum()), len(nats), _words(corpus, split))
+
+
+def log_unigram(counts: np.ndarray) -> np.ndarray:
+    """Log probability of each word: (V,) counts → (V,) nats, float64; a piece never seen counts as seen once."""
+    counts = np.maximum(counts, 1).astype(np.float64)
+    return np.log(counts / counts.sum())
+
+
+def _words(corpus: Corpus, split: str) -> int | None:
+    # The first token is no target, so the first word is not counted either, as in a word model.
+    return None if corpus.unit == "word" else corpus.word_totals[split] - 1
+
+
+def _exp(nats: float) -> float:
+    return math.exp(nats) if nats < 709 else math.inf
+
+
+def _finite(value: float) -> float | None:
+    return value if math.isfinite(value) else None

@@ -1,0 +1,83 @@
+"""``python -m fixlm.train``: train a language model and report its perplexity."""
+
+from __future__ import annotations
+
+import sys
+from typing import TYPE_CHECKING, Any
+
+from fixlm.cli import run
+from fixlm.options import Parser, add_options
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+EPILOGUE = """\
+examples:
+  python -m fixlm.train --output-embed pmi --data sample
+  python -m fixlm.train --output-embed tied --data wikitext-2 --hidden-size 256 --embed-size 256 --epochs 1
+  python -m fixlm.train --run runs/sample-pmi-512-seed1 --resume"""
+
+
+def command(arguments: list[str], program: str = "python -m fixlm.train") -> None:
+    """Parses, trains, prints."""
+    from fixlm.config import read_config
+
+    given = vars(make_parser(program).parse_args(arguments))
+    config = read_config(given)
+    from fixlm.training import train
+
+    print_result(train(config, given))
+
+
+def make_parser(program: str) -> Parser:
+    """All flags, in the groups of the configuration; importing neither torch nor gensim."""
+    import embeddings
+    from fixlm import output
+    from fixlm.config import GROUPS
+
+    parser = Parser(
+        prog=program, usage=f"{program} [FLAGS]", description=__doc__.partition(": ")[2], epilog=EPILOGUE
+    )
+    for name, kind in GROUPS.items():
+        add_options(parser.add_argument_group(name, kind.__doc__), kind, layers=", ".join(output.names()))
+    for method in embeddings.names():
+        module = embeddings.get(method)
+        group = parser.add_argument_group(f"output matrix {method}", module.SUMMARY)
+        # A path given as --output-embed is that option already.
+        add_options(group, module.Options, method, skip=("file",) if method == "pretrained" else ())
+    return parser
+
+
+def print_result(result: Mapping[str, Any]) -> None:
+    """The table a training run ends with."""
+    from rich.console import Console
+    from rich.table import Table
+
+    per_word = "perplexity_per_word" in result["test"]
+    key, unit = (
+        ("perplexity_per_word", "per word") if per_word else ("perplexity", f"per {result['corpus']['unit']}")
+    )
+    table = Table(title=f"{result['run']}: perplexity {unit}")
+    table.add_column("model")
+    for split in ("valid", "test"):
+        table.add_column(split, justify="right")
+    for name, scores in (("unigram (word frequencies alone)", result["unigram"]), ("LSTM", result)):
+        table.add_row(name, *(_number(scores[split][key]) for split in ("valid", "test")))
+    Console().print(table)
+    print(
+        f"{result['parameters']['output_trainable']:,} of {result['parameters']['trainable']:,} trained numbers are in "
+        f"the output layer; {result['tokens_per_second']:,.0f} tokens/s, {result['seconds']:,.0f} s of training steps."
+    )
+
+
+def _number(perplexity: float | None) -> str:
+    return "inf" if perplexity is None else f"{perplexity:,.2f}"
+
+
+def main() -> int:
+    """Exit status of the entry point."""
+    return run(command)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

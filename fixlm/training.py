@@ -1,0 +1,319 @@
+"""Training: a configuration in, a run directory with its result out."""
+
+from __future__ import annotations
+
+import json
+import math
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from embeddings.registry import Progress
+from fixlm import checkpoint, corpus, run
+from fixlm.assembly import load_model, new_model, read_matrix
+from fixlm.config import TrainConfig
+from fixlm.console import embeddings_log, log, progress
+from fixlm.corpus import Corpus
+from fixlm.errors import InputError, Interrupted
+from fixlm.model import State
+from fixlm.optimization import learning_rate, make_optimizer, optimizer_tensors, restore_optimizer
+from fixlm.perplexity import Score, evaluate, unigram_score
+from fixlm.run import RunDirectory
+from fixlm.signals import StopRequest
+
+METRICS_EVERY = 10
+"""Steps averaged into one line of metrics.jsonl and of the progress bar."""
+
+
+@dataclass
+class Progressed:
+    """What a run knows besides its tensors; saved as ``state.json`` with every checkpoint."""
+
+    step: int = 0  # steps taken
+    seconds: float = 0.0  # spent in training steps
+    validation_seconds: float = 0.0
+    best: dict[str, Any] = field(default_factory=lambda: {"step": None, "total_nats": math.inf})
+
+
+def train(config: TrainConfig, given: Mapping[str, Any] | None = None) -> dict[str, Any]:
+    """Trains a model, or goes on with one, and scores its best checkpoint.
+
+    Args:
+        config: what to train.
+        given: the flags that were given, by name without dashes: with ``run.resume`` these have to agree with the
+            stored configuration and the rest is taken from it.
+
+    Returns:
+        What stands in ``result.json``, with ``run`` (the directory) beside it.
+
+    Raises:
+        InputError, InputErrors: something in the configuration, the corpus or the run directory is wrong.
+        Interrupted: a signal came; the run is saved and can be resumed.
+    """
+    set_up_torch(config)
+    given = given or {}
+    directory = None if config.run.run is None else RunDirectory(config.run.run)
+    if config.run.resume and directory is not None:
+        config = run.resumed_config(directory, given, config)
+    elif directory is not None and not is_finished(directory, config):
+        directory.claim()
+    text = corpus.load(**vars(config.data), log=log)
+    steps_per_epoch = check_length(config, text)
+    if directory is None:
+        directory = RunDirectory(run.default_path(config, text.name))
+        if config.run.resume:
+            config = run.resumed_config(directory, given, config)
+        elif not is_finished(directory, config):
+            directory.claim()
+    if directory.config.exists():
+        run.check_corpus(directory, text)
+    if is_finished(directory, config):
+        log(f"{directory.path} is finished already; this is its result. Another --run trains anew.")
+        return {"run": str(directory.path), **json.loads(directory.result.read_text())}
+    with embeddings_log(), progress() as show:
+        return _Trainer(config, text, directory, steps_per_epoch, show).run()
+
+
+def is_finished(directory: RunDirectory, config: TrainConfig) -> bool:
+    """Whether the directory holds the result of just this configuration."""
+    if not (directory.config.is_file() and directory.result.is_file()):
+        return False
+    stored = directory.read_config()
+    return all(stored[name] == value for name, value in config.to_json().items())
+
+
+def set_up_torch(config: TrainConfig) -> None:
+    """Threads and device, checked before any work is done."""
+    if config.run.threads is not None:
+        torch.set_num_threads(config.run.threads)
+    try:
+        torch.empty(0, device=config.run.device)
+    except (RuntimeError, AssertionError):
+        raise InputError(
+            "--device",
+            "this torch cannot use it",
+            found=config.run.device,
+            expected=_devices(),
+            fix="--device cpu",
+        ) from None
+    if config.optimization.precision == "bfloat16" and config.run.device == "cpu":
+        capable = getattr(torch.cpu, "_is_avx512_bf16_supported", lambda: True)()
+        if not capable:
+            log(
+                "warning: --precision bfloat16: this processor has no bfloat16 products; float32 will be faster."
+            )
+
+
+def _devices() -> str:
+    found = ["cpu"] + ["cuda"] * torch.cuda.is_available() + ["mps"] * torch.backends.mps.is_available()
+    return " or ".join(found)
+
+
+def check_length(config: TrainConfig, text: Corpus) -> int:
+    """Steps of an epoch, that is whole windows of B streams.
+
+    Raises:
+        InputError: not even one window fits, or a split has nothing to predict.
+    """
+    batch, window = config.optimization.batch_size, config.optimization.bptt
+    steps = (len(text.splits["train"]) // batch - 1) // window
+    if steps < 1:
+        found, needed = f"{len(text.splits['train']):,} tokens", f"at least {batch * (window + 1):,}"
+        fix = "lower --batch-size or --bptt, or use more text"
+        raise InputError(
+            "--data", "the train split is too short for the batch", found=found, expected=needed, fix=fix
+        )
+    for split in ("valid", "test"):
+        if len(text.splits[split]) < 2:
+            raise InputError(
+                "--data", f"the {split} split is too short", found=len(text.splits[split]), expected=2
+            )
+    return steps
+
+
+class _Trainer:
+    """One run, from wherever its newest checkpoint left it to its result."""
+
+    def __init__(
+        self, config: TrainConfig, text: Corpus, directory: RunDirectory, steps_per_epoch: int, show: Progress
+    ) -> None:
+        self.config, self.text, self.directory, self.show = config, text, directory, show
+        self.settings = config.optimization
+        self.steps_per_epoch = steps_per_epoch
+        whole = self.settings.epochs * steps_per_epoch
+        self.total = min(whole, self.settings.max_steps or whole)
+        self.device = torch.device(config.run.device)
+        self.streams = self._streams().to(self.device)
+        self.at = Progressed()
+        torch.manual_seed(self.settings.seed)
+        self.model, matrix = new_model(config, text, show)
+        self.model.to(self.device).train()
+        self.optimizer = make_optimizer(self.model, self.settings)
+        self.state = self.model.start_state(self.settings.batch_size)
+        self.recent: list[
+            tuple[float, float, float]
+        ] = []  # loss, gradient norm, seconds since the last record
+        if config.run.resume:
+            self._restore()
+        else:
+            directory.write_start(config, text, matrix)
+        counts = self.model.parameter_counts()
+        log(
+            f"{directory.path}: {text.name}, V = {len(text.words):,}, {self.total:,} steps of "
+            f"{self.settings.batch_size * self.settings.bptt:,} tokens; {counts['trainable']:,} numbers are trained "
+            f"({counts['output_trainable']:,} of them in the output layer), {counts['fixed']:,} are fixed."
+        )
+
+    def run(self) -> dict[str, Any]:
+        with StopRequest() as stop:
+            while self.at.step < self.total:
+                self._step()
+                validate = self._due(self.config.run.validate_every or self.steps_per_epoch)
+                if validate:
+                    self._validate()
+                elif self._due(self.config.run.checkpoint_every) or stop.signal_number:
+                    self._save(best=False)
+                if stop.signal_number and self.at.step < self.total:
+                    message = f"stopped after step {self.at.step:,} and saved; --resume goes on from here"
+                    raise Interrupted(message, 128 + stop.signal_number)
+        return self._finish()
+
+    def _streams(self) -> Tensor:
+        """The train split as B streams side by side: (L, B)."""
+        batch = self.settings.batch_size
+        ids = self.text.splits["train"]
+        length = len(ids) // batch
+        return torch.from_numpy(ids[: length * batch].astype(np.int64)).view(batch, length).t().contiguous()
+
+    def _due(self, every: int | None) -> bool:
+        return self.at.step == self.total or (every is not None and self.at.step % every == 0)
+
+    def _step(self) -> None:
+        began = time.perf_counter()
+        epoch, window = divmod(self.at.step, self.steps_per_epoch)
+        if window == 0:
+            self.state = self.model.start_state(self.settings.batch_size)
+        start, stop = window * self.settings.bptt, (window + 1) * self.settings.bptt
+        rate = learning_rate(self.at.step, self.total, self.settings)
+        for group in self.optimizer.param_groups:
+            group["lr"] = rate
+        self.optimizer.zero_grad(set_to_none=True)
+        loss, state = self.model.loss(
+            self.streams[start:stop], self.streams[start + 1 : stop + 1], self.state
+        )
+        loss.backward()
+        norm = nn.utils.clip_grad_norm_(self.model.parameters(), self.settings.clip).item()
+        if not math.isfinite(norm) or not math.isfinite(loss.item()):
+            self._diverged(loss.item(), norm, rate)
+        self.optimizer.step()
+        self.state = _detached(state)
+        self.at.step += 1
+        seconds = time.perf_counter() - began
+        self.at.seconds += seconds
+        self.recent.append((loss.item(), norm, seconds))
+        if self.at.step % METRICS_EVERY == 0 or self.at.step == self.total:
+            self._record(epoch + 1, rate)
+
+    def _diverged(self, loss: float, norm: float, rate: float) -> None:
+        raise InputError(
+            f"step {self.at.step + 1}",
+            "the loss or its gradient is not finite",
+            found=f"loss {loss:g}, gradient norm {norm:g} at learning rate {rate:g}",
+            fix=f"a lower --lr in a new run; the last good checkpoint is kept in {self.directory.checkpoints}",
+        )
+
+    def _record(self, epoch: int, rate: float) -> None:
+        """One line of metrics: means since the last one."""
+        loss, norm, seconds = (sum(column) / len(self.recent) for column in zip(*self.recent, strict=True))
+        self.recent = []
+        speed = self.settings.batch_size * self.settings.bptt / seconds
+        record = {"step": self.at.step, "epoch": epoch, "loss": loss, "lr": rate, "gradient_norm": norm}
+        alpha = getattr(self.model.output, "alpha", None)
+        shown = f"epoch {epoch} loss {loss:.3f} perplexity {math.exp(min(loss, 700)):,.1f}"
+        if alpha is not None:
+            record["alpha"] = alpha.item()
+            shown += f" α {alpha.item():.2f}"
+        self._write_metrics(record | {"tokens_per_second": round(speed)})
+        self.show(f"train | {shown} {speed:,.0f} tokens/s", self.at.step, self.total)
+
+    def _write_metrics(self, record: dict[str, Any]) -> None:
+        with open(self.directory.metrics, "a", encoding="utf-8") as file:
+            file.write(json.dumps(record) + "\n")
+
+    def _validate(self) -> None:
+        began = time.perf_counter()
+        score = evaluate(self.model, self.text, "valid")
+        self.at.validation_seconds += time.perf_counter() - began
+        best = score.total_nats < self.at.best["total_nats"]
+        if best:
+            self.at.best = {"step": self.at.step, **vars(score)}
+        log(f"step {self.at.step:,}: validation perplexity {score}{', the best so far' if best else ''}")
+        epoch = math.ceil(self.at.step / self.steps_per_epoch)
+        self._write_metrics({"step": self.at.step, "epoch": epoch, "validation": score.to_json()})
+        self._save(best=best)
+
+    def _save(self, *, best: bool) -> None:
+        training = {
+            **optimizer_tensors(self.optimizer, self.model),
+            "lstm.hidden": self.state[0],
+            "lstm.cell": self.state[1],
+            "random_state": torch.get_rng_state(),
+        }
+        state = vars(self.at) | {"recent": self.recent}
+        if not math.isfinite(self.at.best["total_nats"]):
+            state |= {"best": None}
+        checkpoint.save(
+            self.directory.checkpoints, self.at.step, self.model.state_dict(), training, state, best=best
+        )
+
+    def _restore(self) -> None:
+        saved = checkpoint.newest(self.directory.checkpoints, log)
+        if saved is None:
+            fix = "train it anew under another --run"
+            raise InputError(
+                "--resume", "no checkpoint to go on from", found=self.directory.checkpoints, fix=fix
+            )
+        if self.directory.read_config()["output_matrix"] is not None:
+            read_matrix(self.directory)  # raises if it was changed
+        self.model.load_state_dict(saved.model())
+        tensors = saved.training()
+        restore_optimizer(self.optimizer, self.model, tensors)
+        self.state = (tensors["lstm.hidden"].to(self.device), tensors["lstm.cell"].to(self.device))
+        torch.set_rng_state(tensors["random_state"])
+        state = saved.state()
+        self.recent = [tuple(entry) for entry in state.pop("recent")]
+        self.at = Progressed(**state | ({} if state["best"] else {"best": Progressed().best}))
+        self.directory.rewind_metrics(self.at.step)
+        log(f"going on from {saved.path.name} of {self.total:,}")
+
+    def _finish(self) -> dict[str, Any]:
+        """Scores the best checkpoint and writes ``result.json``."""
+        best = load_model(self.directory, "best").to(self.device)
+        valid = Score(*(self.at.best[name] for name in ("total_nats", "targets", "words")))
+        test = evaluate(best, self.text, "test", self.show)
+        tokens = self.at.step * self.settings.batch_size * self.settings.bptt
+        result = {
+            "valid": valid.to_json(),
+            "test": test.to_json(),
+            "unigram": {split: unigram_score(self.text, split).to_json() for split in ("valid", "test")},
+            "parameters": self.model.parameter_counts(),
+            "steps": self.at.step,
+            "best_step": self.at.best["step"],
+            "seconds": round(self.at.seconds, 3),
+            "validation_seconds": round(self.at.validation_seconds, 3),
+            "tokens_per_second": round(tokens / self.at.seconds, 1),
+            "corpus": run.describe_corpus(self.text),
+            "threads": torch.get_num_threads(),
+            "versions": run.versions(),
+        }
+        run.write_json(self.directory.result, result)
+        return {"run": str(self.directory.path), **result}
+
+
+def _detached(state: State) -> State:
+    return state[0].detach(), state[1].detach()

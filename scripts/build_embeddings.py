@@ -1,0 +1,156 @@
+"""Builds an output matrix from a corpus, writes it, and prints what it is like.
+
+python scripts/build_embeddings.py pmi --data sample --dim 256 --seed 1 --out pmi.safetensors
+"""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from embeddings import registry
+from fixlm.cli import run
+from fixlm.errors import InputError, InputErrors
+from fixlm.options import Parser, add_options, option, read_options
+
+if TYPE_CHECKING:
+    from embeddings import CorpusStatistics, OutputMatrix
+    from embeddings.diagnostics import Diagnostics
+
+PROGRAM = "build_embeddings.py"
+DEFAULT_DIM = 512
+
+
+@dataclass(frozen=True)
+class Settings:
+    """The flags that every method has."""
+
+    out: str | None = option(
+        None, "the file to write: .safetensors, .txt or .vec (word2vec text), .bin (word2vec binary)"
+    )
+    data: str = option("auto", "auto, wikitext-2, sample, or a folder with train.txt, valid.txt and test.txt")
+    tokenizer: str = option("word", "word, sentencepiece, or a sentencepiece .model file")
+    vocab_size: int | None = option(None, "number of pieces for sentencepiece", minimum=1)
+    tokenizer_type: str = option("unigram", "kind of sentencepiece model", choices=("unigram", "bpe"))
+    dim: int | None = option(None, f"N; if none, {DEFAULT_DIM}, or the file's for pretrained", minimum=1)
+    seed: int = option(1, "all randomness of the matrix comes from it", minimum=0, maximum=2**32 - 1)
+
+
+def command(arguments: Sequence[str]) -> None:
+    """Parses the arguments, builds, writes and prints."""
+    if not arguments or arguments[0].startswith("-"):
+        _overview(arguments)
+        return
+    method = arguments[0]
+    settings, options = parse(method, arguments[1:])
+
+    from embeddings import matrix_files
+    from embeddings.diagnostics import diagnose
+    from fixlm import console, corpus
+
+    path = matrix_files.check_output(settings.out or "")
+    with console.embeddings_log(), console.progress() as progress:
+        text = corpus.load(
+            settings.data, settings.tokenizer, settings.vocab_size, settings.tokenizer_type, log=console.log
+        )
+        statistics = text.statistics()
+        matrix_files.check_words(path, statistics.words)
+        started = time.monotonic()
+        matrix = build_matrix(method, statistics, settings, options, progress)
+        seconds = time.monotonic() - started
+        matrix_files.write(matrix, statistics.words, path)
+        measured = diagnose(matrix.vectors, statistics.words, statistics.counts, progress=progress)
+    print_report(matrix, measured, written=str(path), seconds=seconds)
+
+
+def parse(method: str, arguments: Sequence[str]) -> tuple[Settings, Any]:
+    """The common settings and the method's own options; every wrong value is reported at once."""
+    module = registry.get(method, where="METHOD")
+    parser = Parser(prog=f"{PROGRAM} {method}", description=module.SUMMARY)
+    add_options(parser.add_argument_group("every method"), Settings)
+    add_options(parser.add_argument_group(f"{method} only"), module.Options)
+    given = parser.parse_args(list(arguments))
+    results, errors = [], []
+    for kind in (Settings, module.Options):
+        try:
+            results.append(read_options(given, kind))
+        except InputError as error:
+            errors.append(error)
+        except InputErrors as several:
+            errors.extend(several.errors)
+    if vars(given).get("out", "none") == "none":
+        errors.append(InputError("--out", "no file to write is named", fix="add --out FILE.safetensors"))
+    InputErrors.raise_if_any(errors)
+    return results[0], results[1]
+
+
+def build_matrix(
+    method: str, statistics: CorpusStatistics, settings: Settings, options: Any, progress: registry.Progress
+) -> OutputMatrix:
+    """The matrix that the settings describe; always built anew, so that the time shown is honest."""
+    from embeddings import build
+
+    dim = settings.dim
+    if dim is None and method != "pretrained":
+        dim = DEFAULT_DIM
+    return build(method, statistics, dim, settings.seed, options, progress)
+
+
+def print_report(matrix: OutputMatrix, measured: Diagnostics, *, written: str, seconds: float) -> None:
+    """Prints a matrix's measurements and the neighbours of some words to stdout."""
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table(box=None, show_header=False, pad_edge=False)
+    for name, value in _lines(matrix, measured, written, seconds):
+        table.add_row(name, value)
+    screen = Console(highlight=False, markup=False)
+    if not screen.is_terminal:
+        screen = Console(highlight=False, markup=False, width=120)
+    screen.print(table, soft_wrap=False)
+    if measured.neighbours:
+        nearest = Table(box=None, pad_edge=False, title="nearest neighbours (cosine)", title_justify="left")
+        nearest.add_column("word")
+        nearest.add_column("neighbours")
+        for word, others in measured.neighbours.items():
+            nearest.add_row(word, "  ".join(f"{other} {cosine:.2f}" for other, cosine in others))
+        screen.print()
+        screen.print(nearest)
+
+
+def _lines(
+    matrix: OutputMatrix, measured: Diagnostics, written: str, seconds: float
+) -> Iterator[tuple[str, str]]:
+    sample = (
+        "" if measured.coherence_rows == measured.size else f", of {measured.coherence_rows:,} sampled rows"
+    )
+    yield "method", matrix.recipe["method"]
+    yield "V × N", f"{measured.size:,} × {measured.dim:,}"
+    yield "coherence", f"{measured.coherence:.4f} (Welch bound {measured.welch_bound:.4f}{sample})"
+    yield "rank", f"{measured.rank:,} of {min(measured.size, measured.dim):,}"
+    yield "row norms", f"{measured.norm_min:.4f} to {measured.norm_max:.4f}, mean {measured.norm_mean:.4f}"
+    yield "distinct rows", f"{measured.distinct_rows:,} of {measured.size:,}"
+    yield "SHA-256", matrix.sha256
+    yield "built in", f"{seconds:.1f} s"
+    yield "written", written
+
+
+def _overview(arguments: Sequence[str]) -> None:
+    """The methods, for --help; anything else before the method is an error."""
+    if not arguments or arguments[0] not in ("-h", "--help"):
+        raise InputError(
+            "METHOD", "comes first", found=arguments[0] if arguments else "nothing",
+            expected=" | ".join(registry.names()), fix=f"python scripts/{PROGRAM} METHOD --out FILE",
+        )  # fmt: skip
+    print(f"usage: {PROGRAM} METHOD --out FILE [flags]\n\n{__doc__}")
+    width = max(map(len, registry.names()))
+    for name in registry.names():
+        print(f"  {name:{width}}  {registry.get(name).SUMMARY}")
+    print(f"\n{PROGRAM} METHOD --help lists the flags of a method.")
+
+
+if __name__ == "__main__":
+    sys.exit(run(command))

@@ -1,0 +1,86 @@
+"""The language model: torch's LSTM with locked dropout."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import nn
+
+from fixlm import output
+from fixlm.model import LanguageModel, LockedDropoutLSTM, input_embedding, locked_dropout
+
+V, H, E = 13, 6, 4
+
+
+def model(**rates: float) -> LanguageModel:
+    torch.manual_seed(0)
+    return LanguageModel(input_embedding(V, E), H, output.build("learned", H, V), **rates)
+
+
+def test_the_lstm_is_torchs_with_its_names_and_its_numbers() -> None:
+    torch.manual_seed(0)
+    theirs = nn.LSTM(E, H, 2)
+    ours = LockedDropoutLSTM(E, H, between=0.5).eval()
+    ours.load_state_dict(theirs.state_dict())
+    x, state = torch.randn(7, 3, E), (torch.randn(2, 3, H), torch.randn(2, 3, H))
+    out, (hidden, cell) = ours(x, state)
+    expected, (expected_hidden, expected_cell) = theirs(x, state)
+    torch.testing.assert_close(out, expected)
+    torch.testing.assert_close(hidden, expected_hidden)
+    torch.testing.assert_close(cell, expected_cell)
+
+
+def test_locked_dropout_drops_the_same_units_at_every_step() -> None:
+    torch.manual_seed(0)
+    dropped = locked_dropout(torch.ones(9, 5, 40), 0.25, training=True)
+    assert (dropped == dropped[0]).all()
+    assert not (dropped[:, 0] == dropped[:, 1]).all()  # each stream has a mask of its own
+    assert sorted(dropped.unique().tolist()) == pytest.approx([0, 1 / 0.75])
+    assert (dropped == 0).float().mean().item() == pytest.approx(0.25, abs=0.1)
+
+
+@pytest.mark.parametrize("where", ["dropout_input", "dropout_between", "dropout_output"])
+def test_each_dropout_acts_in_training_only(where: str) -> None:
+    built = model(**{where: 0.5})
+    ids = torch.arange(10).view(5, 2)
+    first, second = (built(ids, built.start_state(2))[0] for _ in range(2))
+    assert not torch.equal(first, second)
+    built.eval()
+    first, second = (built(ids, built.start_state(2))[0] for _ in range(2))
+    assert torch.equal(first, second)
+
+
+def test_state_carried_on_makes_two_windows_one_stream() -> None:
+    built = model().eval()
+    ids = torch.arange(12).view(6, 2)
+    whole, _ = built(ids, built.start_state(2))
+    first, state = built(ids[:4], built.start_state(2))
+    second, _ = built(ids[4:], state)
+    torch.testing.assert_close(torch.cat([first, second]), whole)
+
+
+def test_a_projection_joins_an_embedding_of_another_length() -> None:
+    vectors = torch.randn(V, 9)
+    built = LanguageModel(
+        input_embedding(V, E, vectors, frozen=True), H, output.build("learned", H, V), embed_size=E
+    )
+    assert built.input_projection is not None
+    assert tuple(built.state_dict()["input_projection.weight"].shape) == (E, 9)
+    loss, _ = built.loss(
+        torch.zeros(2, 1, dtype=torch.long), torch.ones(2, 1, dtype=torch.long), built.start_state(1)
+    )
+    loss.backward()
+    assert built.input_embedding.weight.grad is None
+    assert built.input_projection.weight.grad is not None
+
+
+def test_trained_and_fixed_numbers_are_counted_once() -> None:
+    vectors = torch.nn.functional.normalize(torch.randn(V, E), dim=1)
+    layer = output.build("pmi", E, V, vectors=vectors)
+    both_ends = LanguageModel(input_embedding(V, E, vectors, frozen=True), E, layer)
+    lstm = sum(p.numel() for p in nn.LSTM(E, E, 2).parameters())
+    assert both_ends.parameter_counts() == {
+        "trainable": lstm + V + 1,
+        "fixed": V * E,
+        "output_trainable": V + 1,
+    }
