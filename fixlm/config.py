@@ -171,18 +171,8 @@ def read_config(given: Mapping[str, Any]) -> TrainConfig:
 def _contradictions(config: TrainConfig, given: Mapping[str, Any]) -> Iterator[InputError]:
     """What no single flag shows."""
     model = config.model
-    for flag, embed, words in (
-        ("--output-embed", model.output_embed, output.names()),
-        ("--input-embed", model.input_embed, ["learned", "same", "fixed", *embeddings.names()]),
-    ):
-        known = [word for word in words if word != "pretrained"]
-        if embed not in known and not os.path.isfile(embed):
-            if os.path.sep in embed or "." in embed:
-                yield InputError(flag, "there is no such file of vectors", found=embed, fix="check the path")
-            else:
-                yield unknown_name(
-                    flag, flag.removeprefix("--").removesuffix("-embed") + " embedding", embed, known
-                )
+    unknown = [*_unknown_embeddings(model)]
+    yield from unknown
     if model.output_embed in output.TRAINED and model.input_embed in ("same", "fixed"):
         found = f"--output-embed {model.output_embed}"
         yield InputError("--input-embed", f"'{model.input_embed}' needs an output matrix", found=found)
@@ -191,7 +181,7 @@ def _contradictions(config: TrainConfig, given: Mapping[str, Any]) -> Iterator[I
             "--input-embed", "tied trains the input embedding", found=model.input_embed, expected="learned"
         )
     used = config.methods()
-    for method in embeddings.names():
+    for method in embeddings.names() if not unknown else ():
         for item in fields(embeddings.get(method).Options):
             flag = flag_name(item.name, method)
             if flag.removeprefix("--") in given and method not in used:
@@ -202,3 +192,18 @@ def _contradictions(config: TrainConfig, given: Mapping[str, Any]) -> Iterator[I
                     found=f"--output-embed {model.output_embed}",
                     fix=fix,
                 )
+
+
+def _unknown_embeddings(model: ModelConfig) -> Iterator[InputError]:
+    """``--output-embed`` and ``--input-embed`` where they are neither a known name nor a file."""
+    for flag, embed, words in (
+        ("--output-embed", model.output_embed, output.names()),
+        ("--input-embed", model.input_embed, ["learned", "same", "fixed", *embeddings.names()]),
+    ):
+        known = [word for word in words if word != "pretrained"]
+        if embed in known or os.path.isfile(embed):
+            continue
+        if os.path.sep in embed or "." in embed:
+            yield InputError(flag, "there is no such file of vectors", found=embed, fix="check the path")
+        else:
+            yield unknown_name(flag, flag.removeprefix("--").replace("-embed", " embedding"), embed, known)

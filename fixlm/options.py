@@ -46,7 +46,7 @@ class Range:
             (self.below, "below"),
         ]
         return (
-            " and ".join(f"{word} {bound:.9g}" for bound, word in parts if bound is not None)
+            " and ".join(f"{word} {bound:.12g}" for bound, word in parts if bound is not None)
             or "a finite number"
         )
 

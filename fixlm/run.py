@@ -103,6 +103,8 @@ class RunDirectory:
         try:
             values = json.loads(self.require().config.read_text())
             TrainConfig.from_json(values)
+        except InputError:
+            raise
         except (ValueError, KeyError, TypeError) as error:
             raise InputError(self.config, "not the configuration of a run", found=repr(error)) from None
         return values

@@ -56,20 +56,14 @@ def train(config: TrainConfig, given: Mapping[str, Any] | None = None) -> dict[s
         Interrupted: a signal came; the run is saved and can be resumed.
     """
     set_up_torch(config)
-    given = given or {}
-    directory = None if config.run.run is None else RunDirectory(config.run.run)
-    if config.run.resume and directory is not None:
-        config = run.resumed_config(directory, given, config)
-    elif directory is not None and not is_finished(directory, config):
-        directory.claim()
+    named = None if config.run.run is None else RunDirectory(config.run.run)
+    if named is not None:  # before the corpus is read: what is wrong with the directory is told at once
+        config = _open(named, config, given or {})
     text = corpus.load(**vars(config.data), log=log)
+    directory = named or RunDirectory(run.default_path(config, text.name))
+    if named is None:
+        config = _open(directory, config, given or {})
     steps_per_epoch = check_length(config, text)
-    if directory is None:
-        directory = RunDirectory(run.default_path(config, text.name))
-        if config.run.resume:
-            config = run.resumed_config(directory, given, config)
-        elif not is_finished(directory, config):
-            directory.claim()
     if directory.config.exists():
         run.check_corpus(directory, text)
     if is_finished(directory, config):
@@ -77,6 +71,16 @@ def train(config: TrainConfig, given: Mapping[str, Any] | None = None) -> dict[s
         return {"run": str(directory.path), **json.loads(directory.result.read_text())}
     with embeddings_log(), progress() as show:
         return _Trainer(config, text, directory, steps_per_epoch, show).run()
+
+
+def _open(directory: RunDirectory, config: TrainConfig, given: Mapping[str, Any]) -> TrainConfig:
+    """Takes the directory for a new run, or the stored configuration of the run that is there."""
+    if config.run.resume:
+        config = run.resumed_config(directory, given, config)
+        set_up_torch(config)
+    elif not is_finished(directory, config):
+        directory.claim()
+    return config
 
 
 def is_finished(directory: RunDirectory, config: TrainConfig) -> bool:

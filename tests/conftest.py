@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import random
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
@@ -14,3 +16,25 @@ def own_cache_and_no_hub(tmp_path_factory: pytest.TempPathFactory) -> Iterator[N
         patch.setenv("FIXLM_CACHE", str(tmp_path_factory.mktemp("cache")))
         patch.setenv("HF_HUB_OFFLINE", "1")
         yield
+
+
+@pytest.fixture(scope="session")
+def tiny_corpus(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with three splits of small sentences that a small model can learn."""
+    folder = tmp_path_factory.mktemp("tiny")
+    draw = random.Random(4)
+    nouns, verbs = ("cat", "dog", "bird", "fish", "horse"), ("sees", "likes", "hears")
+    for split, lines in (("train", 500), ("valid", 60), ("test", 70)):
+        sentences = (
+            f"the {draw.choice(nouns)} {draw.choice(verbs)} the {draw.choice(nouns)} {'again ' * draw.randrange(2)}."
+            for _ in range(lines)
+        )
+        (folder / f"{split}.txt").write_text("\n".join(sentences) + "\n")
+    return folder
+
+
+@pytest.fixture(scope="session")
+def small(tiny_corpus: Path) -> list[str]:
+    """Flags of a training run on `tiny_corpus` that takes about a second."""
+    flags = "--hidden-size 16 --embed-size 16 --batch-size 4 --bptt 10 --max-steps 24 --validate-every 12 --threads 1"
+    return ["--data", str(tiny_corpus), *flags.split()]

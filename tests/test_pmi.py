@@ -65,7 +65,7 @@ def test_vectors_are_u_s_to_the_p(weight: float, centre: bool) -> None:
     np.testing.assert_allclose(found, expected, atol=1e-10)
 
 
-def test_block_lanczos_agrees_with_the_dense_decomposition(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_sparse_solver_agrees_with_the_dense_one(monkeypatch: pytest.MonkeyPatch) -> None:
     """The solver of large vocabularies, on one that numpy can check."""
     text = zipf_text(600, 20_000)
     ppmi = pmi.positive_pmi(cooccurrence.count(text.ids, 600))
@@ -80,7 +80,7 @@ def test_block_lanczos_agrees_with_the_dense_decomposition(monkeypatch: pytest.M
     assert (found_u[np.abs(found_u).argmax(axis=0), range(24)] > 0).all()
 
 
-def test_block_lanczos_sees_the_rank(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_sparse_solver_sees_the_rank(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(singular, "DENSE_LIMIT", 100)
     rng = np.random.default_rng(1)
     low = scipy.sparse.csr_array(rng.random((400, 25)) @ rng.random((25, 400)))

@@ -1,0 +1,178 @@
+"""What the command line refuses, and the line it says then."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from fixlm import cli
+
+
+def refused(capsys: pytest.CaptureFixture[str], *arguments: str) -> list[str]:
+    """The error lines of a command that must end with status 2 and print nothing else."""
+    assert cli.main(list(arguments)) == 2
+    said = capsys.readouterr()
+    assert said.out == ""
+    lines = said.err.splitlines()
+    assert all(line.startswith("fixlm: error: ") for line in lines), lines
+    return [line.removeprefix("fixlm: error: ") for line in lines]
+
+
+@pytest.mark.parametrize(
+    ("flags", "message"),
+    [
+        ("--output-embed pmj", "--output-embed: unknown output embedding 'pmj'. Fix: Did you mean 'pmi'? Choose one "),
+        ("--input-embed fixd", "--input-embed: unknown input embedding 'fixd'. Fix: Did you mean 'fixed'?"),
+        ("--output-embed no/such.txt", "--output-embed: there is no such file of vectors (found no/such.txt)"),
+        ("--lr nan", "--lr: out of range (found nan, expected a number above 0 and at most 10)."),
+        ("--lr inf", "--lr: out of range (found inf, expected a number above 0 and at most 10)."),
+        ("--lr=-1", "--lr: out of range (found -1, expected a number above 0 and at most 10)."),
+        ("--lr 0", "--lr: out of range (found 0, expected a number above 0 and at most 10)."),
+        ("--lr fast", "--lr: not a number (found 'fast', expected a number above 0 and at most 10)."),
+        ("--dropout 1.5", "--dropout: out of range (found 1.5, expected a number at least 0 and below 1)."),
+        ("--epochs 0", "--epochs: out of range (found 0, expected a whole number at least 1)."),
+        ("--batch-size -3", "--batch-size: out of range (found -3, expected a whole number at least 1)."),
+        ("--bptt 0", "--bptt: out of range (found 0, expected a whole number at least 1)."),
+        ("--hidden-size 2.5", "--hidden-size: not a number (found '2.5', expected a whole number at least 1)."),
+        ("--output-dim 0", "--output-dim: out of range (found 0, expected a whole number at least 1)."),
+        ("--seed 4294967296", "--seed: out of range (found 4294967296, expected a whole number at least 0 and at most 4294967295)."),
+        ("--precision float16", "--precision: unknown choice 'float16'. Fix: Did you mean 'bfloat16'?"),
+        ("--output-emb pmi", "--output-emb: unknown flag (flags cannot be abbreviated). Fix: Did you mean '--output-embed'?"),
+        ("--lr", "command line: argument --lr: expected one argument. Fix: see --help"),
+        ("surplus", "surplus: unexpected argument. Fix: see --help"),
+        ("--output-embed tied --input-embed fixed", "--input-embed: 'fixed' needs an output matrix (found --output-embed tied)."),
+        ("--output-embed tied --input-embed pmi", "--input-embed: tied trains the input embedding (found pmi, expected learned)."),
+        ("--output-embed hadamard --pmi-window 3", "--pmi-window: this run builds no such matrix (found --output-embed hadamard)."),
+        ("--pmi-window many", "--pmi-window: not a number (found 'many', expected a whole number"),
+        ("--vocab-size 100", "--vocab-size: words have no chosen vocabulary size (found 100)."),
+        ("--data wikitext2", "--data: unknown data set or folder 'wikitext2'. Fix: Did you mean 'wikitext-2'?"),
+        ("--data sample --batch-size 100000", "--data: the train split is too short for the batch (found 383,853 tokens, expected at least 7,100,000)."),
+        ("--device warp", "--device: this torch cannot use it (found warp, expected cpu"),
+    ],
+)  # fmt: skip
+def test_train_refuses(
+    flags: str,
+    message: str,
+    capsys: pytest.CaptureFixture[str],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    data = [] if "--data" in flags else ["--data", "sample"]
+    (line,) = refused(capsys, "train", *data, *flags.split())
+    assert line.startswith(message), line
+    assert not any((tmp_path / "runs").glob("*/*"))
+
+
+def test_all_problems_are_reported_at_once(capsys: pytest.CaptureFixture[str]) -> None:
+    lines = refused(
+        capsys, "train", "--lr", "0", "--epochs", "-1", "--output-embed", "pmj", "--pmi-smoothing", "x"
+    )
+    assert sorted(line.split(":")[0] for line in lines) == [
+        "--epochs",
+        "--lr",
+        "--output-embed",
+        "--pmi-smoothing",
+    ]
+
+
+def test_a_run_directory_that_cannot_take_the_run(
+    small: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file = tmp_path / "file"
+    file.write_text("")
+    where = ["train", *small, "--output-embed", "tied", "--run"]
+    assert refused(capsys, *where, str(file))[0].startswith(f"--run {file}: is a file")
+    assert refused(capsys, *where, str(file / "below"))[0].startswith(
+        f"--run {file}/below: cannot be written"
+    )
+    other = tmp_path / "other"
+    assert cli.main([*where, str(other)]) == 0
+    capsys.readouterr()
+    (line,) = refused(capsys, *where, str(other), "--lr", "0.1")
+    assert line.startswith(f"--run {other}: the directory is not empty. Fix: --resume to go on with it")
+
+
+def test_resuming_what_is_not_there_or_differs(
+    small: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run = tmp_path / "run"
+    assert refused(capsys, "train", "--resume", "--run", str(run))[0].startswith(
+        f"{run}: there is no such run directory"
+    )
+    run.mkdir()
+    (line,) = refused(capsys, "train", "--resume", "--run", str(run))
+    assert line == f"{run}: not a run directory (found no config.json in it)."
+    run.rmdir()
+    assert cli.main(["train", *small, "--output-embed", "hadamard", "--run", str(run)]) == 0
+    capsys.readouterr()
+    flags = ["--output-embed", "tied", "--lr", "0.1", "--threads", "1"]
+    lines = refused(capsys, "train", "--resume", "--run", str(run), *flags)
+    assert lines == [
+        "--output-embed: differs from the run to resume (found tied, expected hadamard). "
+        "Fix: drop the flag, or start another run",
+        "--lr: differs from the run to resume (found 0.1, expected 0.003). "
+        "Fix: drop the flag, or start another run",
+    ]
+    (run / "result.json").unlink()
+    for checkpoint in (run / "checkpoints").iterdir():
+        checkpoint.unlink() if checkpoint.is_symlink() else [file.unlink() for file in checkpoint.iterdir()]
+    assert cli.main(["train", "--resume", "--run", str(run)]) == 2
+    assert "--resume: no checkpoint to go on from" in capsys.readouterr().err
+
+
+def test_evaluate_refuses(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (line,) = refused(capsys, "evaluate", str(tmp_path / "none"))
+    assert line.startswith(f"{tmp_path}/none: there is no such run directory")
+    (line,) = refused(capsys, "evaluate")
+    assert line == "command line: the following arguments are required: RUN. Fix: see --help"
+    (line,) = refused(capsys, "evaluate", str(tmp_path), "--split", "validation")
+    assert line.startswith("--split: unknown choice 'validation'. Fix: Did you mean 'valid'?")
+
+
+def test_unknown_commands_are_named(capsys: pytest.CaptureFixture[str]) -> None:
+    assert refused(capsys, "trian")[0].startswith(
+        "fixlm: unknown command 'trian'. Fix: Did you mean 'train'?"
+    )
+
+
+@pytest.mark.parametrize("command", ["fixlm.train", "fixlm.evaluate"])
+def test_help_imports_nothing_heavy_and_shows_defaults(command: str) -> None:
+    heavy = ("torch", "gensim", "datasets", "scipy", "sentencepiece", "rich")
+    program = f"""
+import runpy, sys
+sys.argv = ["{command}", "--help"]
+try:
+    runpy.run_module("{command}", run_name="__main__")
+except SystemExit as stop:
+    assert stop.code == 0
+assert not set({heavy}) & set(sys.modules), set({heavy}) & set(sys.modules)
+"""
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert "(default: " in done.stdout
+    if command == "fixlm.train":
+        for flag in ("--output-embed", "--lr", "--matrix-seed", "--pmi-window", "--word2vec-vectors"):
+            assert flag in done.stdout
+
+
+def test_the_console_script_lists_its_commands(capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main([]) == 0
+    out = capsys.readouterr().out
+    assert "train" in out
+    assert "evaluate" in out
+
+
+def test_a_reader_that_goes_away_gets_no_traceback() -> None:
+    program = f"{sys.executable} -m fixlm.train --help | head -1"
+    done = subprocess.run(["bash", "-c", program], capture_output=True, text=True, check=False)
+    assert done.stdout.startswith("usage: ")
+    assert done.stderr == ""
+
+
+def test_debug_shows_the_traceback(capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main(["train", "--lr", "0", "--debug"]) == 2
+    assert "Traceback" in capsys.readouterr().err
