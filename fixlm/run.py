@@ -23,7 +23,7 @@ from typing import Any
 
 from embeddings.output_matrix import OutputMatrix, write_atomically
 from fixlm import __version__
-from fixlm.config import RunConfig, TrainConfig, method_of
+from fixlm.config import RunConfig, TrainConfig
 from fixlm.corpus import Corpus
 from fixlm.errors import InputError, InputErrors
 from fixlm.options import flag_name
@@ -134,10 +134,7 @@ RUN_SETTINGS = ("validate_every", "checkpoint_every", "threads", "device")
 
 def default_path(config: TrainConfig, corpus_name: str) -> Path:
     """``runs/DATA-LAYER-SIZE-seedSEED``."""
-    layer = config.model.output_embed
-    layer = (
-        Path(layer).stem if method_of(layer) == "pretrained" and layer not in ("learned", "tied") else layer
-    )
+    layer = Path(config.model.output_embed).name
     return Path("runs") / f"{corpus_name}-{layer}-{config.model.hidden_size}-seed{config.optimization.seed}"
 
 

@@ -57,8 +57,8 @@ def print_result(result: Mapping[str, Any]) -> None:
     key, unit = (
         ("perplexity_per_word", "per word") if per_word else ("perplexity", f"per {result['corpus']['unit']}")
     )
-    table = Table(title=f"{result['run']}: perplexity {unit}")
-    table.add_column("model")
+    print(f"{result['run']}: perplexity {unit}")
+    table = Table("model")
     for split in ("valid", "test"):
         table.add_column(split, justify="right")
     for name, scores in (("unigram (word frequencies alone)", result["unigram"]), ("LSTM", result)):
