@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -15,6 +13,7 @@ from embeddings.output_matrix import OutputMatrix
 from embeddings.registry import Progress
 from fixlm import checkpoint, output
 from fixlm.cache import cache_directory
+from fixlm.checkpoint import Checkpoint
 from fixlm.config import TrainConfig, method_of
 from fixlm.corpus import Corpus
 from fixlm.errors import InputError
@@ -53,41 +52,45 @@ def new_model(
         matrix = build_matrix(
             model.output_embed, model.output_dim or model.hidden_size, config, corpus, progress
         )
-    output_vectors = None if matrix is None else torch.from_numpy(matrix.vectors)
-    vectors, frozen = None, model.input_embed not in ("learned", "same")
-    if model.input_embed in ("same", "fixed"):
-        vectors = output_vectors
-    elif model.input_embed != "learned":
-        built = build_matrix(model.input_embed, model.embed_size, config, corpus, progress)
-        vectors = torch.from_numpy(built.vectors)
+    vectors = _tensor(matrix)
+    start = vectors  # of the input embedding, where it is not learned from scratch
+    if model.input_embed == "learned":
+        start = None
+    elif model.input_embed not in ("same", "fixed"):
+        start = _tensor(build_matrix(model.input_embed, model.embed_size, config, corpus, progress))
     unigram = torch.from_numpy(log_unigram(corpus.counts)) if model.bias_start == "unigram" else None
-    return _assemble(config, len(corpus.words), output_vectors, vectors, frozen, unigram), matrix
+    return _assemble(config, len(corpus), vectors, start, unigram), matrix
 
 
-def load_model(
-    run: RunDirectory, link: str = "best", log: Callable[[str], None] | None = None
-) -> LanguageModel:
-    """The model of a run as of its checkpoint ``best``, ``last`` or ``step-N``, in evaluation mode.
+def load_model(run: RunDirectory, saved: Checkpoint | None = None) -> LanguageModel:
+    """The model of a run as of a checkpoint, ``best`` if none is given.
 
     Raises:
-        InputError: there is no such checkpoint, it is damaged, or the output matrix is not the run's.
+        InputError: there is no checkpoint, it is damaged, or the output matrix is not the run's.
     """
     values = run.read_config()
     config = TrainConfig.from_json(values)
-    if not (run.checkpoints / link).exists():
-        raise InputError(run.path, f"has no checkpoint '{link}' yet", fix="train it first, or --resume it")
-    saved = checkpoint.verify(_resolved(run.checkpoints / link)).model()
-    vectors = None
-    if values["output_matrix"] is not None:
-        matrix = read_matrix(run)
-        vectors = torch.from_numpy(matrix.vectors)
-    embedding = saved["input_embedding.weight"]
-    model = _assemble(config, len(embedding), vectors, embedding, True, None)
+    tensors = (saved or find_checkpoint(run)).model()
+    vectors = _tensor(read_matrix(run)) if values["output_matrix"] is not None else None
+    start = vectors if config.model.input_embed == "fixed" else tensors["input_embedding.weight"]
+    model = _assemble(config, len(tensors["output.bias"]), vectors, start, None)
     try:
-        model.load_state_dict(saved)
+        model.load_state_dict(tensors)
     except RuntimeError as error:
         raise InputError(run.path, "the checkpoint does not fit config.json", found=error) from None
-    return model.eval()
+    return model
+
+
+def find_checkpoint(run: RunDirectory, name: str = "best") -> Checkpoint:
+    """The checkpoint ``best``, ``last`` or ``step-N`` of a run, compared with its manifest.
+
+    Raises:
+        InputError: there is none of that name, or it is damaged.
+    """
+    path = run.checkpoints / name
+    if not path.exists():
+        raise InputError(run.path, f"has no checkpoint '{name}'", fix="train it first, or --resume it")
+    return checkpoint.verify(path.resolve())
 
 
 def read_matrix(run: RunDirectory) -> OutputMatrix:
@@ -106,10 +109,10 @@ def _assemble(
     vocabulary_size: int,
     output_vectors: Tensor | None,
     input_vectors: Tensor | None,
-    frozen: bool,
     unigram: Tensor | None,
 ) -> LanguageModel:
     model = config.model
+    frozen = model.input_embed not in ("learned", "same")
     embedding = input_embedding(vocabulary_size, model.embed_size, input_vectors, frozen=frozen)
     precision = getattr(torch, config.optimization.precision)
     options: dict[str, Any] = {
@@ -137,5 +140,5 @@ def _assemble(
     )
 
 
-def _resolved(path: Path) -> Path:
-    return path.resolve() if path.is_symlink() else path
+def _tensor(matrix: OutputMatrix | None) -> Tensor | None:
+    return None if matrix is None else torch.from_numpy(matrix.vectors)

@@ -58,7 +58,7 @@ class ModelConfig:
 class OptimizationConfig:
     """How it is trained."""
 
-    epochs: int = option(3, "passes over the train split", minimum=1)
+    epochs: int = option(1, "passes over the train split", minimum=1)
     max_steps: int | None = option(None, "stop after this many steps, if that is sooner", minimum=1)
     batch_size: int = option(40, "B, streams trained side by side", minimum=1)
     bptt: int = option(70, "T, time steps of a window", minimum=1)

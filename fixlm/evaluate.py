@@ -50,7 +50,7 @@ def evaluate_run(path: str, config: EvaluateConfig) -> Score:
     import torch
 
     from fixlm import corpus
-    from fixlm.assembly import load_model
+    from fixlm.assembly import find_checkpoint, load_model
     from fixlm.config import DataConfig
     from fixlm.console import log, progress
     from fixlm.perplexity import evaluate
@@ -60,9 +60,12 @@ def evaluate_run(path: str, config: EvaluateConfig) -> Score:
     if config.threads is not None:
         torch.set_num_threads(config.threads)
     data = DataConfig(**directory.read_config()["data"])
-    text = corpus.load(**vars(dataclasses.replace(data, data=config.data or data.data)), log=log)
+    data = dataclasses.replace(data, data=config.data or data.data)
+    if directory.tokenizer.exists():  # the run's own: nothing is trained again, and a file may have moved
+        data = dataclasses.replace(data, tokenizer=str(directory.tokenizer), vocab_size=None)
+    text = corpus.load(**vars(data), log=log)
     check_corpus(directory, text)
-    model = load_model(directory, config.checkpoint)
+    model = load_model(directory, find_checkpoint(directory, config.checkpoint))
     with progress() as show:
         return evaluate(model, text, config.split, show)
 

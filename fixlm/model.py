@@ -23,7 +23,9 @@ def locked_dropout(x: Tensor, rate: float, training: bool) -> Tensor:
     if not training or rate == 0:
         return x
     keep = 1 - rate
-    return x * x.new_empty(1, *x.shape[1:]).bernoulli_(keep).div_(keep)
+    # Drawn on the CPU whatever the device, so that one random state is all that a checkpoint needs.
+    mask = torch.empty(1, *x.shape[1:], dtype=x.dtype).bernoulli_(keep).div_(keep)
+    return x * mask.to(x.device)
 
 
 class LockedDropoutLSTM(nn.LSTM):

@@ -87,7 +87,7 @@ def evaluate(
 
 @torch.inference_mode()
 def _total_nats(model: LanguageModel, ids: torch.Tensor, report: Callable[[int], object]) -> float:
-    device = model.output.bias.device if isinstance(model.output.bias, torch.Tensor) else torch.device("cpu")
+    device = model.input_embedding.weight.device
     state, total = model.start_state(1), 0.0
     for start in range(0, len(ids) - 1, WINDOW):
         window = ids[start : start + WINDOW + 1].long().to(device)

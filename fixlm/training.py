@@ -15,12 +15,12 @@ from torch import Tensor, nn
 
 from embeddings.registry import Progress
 from fixlm import checkpoint, corpus, run
-from fixlm.assembly import load_model, new_model, read_matrix
+from fixlm.assembly import load_model, new_model
 from fixlm.config import TrainConfig
 from fixlm.console import embeddings_log, log, progress
 from fixlm.corpus import Corpus
 from fixlm.errors import InputError, Interrupted
-from fixlm.model import State
+from fixlm.model import LanguageModel, State
 from fixlm.optimization import learning_rate, make_optimizer, optimizer_tensors, restore_optimizer
 from fixlm.perplexity import Score, evaluate, unigram_score
 from fixlm.run import RunDirectory
@@ -155,16 +155,13 @@ class _Trainer:
         self.streams = self._streams().to(self.device)
         self.at = Progressed()
         torch.manual_seed(self.settings.seed)
-        self.model, matrix = new_model(config, text, show)
-        self.model.to(self.device).train()
-        self.optimizer = make_optimizer(self.model, self.settings)
-        self.state = self.model.start_state(self.settings.batch_size)
-        self.recent: list[
-            tuple[float, float, float]
-        ] = []  # loss, gradient norm, seconds since the last record
+        # Loss, gradient norm and seconds of each step since the last record.
+        self.recent: list[tuple[float, float, float]] = []
         if config.run.resume:
             self._restore()
         else:
+            model, matrix = new_model(config, text, show)
+            self._take(model)
             directory.write_start(config, text, matrix)
         counts = self.model.parameter_counts()
         log(
@@ -186,6 +183,11 @@ class _Trainer:
                     message = f"stopped after step {self.at.step:,} and saved; --resume goes on from here"
                     raise Interrupted(message, 128 + stop.signal_number)
         return self._finish()
+
+    def _take(self, model: LanguageModel) -> None:
+        self.model = model.to(self.device).train()
+        self.optimizer = make_optimizer(self.model, self.settings)
+        self.state = self.model.start_state(self.settings.batch_size)
 
     def _streams(self) -> Tensor:
         """The train split as B streams side by side: (L, B)."""
@@ -282,9 +284,7 @@ class _Trainer:
             raise InputError(
                 "--resume", "no checkpoint to go on from", found=self.directory.checkpoints, fix=fix
             )
-        if self.directory.read_config()["output_matrix"] is not None:
-            read_matrix(self.directory)  # raises if it was changed
-        self.model.load_state_dict(saved.model())
+        self._take(load_model(self.directory, saved))
         tensors = saved.training()
         restore_optimizer(self.optimizer, self.model, tensors)
         self.state = (tensors["lstm.hidden"].to(self.device), tensors["lstm.cell"].to(self.device))
@@ -297,7 +297,7 @@ class _Trainer:
 
     def _finish(self) -> dict[str, Any]:
         """Scores the best checkpoint and writes ``result.json``."""
-        best = load_model(self.directory, "best").to(self.device)
+        best = load_model(self.directory).to(self.device)
         valid = Score(*(self.at.best[name] for name in ("total_nats", "targets", "words")))
         test = evaluate(best, self.text, "test", self.show)
         tokens = self.at.step * self.settings.batch_size * self.settings.bptt

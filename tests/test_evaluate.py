@@ -175,6 +175,12 @@ def test_another_corpus_is_refused(
     assert "fixlm: error: --data: not the corpus of this run (found " in capsys.readouterr().err
 
 
-def test_a_loaded_model_is_in_evaluation_mode(small: list[str], tmp_path: Path) -> None:
-    run = trained(small, tmp_path / "run", "--output-embed", "tied")
-    assert not load_model(RunDirectory(run)).training
+@pytest.mark.parametrize("input_embed", ["learned", "fixed", "same", "random-orthogonal"])
+def test_a_loaded_model_is_the_trained_one_frozen_where_it_was(
+    input_embed: str, small: list[str], tmp_path: Path
+) -> None:
+    run = trained(small, tmp_path / "run", "--output-embed", "hadamard", "--input-embed", input_embed)
+    model = load_model(RunDirectory(run))
+    assert model.input_embedding.weight.requires_grad == (input_embed in ("learned", "same"))
+    counts = json.loads((run / "result.json").read_text())["parameters"]
+    assert model.parameter_counts() == counts
