@@ -5,7 +5,7 @@ numpy, scipy and gensim only; this package imports neither torch nor fixlm.
 
 from __future__ import annotations
 
-from embeddings.builder import build, build_cached
+from embeddings.builder import build, build_cached, from_keyed_vectors
 from embeddings.errors import InputError
 from embeddings.output_matrix import OutputMatrix
 from embeddings.registry import get, names, register
@@ -17,6 +17,7 @@ __all__ = [
     "OutputMatrix",
     "build",
     "build_cached",
+    "from_keyed_vectors",
     "get",
     "names",
     "register",

@@ -6,41 +6,56 @@ import dataclasses
 import hashlib
 import json
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from embeddings import registry
 from embeddings.errors import InputError
+from embeddings.missing import fill_missing
 from embeddings.output_matrix import OutputMatrix, hash_vectors, unit_rows
 from embeddings.registry import Progress
 from embeddings.statistics import CorpusStatistics
+
+if TYPE_CHECKING:
+    from gensim.models import KeyedVectors
 
 RECIPE_VERSION = 1
 """Part of every recipe: raised when a builder gives other vectors for the same options, so that no cache is stale."""
 
 
-def request(method: str, statistics: CorpusStatistics, dim: int | None, seed: int, options: Any) -> dict[str, Any]:
+def request(
+    method: str, statistics: CorpusStatistics, dim: int | None, seed: int, options: Any
+) -> dict[str, Any]:
     """The recipe as far as it is known before anything is built: all that the vectors depend on.
 
     A method whose vectors depend on more than its options' values (a file, say) gives them by ``recipe(options)``.
     """
     module = registry.get(method)
     described = module.recipe(options) if hasattr(module, "recipe") else dataclasses.asdict(options)
-    recipe = {
+    recipe = describe(method, statistics, dim, seed, described)
+    if module.NEEDS_CORPUS:
+        if statistics.ids is None:
+            raise InputError(
+                method, "needs the train split, not only its vocabulary", fix="pass statistics with ids"
+            )
+        recipe["corpus_sha256"] = statistics.ids_hash()
+    return recipe
+
+
+def describe(
+    method: str, statistics: CorpusStatistics, dim: int | None, seed: int, options: dict[str, Any]
+) -> dict[str, Any]:
+    """The part of a recipe that all matrices have."""
+    return {
         "version": RECIPE_VERSION,
         "method": method,
-        "options": described,
+        "options": options,
         "dim": dim,
         "seed": seed,
         "vocabulary_size": len(statistics),
         "vocabulary_sha256": statistics.vocabulary_hash,
     }
-    if module.NEEDS_CORPUS:
-        if statistics.ids is None:
-            raise InputError(method, "needs the train split, not only its vocabulary", fix="pass statistics with ids")
-        recipe["corpus_sha256"] = statistics.ids_hash()
-    return recipe
 
 
 def build(
@@ -72,11 +87,44 @@ def build(
     if dim is not None and dim < 1:
         raise InputError("dim", "the dimension must be positive", found=dim, expected="at least 1")
     recipe = request(method, statistics, dim, seed, options)
-    vectors = unit_rows(module.build(statistics, dim, seed, options, progress or _silent))
+    return finish(module.build(statistics, dim, seed, options, progress or _silent), recipe)
+
+
+def from_keyed_vectors(keyed: KeyedVectors, statistics: CorpusStatistics, seed: int = 1) -> OutputMatrix:
+    """An output matrix from gensim's vectors: aligned by word, missing words by the rule of `embeddings.missing`.
+
+    Args:
+        keyed: vectors of length N under words.
+        statistics: the vocabulary to align with.
+        seed: of the noise on the missing words' vectors.
+
+    Raises:
+        InputError: not one word of the vocabulary is in ``keyed``.
+    """
+    missing = np.array([word not in keyed.key_to_index for word in statistics.words])
+    if missing.all():
+        examples = ", ".join(map(repr, list(keyed.key_to_index)[:5]))
+        raise InputError(
+            "keyed vectors", "no word in common with the vocabulary", found=f"words such as {examples}"
+        )
+    vectors = np.zeros((len(statistics), keyed.vector_size), dtype=np.float32)
+    rows = [keyed.key_to_index[word] for word in statistics.words if word in keyed.key_to_index]
+    vectors[~missing] = keyed.vectors[rows]
+    recipe = describe(
+        "keyed-vectors", statistics, keyed.vector_size, seed, {"sha256": hash_vectors(keyed.vectors)}
+    )
+    fill_missing(vectors, missing, np.random.default_rng(seed))
+    return finish(vectors, recipe)
+
+
+def finish(vectors: np.ndarray, recipe: dict[str, Any]) -> OutputMatrix:
+    """The matrix with its rows scaled to norm 1; raises InputError if a value is not finite or a row is zero."""
+    vectors = unit_rows(vectors)
     if not np.isfinite(vectors).all():
-        raise InputError(method, "the matrix has values that are not finite", fix="look at the options and the text")
+        fix = "look at the options and the text"
+        raise InputError(recipe["method"], "the matrix has values that are not finite", fix=fix)
     if empty := (~vectors.any(axis=1)).sum():
-        raise InputError(method, "the matrix has rows of zeros", found=f"{empty} of {len(vectors)}")
+        raise InputError(recipe["method"], "the matrix has rows of zeros", found=f"{empty} of {len(vectors)}")
     return OutputMatrix(vectors, recipe | {"dim": vectors.shape[1], "sha256": hash_vectors(vectors)})
 
 

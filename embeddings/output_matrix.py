@@ -65,10 +65,14 @@ class OutputMatrix:
         except FileNotFoundError:
             raise InputError(path, "there is no such file") from None
         except (SafetensorError, KeyError, TypeError, ValueError, OSError) as error:
-            raise InputError(path, "not an output matrix", found=error, expected="safetensors with a recipe") from None
+            raise InputError(
+                path, "not an output matrix", found=error, expected="safetensors with a recipe"
+            ) from None
         found = hash_vectors(matrix.vectors)
         if found != recorded:
-            raise InputError(path, "the vectors were changed since they were built", found=found, expected=recorded)
+            raise InputError(
+                path, "the vectors were changed since they were built", found=found, expected=recorded
+            )
         return matrix
 
     def to_keyed_vectors(self, words: Sequence[str]) -> KeyedVectors:
@@ -88,7 +92,9 @@ class OutputMatrix:
             with open(temporary, "wb") as file:
                 file.write(f"{self.vectors.shape[0]} {self.vectors.shape[1]}\n".encode())
                 for word, row in zip(words, self.vectors, strict=True):
-                    numbers = row.astype("<f4").tobytes() if binary else " ".join(map(str, row.tolist())).encode()
+                    numbers = (
+                        row.astype("<f4").tobytes() if binary else " ".join(map(str, row.tolist())).encode()
+                    )
                     file.write(word.encode() + b" " + numbers + b"\n")
             os.replace(temporary, path)
         finally:
