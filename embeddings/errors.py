@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Iterable
+from typing import Any
 
 
 class InputError(ValueError):
@@ -30,6 +31,12 @@ class InputError(ValueError):
         sides += [f"expected {expected}"] if expected is not None else []
         line = f"{where}: {what}" + (f" ({', '.join(sides)})" if sides else "") + "."
         super().__init__(" ".join((line + (f" Fix: {fix}" if fix else "")).split()))
+        self.where = str(where)
+        self._rest: dict[str, Any] = {"what": what, "found": found, "expected": expected, "fix": fix}
+
+    def at(self, where: object) -> InputError:
+        """The same error at another place: a builder names an option, its caller knows the flag."""
+        return InputError(where, **self._rest)
 
 
 def unknown_name(where: object, kind: str, name: str, known: Iterable[str]) -> InputError:

@@ -18,6 +18,7 @@ from fixlm.config import TrainConfig, method_of
 from fixlm.corpus import Corpus
 from fixlm.errors import InputError
 from fixlm.model import LanguageModel, input_embedding
+from fixlm.options import naming_flags
 from fixlm.perplexity import log_unigram
 from fixlm.run import RunDirectory
 
@@ -31,15 +32,16 @@ def build_matrix(
     if method == "pretrained":
         options = dataclasses.replace(options, file=embed)
         dim = None if config.model.output_dim is None else dim
-    return embeddings.build_cached(
-        method,
-        corpus.statistics(),
-        dim,
-        config.model.matrix_seed,
-        options,
-        progress,
-        directory=cache_directory() / "matrices",
-    )
+    with naming_flags(options, method, dim="--output-dim"):
+        return embeddings.build_cached(
+            method,
+            corpus.statistics(),
+            dim,
+            config.model.matrix_seed,
+            options,
+            progress,
+            directory=cache_directory() / "matrices",
+        )
 
 
 def new_model(

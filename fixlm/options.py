@@ -11,7 +11,8 @@ import dataclasses
 import math
 import types
 import typing
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import Field, dataclass, fields
 from typing import Any, TypeVar
 
@@ -92,6 +93,21 @@ class Parser(argparse.ArgumentParser):
 def flag_name(name: str, prefix: str = "") -> str:
     """``hidden_size`` → ``--hidden-size``; with prefix ``pmi``: ``window`` → ``--pmi-window``."""
     return "--" + "-".join(part for part in (prefix, name.replace("_", "-")) if part)
+
+
+@contextmanager
+def naming_flags(options: Any, prefix: str = "", **others: str) -> Iterator[None]:
+    """Turns an `InputError` about an option, which a builder raised, into one about its flag.
+
+    Args:
+        options: the dataclass, or one of it, whose fields are flags with this prefix.
+        others: further names and their flags, such as ``dim="--output-dim"``.
+    """
+    try:
+        yield
+    except InputError as error:
+        flags = {field.name: flag_name(field.name, prefix) for field in fields(options)} | others
+        raise error.at(flags.get(error.where, error.where)) from error.__cause__
 
 
 def add_options(

@@ -13,6 +13,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import platform
@@ -78,6 +79,11 @@ class RunDirectory:
             raise InputError(
                 where, "cannot be written", found=error.strerror, fix="choose another --run"
             ) from None
+
+    def release(self) -> None:
+        """Undoes `claim` if nothing was written: a run that could not start leaves no empty directory."""
+        with contextlib.suppress(OSError):
+            self.path.rmdir()
 
     def write_start(self, config: TrainConfig, corpus: Corpus, matrix: OutputMatrix | None) -> None:
         """Writes everything that is known before the first step; ``config.json`` last, since it makes it a run."""

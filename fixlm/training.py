@@ -56,13 +56,22 @@ def train(config: TrainConfig, given: Mapping[str, Any] | None = None) -> dict[s
         Interrupted: a signal came; the run is saved and can be resumed.
     """
     set_up_torch(config)
-    named = None if config.run.run is None else RunDirectory(config.run.run)
-    if named is not None:  # before the corpus is read: what is wrong with the directory is told at once
-        config = _open(named, config, given or {})
-    text = corpus.load(**vars(config.data), log=log)
-    directory = named or RunDirectory(run.default_path(config, text.name))
-    if named is None:
+    directory = None if config.run.run is None else RunDirectory(config.run.run)
+    if directory is not None:  # before the corpus is read: what is wrong with the directory is told at once
         config = _open(directory, config, given or {})
+    try:
+        text = corpus.load(**vars(config.data), log=log)
+        if directory is None:
+            directory = RunDirectory(run.default_path(config, text.name))
+            config = _open(directory, config, given or {})
+        return _train(config, text, directory)
+    except InputError:
+        if directory is not None:
+            directory.release()
+        raise
+
+
+def _train(config: TrainConfig, text: Corpus, directory: RunDirectory) -> dict[str, Any]:
     steps_per_epoch = check_length(config, text)
     if directory.config.exists():
         run.check_corpus(directory, text)

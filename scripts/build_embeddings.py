@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from embeddings import registry
 from fixlm.cli import run
 from fixlm.errors import InputError, InputErrors
-from fixlm.options import Parser, add_options, option, read_options
+from fixlm.options import Parser, add_options, naming_flags, option, read_options
 
 if TYPE_CHECKING:
     from embeddings import CorpusStatistics, OutputMatrix
@@ -96,7 +96,8 @@ def build_matrix(
     dim = settings.dim
     if dim is None and method != "pretrained":
         dim = DEFAULT_DIM
-    return build(method, statistics, dim, settings.seed, options, progress)
+    with naming_flags(options, dim="--dim"):
+        return build(method, statistics, dim, settings.seed, options, progress)
 
 
 def print_report(matrix: OutputMatrix, measured: Diagnostics, *, written: str, seconds: float) -> None:
