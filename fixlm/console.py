@@ -7,7 +7,7 @@ import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from embeddings.registry import Progress
@@ -24,8 +24,8 @@ def log(message: str) -> None:
 def progress() -> Iterator[Progress]:
     """A function ``(what, done, total)`` that shows how far something is.
 
-    With a terminal it moves one bar for each ``what``; without one it prints a line when a ``what`` begins, ends, or
-    has gone on for ten seconds.
+    ``what`` is a name, or a name and details: ``train | loss 5.1``. With a terminal each name has a bar; without one
+    a line is printed when a name begins, when it ends, and every ten seconds.
     """
     if sys.stderr.isatty():
         with _bars() as show:
@@ -62,7 +62,7 @@ class _Lines:
         self.began = (0.0, 0.0)  # when this name came first, and what was done by then
 
     def __call__(self, what: str, done: float, total: float) -> None:
-        name = what.split(" | ")[0]
+        name = what.partition(" | ")[0]
         now = time.monotonic()
         if name != self.name:
             self.name, self.began = name, (now, done)
@@ -77,23 +77,23 @@ class _Lines:
 @contextmanager
 def _bars() -> Iterator[Progress]:
     from rich.console import Console
-    from rich.progress import (
-        BarColumn,
-        MofNCompleteColumn,
-        TextColumn,
-        TimeElapsedColumn,
-        TimeRemainingColumn,
-    )
+    from rich.progress import BarColumn, TaskProgressColumn, TextColumn, TimeRemainingColumn
     from rich.progress import Progress as Bars
 
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
-    tasks: dict[str, object] = {}
-    with Bars(*columns, TimeRemainingColumn(), console=Console(stderr=True)) as bars:
+    # The details come last and are short, so that a line fits 80 columns.
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(10),
+        TaskProgressColumn(),
+        TimeRemainingColumn(compact=True),
+    )
+    tasks: dict[str, Any] = {}
+    with Bars(*columns, TextColumn("{task.fields[details]}"), console=Console(stderr=True)) as bars:
 
         def show(what: str, done: float, total: float) -> None:
-            name = what.split(" | ")[0]
+            name, _, details = what.partition(" | ")
             if name not in tasks:
-                tasks[name] = bars.add_task(what, total=total)
-            bars.update(tasks[name], description=what, completed=done, total=total)  # type: ignore[arg-type]
+                tasks[name] = bars.add_task(name, details=details)
+            bars.update(tasks[name], details=details, completed=done, total=total)
 
         yield show

@@ -249,12 +249,12 @@ class _Trainer:
         speed = self.settings.batch_size * self.settings.bptt / seconds
         record = {"step": self.at.step, "epoch": epoch, "loss": loss, "lr": rate, "gradient_norm": norm}
         alpha = getattr(self.model.output, "alpha", None)
-        shown = f"epoch {epoch} loss {loss:.3f} perplexity {math.exp(min(loss, 700)):,.1f}"
+        shown = f"epoch {epoch} loss {loss:.2f} ppl {math.exp(min(loss, 700)):,.0f}"
         if alpha is not None:
             record["alpha"] = alpha.item()
-            shown += f" α {alpha.item():.2f}"
+            shown += f" α {alpha.item():.1f}"
         self._write_metrics(record | {"tokens_per_second": round(speed)})
-        self.show(f"train | {shown} {speed:,.0f} tokens/s", self.at.step, self.total)
+        self.show(f"train | {shown} {speed:,.0f} tok/s", self.at.step, self.total)
 
     def _write_metrics(self, record: dict[str, Any]) -> None:
         with open(self.directory.metrics, "a", encoding="utf-8") as file:
