@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import pytest
 import torch
 import torch.nn.functional as F
@@ -62,18 +64,20 @@ def test_a_fixed_weight_gets_no_gradient_and_costs_no_array_of_its_size() -> Non
 
 def test_no_array_holds_all_tokens_and_all_words(monkeypatch: pytest.MonkeyPatch) -> None:
     sizes = []
-    plain_softmax = torch.log_softmax
+    tiles = module._tiles
 
-    def recorded(logits: Tensor, **keywords: object) -> Tensor:
-        sizes.append(tuple(logits.shape))
-        return plain_softmax(logits, **keywords)  # type: ignore[arg-type]
+    def recorded(*given: Tensor) -> Iterator[module._Tile]:
+        for tile in tiles(*given):
+            sizes.append(tuple(tile.exponentials.shape))
+            yield tile
 
     monkeypatch.setattr(module, "TILE_BYTES", 4 * 17 * 8)  # four tokens
     monkeypatch.setattr(module, "MINIMUM_TILE_TOKENS", 1)
-    monkeypatch.setattr(torch, "log_softmax", recorded)
+    monkeypatch.setattr(module, "MULTIPLE", 2)
+    monkeypatch.setattr(module, "_tiles", recorded)
     features, weight, bias, targets = problem()
     linear_cross_entropy(features, weight, bias, targets)
-    assert sizes == [(4, 17), (4, 17), (3, 17)]
+    assert sizes == [(17, 4), (17, 4), (17, 3)]
 
 
 def test_losses_of_certain_and_of_hopeless_tokens_stay_finite() -> None:

@@ -1,0 +1,61 @@
+"""The README's figures are those of the committed results."""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+RUNS = sorted(path.parent for path in (ROOT / "results").glob("*/result.json"))
+FIRST_TABLE = re.findall(
+    r"^\| \[`([\w-]+)`\]\((\S+)\) \| ([\d,]+) \| ([\d.]+) \| ([\d.]+) \|$", README, re.MULTILINE
+)
+
+
+def read(run: Path) -> dict[str, Any]:
+    return json.loads((run / "result.json").read_text())
+
+
+def test_the_first_table_has_the_four_layers() -> None:
+    assert {row[0] for row in FIRST_TABLE} == {"tied", "pmi", "hadamard", "random-orthogonal"}
+
+
+@pytest.mark.parametrize(("layer", "folder", "trained", "valid", "test"), FIRST_TABLE)
+def test_a_row_of_the_first_table(layer: str, folder: str, trained: str, valid: str, test: str) -> None:
+    assert Path(folder) == Path("results") / f"wikitext-2-{layer}-256-seed1"
+    result = read(ROOT / folder)
+    assert trained == f"{result['parameters']['output_trainable']:,}"
+    assert valid == f"{result['valid']['perplexity']:.1f}"
+    assert test == f"{result['test']['perplexity']:.1f}"
+
+
+def test_the_unigram_row() -> None:
+    ((valid, test),) = re.findall(
+        r"^\| word frequencies alone \| \S+ \| ([\d.]+) \| ([\d.]+) \|$", README, re.MULTILINE
+    )
+    unigram = read(ROOT / "results" / "wikitext-2-tied-256-seed1")["unigram"]
+    assert (valid, test) == tuple(f"{unigram[split]['perplexity']:.1f}" for split in ("valid", "test"))
+
+
+def test_what_make_train_leads_one_to_expect() -> None:
+    result = read(ROOT / "results" / "sample-pmi-512-seed1")
+    for name, score in (
+        ("test perplexity of about", result["test"]),
+        ("unigram model's", result["unigram"]["test"]),
+    ):
+        assert f"{name} {score['perplexity']:.0f}" in README
+
+
+@pytest.mark.parametrize("run", RUNS, ids=lambda run: run.name)
+def test_a_committed_run_is_whole(run: Path) -> None:
+    config = json.loads((run / "config.json").read_text())
+    assert config["corpus"] == read(run)["corpus"]
+    assert config["versions"]["torch"]
+    assert (run / "log.txt").read_text()
+    records = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
+    assert records[-1]["validation"] == read(run)["valid"]  # the last is the best of these short runs
