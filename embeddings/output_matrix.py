@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -43,10 +43,7 @@ class OutputMatrix:
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Writes safetensors: the tensor ``vectors`` and the metadata key ``recipe``; same recipe, same bytes."""
-        from safetensors.numpy import save
-
-        recipe = json.dumps(self.recipe, sort_keys=True, ensure_ascii=False)
-        write_atomically(Path(path), save({"vectors": self.vectors}, metadata={"recipe": recipe}))
+        save_array(path, "vectors", self.vectors, self.recipe)
 
     @classmethod
     def load(cls, path: str | os.PathLike[str]) -> OutputMatrix:
@@ -55,25 +52,7 @@ class OutputMatrix:
         Raises:
             InputError: the file is no output matrix, or its vectors do not match the hash in its recipe.
         """
-        from safetensors import SafetensorError, safe_open
-
-        try:
-            with safe_open(path, framework="numpy") as file:
-                recipe = json.loads((file.metadata() or {})["recipe"])
-                matrix = cls(file.get_tensor("vectors"), recipe)
-                recorded = matrix.sha256
-        except FileNotFoundError:
-            raise InputError(path, "there is no such file") from None
-        except (SafetensorError, KeyError, TypeError, ValueError, OSError) as error:
-            raise InputError(
-                path, "not an output matrix", found=error, expected="safetensors with a recipe"
-            ) from None
-        found = hash_vectors(matrix.vectors)
-        if found != recorded:
-            raise InputError(
-                path, "the vectors were changed since they were built", found=found, expected=recorded
-            )
-        return matrix
+        return cls(*load_array(path, "vectors", "output matrix", hash_vectors))
 
     def to_keyed_vectors(self, words: Sequence[str]) -> KeyedVectors:
         """The same vectors as gensim's `KeyedVectors`, under the given words in order of ids."""
@@ -99,6 +78,47 @@ class OutputMatrix:
             os.replace(temporary, path)
         finally:
             temporary.unlink(missing_ok=True)
+
+
+def save_array(path: str | os.PathLike[str], name: str, array: np.ndarray, recipe: dict[str, Any]) -> None:
+    """Writes safetensors: the tensor ``name`` and the metadata key ``recipe``; same recipe, same bytes."""
+    from safetensors.numpy import save
+
+    text = json.dumps(recipe, sort_keys=True, ensure_ascii=False)
+    write_atomically(Path(path), save({name: array}, metadata={"recipe": text}))
+
+
+def load_array(
+    path: str | os.PathLike[str], name: str, kind: str, digest: Callable[[np.ndarray], str]
+) -> tuple[np.ndarray, dict[str, Any]]:
+    """Reads what `save_array` wrote: the array and its recipe.
+
+    Args:
+        kind: what the file is called in an error.
+        digest: the hash of the array that stands in the recipe as ``sha256``.
+
+    Raises:
+        InputError: the file is of another kind, or was changed.
+    """
+    from safetensors import SafetensorError, safe_open
+
+    try:
+        with safe_open(path, framework="numpy") as file:
+            recipe = json.loads((file.metadata() or {})["recipe"])
+            array = file.get_tensor(name)
+            recorded = recipe["sha256"]
+    except FileNotFoundError:
+        raise InputError(path, "there is no such file") from None
+    except (SafetensorError, KeyError, TypeError, ValueError, OSError) as error:
+        article = "an" if kind[0] in "aeiou" else "a"
+        raise InputError(
+            path, f"not {article} {kind}", found=error, expected="safetensors with a recipe"
+        ) from None
+    if (found := digest(array)) != recorded:
+        raise InputError(
+            path, f"the {name} were changed since they were built", found=found, expected=recorded
+        )
+    return array, recipe
 
 
 def write_atomically(path: Path, content: bytes) -> None:
