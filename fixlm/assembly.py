@@ -126,11 +126,8 @@ def _assemble(
     model = config.model
     frozen = model.input_embed not in ("learned", "same")
     embedding = input_embedding(vocabulary_size, model.embed_size, input_vectors, frozen=frozen)
-    precision = getattr(torch, config.optimization.precision)
-    options: dict[str, Any] = {
-        "log_unigram": unigram,
-        "precision": None if precision == torch.float32 else precision,
-    }
+    precision = torch.bfloat16 if config.optimization.precision == "bfloat16" else None
+    options: dict[str, Any] = {"log_unigram": unigram, "precision": precision}
     if isinstance(matrix, Codebook):
         walsh = config.matrix_options("walsh")
         options |= {
@@ -156,6 +153,7 @@ def _assemble(
         dropout_input=config.dropout("input"),
         dropout_between=config.dropout("between"),
         dropout_output=config.dropout("output"),
+        precision=precision,
     )
 
 

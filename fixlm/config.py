@@ -73,7 +73,9 @@ class OptimizationConfig:
         None, "on α (none: as --weight-decay, like the classifier it replaces)", minimum=0, maximum=10
     )
     precision: str = option(
-        "float32", "type of the output layer's matrix products in training", choices=("float32", "bfloat16")
+        "float32",
+        "type of the matrix products in training, those of LSTM and output layer",
+        choices=("float32", "bfloat16"),
     )
     seed: int = option(1, "of weights and dropout", minimum=0, maximum=2**32 - 1)
 

@@ -107,9 +107,12 @@ def test_gradients_are_those_of_finite_differences(*, both: bool) -> None:
 @pytest.mark.parametrize("both", [False, True])
 def test_nll_and_logits_are_those_of_the_dense_product(*, both: bool) -> None:
     features, signs, bias, targets = problem(64, 300, both=both)
-    dense = dense_logits(features, signs)
-    torch.testing.assert_close(block_hadamard_logits(features, signs), dense)
-    expected = F.cross_entropy(dense + bias, targets, reduction="none")
+    dense = dense_logits(features, signs) + bias
+    torch.testing.assert_close(block_hadamard_logits(features, signs, bias), dense)
+    some = block_hadamard_logits(features, signs, bias[:290])
+    torch.testing.assert_close(some[:, :290], dense[:, :290])
+    torch.testing.assert_close(block_hadamard_logits(features.requires_grad_(), signs, bias), dense)
+    expected = F.cross_entropy(dense, targets, reduction="none")
     torch.testing.assert_close(block_hadamard_nll(features, signs, bias, targets), expected)
 
 

@@ -16,7 +16,7 @@ from functools import lru_cache
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
 from fixlm.output.threads import in_threads
@@ -61,15 +61,37 @@ def block_hadamard_nll(
     return _choose(features, signs)(features, signs, bias, slots, scale, False)[0]
 
 
-def block_hadamard_logits(
-    features: Tensor, signs: Tensor, scale: float = 1.0, transform: Callable[[Tensor], Tensor] | None = None
+def block_hadamard_logits(features: Tensor, signs: Tensor, bias: Tensor, scale: float = 1.0) -> Tensor:
+    """Every logit: (n, M) or (n, 2M) → (n, blocks · M).
+
+    Args:
+        features, signs, scale: as above.
+        bias: (≤ blocks · M,), of the first slots; later ones get none.
+    """
+    if torch.is_grad_enabled() and (features.requires_grad or bias.requires_grad):
+        padded = nn.functional.pad(bias, (0, signs.numel() - len(bias)))
+        return logits_by_torch(features, signs, scale, walsh_hadamard) + padded
+    if not _kernel_fits(features, signs.shape[1]):
+        logits = logits_by_torch(features, signs, scale, kronecker_transform)
+        logits[:, : len(bias)] += bias
+        return logits
+    from fixlm.output.block_hadamard_kernel import all_logits
+
+    logits = features.new_empty(len(features), signs.numel())
+    x, d, b, y = (tensor.detach().contiguous().numpy() for tensor in (features, signs, bias, logits))
+    in_threads(lambda part, _: all_logits(x[part], scale, d, b, y[part]), len(x), len(b), 1)
+    return logits
+
+
+def logits_by_torch(
+    features: Tensor, signs: Tensor, scale: float, transform: Callable[[Tensor], Tensor]
 ) -> Tensor:
-    """The logits of all slots, without bias: (n, M) or (n, 2M) → (n, blocks · M)."""
+    """Every logit, without bias."""
     *shared, own = (scale * features).split(signs.shape[1], dim=1)
     blocks = signs * own[:, None]  # (n, blocks, M)
     for half in shared:
         blocks = blocks + half[:, None]
-    return (transform or walsh_hadamard)(blocks).flatten(1)
+    return transform(blocks).flatten(1)
 
 
 def walsh_hadamard(x: Tensor) -> Tensor:
@@ -159,7 +181,7 @@ def cross_entropy_by_torch(
     for start in range(0, len(features), tile):
         part = slice(start, start + tile)
         tokens = torch.arange(len(slots[part]), device=slots.device)
-        logits = block_hadamard_logits(features[part], signs, scale, kronecker_transform) + bias
+        logits = logits_by_torch(features[part], signs, scale, kronecker_transform) + bias
         log_probability = logits.log_softmax(1)
         nll[part] = -log_probability[tokens, slots[part]]
         if gradient:

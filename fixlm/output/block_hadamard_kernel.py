@@ -137,6 +137,30 @@ def transform(features, result):
         _store_features(x, start, tokens, 1.0, row, result)
 
 
+@njit(nogil=True, cache=True)
+def all_logits(features, scale, signs, bias, result):
+    """Every logit of each token.
+
+    Args:
+        features, scale, signs: as in `cross_entropy`.
+        bias: (≤ blocks · M,) in order of slots.
+        result: (n, blocks · M), written; without bias where there is none.
+    """
+    blocks, positions = signs.shape
+    both = features.shape[1] > positions
+    signed = np.empty((blocks, positions), features.dtype)
+    for token in range(len(features)):
+        for block in range(blocks):
+            for position in range(positions):
+                own = features[token, positions * both + position] * signs[block, position]
+                shared = features[token, position] if both else own * 0
+                signed[block, position] = (shared + own) * scale
+        logits = result[token]
+        transform(signed, logits.reshape(blocks, positions))
+        for slot in range(len(bias)):
+            logits[slot] += bias[slot]
+
+
 @njit
 def _load_features(features, start, tokens, scale, row, x):
     """Puts eight tokens side by side; lanes without a token are zero."""

@@ -63,8 +63,8 @@ class HadamardOutput(ScaledOutput):
         return block_hadamard_nll(features, self.signs, bias, targets, self.scale)
 
     def logits(self, hidden: Tensor) -> Tensor:
-        slots = block_hadamard_logits(self._padded(hidden), self.signs, self.scale)
-        return slots[:, : len(self.bias)] + self.bias
+        slots = block_hadamard_logits(self._padded(hidden), self.signs, self.bias, self.scale)
+        return slots[:, : len(self.bias)]
 
     def _padded(self, hidden: Tensor) -> Tensor:
         return F.pad(self.features(hidden), (0, order_for(self.dim) - self.dim))

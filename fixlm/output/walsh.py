@@ -79,7 +79,7 @@ class WalshOutput(OutputLayer):
         return block_hadamard_nll(features, self.signs, self._slot_bias(), self.slots[targets])
 
     def logits(self, hidden: Tensor) -> Tensor:
-        return block_hadamard_logits(self._features(hidden), self.signs)[:, self.slots] + self.bias
+        return block_hadamard_logits(self._features(hidden), self.signs, self._slot_bias())[:, self.slots]
 
     def _features(self, hidden: Tensor, precision: torch.dtype | None = None) -> Tensor:
         """g · A x: (n, H) → (n, 2M) or (n, M)."""
