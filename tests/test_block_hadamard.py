@@ -21,6 +21,7 @@ from fixlm.output.block_hadamard import (
     cross_entropy_by_kernel,
     cross_entropy_by_torch,
     kronecker_transform,
+    projected_cross_entropy,
     walsh_hadamard,
 )
 
@@ -116,12 +117,19 @@ def test_nll_and_logits_are_those_of_the_dense_product(*, both: bool) -> None:
     torch.testing.assert_close(block_hadamard_nll(features, signs, bias, targets), expected)
 
 
+def by_kernel(features: Tensor, *rest: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """nll, and the gradients of its sum for features and bias."""
+    gradient = torch.empty_like(features)
+    nll, grad_bias = cross_entropy_by_kernel(features, *rest, 1.0, gradient)
+    return nll, gradient, grad_bias
+
+
 @pytest.mark.parametrize("both", [False, True])
 @pytest.mark.parametrize("size", [16, 256, 512, 2048, 8192])
 def test_float32_is_within_1e_5_of_float64(size: int, *, both: bool) -> None:
     words = min(size * size // 2, 33_278)
     exact, low = (
-        cross_entropy_by_kernel(*problem(size, words, both=both, tokens=24, dtype=dtype), 1.0, True)
+        by_kernel(*problem(size, words, both=both, tokens=24, dtype=dtype))
         for dtype in (torch.float64, torch.float32)
     )
     for right, found in zip(exact, low, strict=True):
@@ -130,7 +138,7 @@ def test_float32_is_within_1e_5_of_float64(size: int, *, both: bool) -> None:
 
 def test_slots_without_a_word_have_no_probability_and_no_gradient() -> None:
     features, signs, bias, targets = problem(64, 70, both=False, tokens=40)
-    _, _, gradient = cross_entropy_by_kernel(features, signs, bias, targets, 1.0, True)
+    _, _, gradient = by_kernel(features, signs, bias, targets)
     assert gradient[70:].abs().max() < 1e-300
     assert gradient[:70].sum().abs() < 1e-12
 
@@ -143,7 +151,7 @@ def test_the_same_call_gives_the_same_bits_and_threads_change_only_the_last_ones
     results = []
     for threads in (1, 2, 2, 5):
         monkeypatch.setattr(torch, "get_num_threads", lambda threads=threads: threads)
-        results.append(cross_entropy_by_kernel(*given, 1.0, True))
+        results.append(by_kernel(*given))
     for one, two, again, five in zip(*results, strict=True):
         assert torch.equal(two, again)
         torch.testing.assert_close(one, two)
@@ -155,13 +163,13 @@ def test_certain_and_hopeless_tokens_stay_finite() -> None:
     rows = sylvester(64).float()
     features = 100 * torch.stack([rows[7], rows[58] * signs[3]])  # the codewords of slots 7 and 250
     slots = torch.tensor([7, 7])
-    nll, gradient, _ = cross_entropy_by_kernel(features, signs, bias, slots, 1.0, True)
+    nll, gradient, _ = by_kernel(features, signs, bias, slots)
     assert nll[0] == 0
     assert nll[1] > 1000
     assert gradient.isfinite().all()
-    reference = cross_entropy_by_torch(features, signs, bias, slots, 1.0, True)
-    torch.testing.assert_close(nll, reference[0])
-    torch.testing.assert_close(gradient, reference[1], atol=1e-4, rtol=1e-5)
+    expected = torch.empty_like(features)
+    torch.testing.assert_close(nll, cross_entropy_by_torch(features, signs, bias, slots, 1.0, expected)[0])
+    torch.testing.assert_close(gradient, expected, atol=1e-4, rtol=1e-5)
 
 
 def test_features_that_are_no_numbers_give_a_loss_that_is_none() -> None:
@@ -169,3 +177,34 @@ def test_features_that_are_no_numbers_give_a_loss_that_is_none() -> None:
     features[3, 5] = np.nan
     nll = block_hadamard_nll(features, signs, bias, targets)
     assert nll.isnan().tolist() == [token == 3 for token in range(len(nll))]
+
+
+@pytest.mark.usefixtures("_both")
+@pytest.mark.parametrize("tile", [1, 2**20])
+def test_projected_features_give_the_loss_and_gradients_of_unprojected_ones(
+    tile: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(block_hadamard, "TILE_BYTES", tile)
+    _, signs, bias, targets = problem(16, 44, both=True, tokens=37)
+    hidden, weight = torch.randn(37, 5, dtype=torch.float64), torch.randn(32, 5, dtype=torch.float64)
+    inputs = [tensor.requires_grad_() for tensor in (hidden, weight, bias)]
+    plain = block_hadamard_cross_entropy(hidden @ weight.t(), signs, bias, targets)
+    ours = projected_cross_entropy(hidden, weight, signs, bias, targets)
+    torch.testing.assert_close(ours, plain)
+    for found, right in zip(
+        torch.autograd.grad(3 * ours, inputs), torch.autograd.grad(3 * plain, inputs), strict=True
+    ):
+        torch.testing.assert_close(found, right)
+
+
+def test_bfloat16_projections_are_near_the_float32_ones() -> None:
+    _, signs, bias, targets = problem(16, 44, both=True, tokens=37, dtype=torch.float32)
+    hidden, weight = torch.randn(37, 5, requires_grad=True), torch.randn(32, 5, requires_grad=True)
+    exact = projected_cross_entropy(hidden, weight, signs, bias, targets)
+    low = projected_cross_entropy(hidden, weight, signs, bias, targets, torch.bfloat16)
+    torch.testing.assert_close(low, exact, rtol=2e-2, atol=0)
+    assert low != exact
+    for found, right in zip(
+        torch.autograd.grad(low, (hidden, weight)), torch.autograd.grad(exact, (hidden, weight)), strict=True
+    ):
+        assert (found - right).norm() < 0.03 * right.norm()

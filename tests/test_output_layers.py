@@ -78,6 +78,20 @@ def test_features_of_zero_give_the_bias_and_a_finite_gradient() -> None:
     assert hidden.grad.isfinite().all()
 
 
+def test_many_tokens_are_done_in_tiles_with_the_same_result(monkeypatch: pytest.MonkeyPatch) -> None:
+    torch.manual_seed(1)
+    layer = output.build("hadamard", H, V).double()
+    hidden, targets = torch.randn(50, H, dtype=torch.float64, requires_grad=True), torch.randint(0, V, (50,))
+    trained = [hidden, *layer.parameters()]
+    whole = layer.loss(hidden, targets)
+    gradients = torch.autograd.grad(2 * whole, trained)
+    monkeypatch.setattr("fixlm.output.tiles.TILE_TOKENS", 16)
+    tiled = layer.loss(hidden, targets)
+    torch.testing.assert_close(tiled, whole)
+    for ours, right in zip(torch.autograd.grad(2 * tiled, trained), gradients, strict=True):
+        torch.testing.assert_close(ours, right)
+
+
 def test_alpha_is_trained_unless_it_is_given() -> None:
     assert "alpha" in dict(layer("hadamard").named_parameters())
     held = layer("hadamard", alpha=0.1)

@@ -160,20 +160,6 @@ def test_the_layer_is_a_product_with_the_codes(halves: str) -> None:
         torch.testing.assert_close(ours, right)
 
 
-def test_many_tokens_are_done_in_tiles_with_the_same_result(monkeypatch: pytest.MonkeyPatch) -> None:
-    torch.manual_seed(1)
-    layer = output.build("walsh", 12, V, walsh_families=M).double()
-    hidden, targets = torch.randn(50, 12, dtype=torch.float64, requires_grad=True), torch.randint(0, V, (50,))
-    trained = [hidden, *layer.parameters()]
-    whole = layer.loss(hidden, targets)
-    gradients = torch.autograd.grad(2 * whole, trained)
-    monkeypatch.setattr("fixlm.output.tiles.TILE_TOKENS", 16)
-    tiled = layer.loss(hidden, targets)
-    torch.testing.assert_close(tiled, whole)
-    for ours, right in zip(torch.autograd.grad(2 * tiled, trained), gradients, strict=True):
-        torch.testing.assert_close(ours, right)
-
-
 def test_the_projection_and_not_the_codes_is_what_is_trained() -> None:
     layer = output.build("walsh", 12, V, walsh_families=M)
     assert {name: tuple(p.shape) for name, p in layer.named_parameters()} == {

@@ -28,7 +28,7 @@ KERNEL_TOKENS = 8
 """It does as many at a time."""
 
 TILE_BYTES = 32 * 2**20
-"""Of the logits that plain torch holds at a time."""
+"""Of the logits that plain torch holds at a time, and of projected features."""
 
 UNUSED = -1e30
 """The bias of a slot without a word: its probability is zero, and no sum or difference overflows."""
@@ -53,12 +53,35 @@ def block_hadamard_cross_entropy(
     return loss
 
 
+def projected_cross_entropy(
+    hidden: Tensor,
+    weight: Tensor,
+    signs: Tensor,
+    bias: Tensor,
+    slots: Tensor,
+    precision: torch.dtype | None = None,
+) -> Tensor:
+    """`block_hadamard_cross_entropy` of the features ``hidden`` weightᵀ, which are never held for all tokens.
+
+    Args:
+        hidden: (n, H).
+        weight: (M, H) or (2M, H), trained.
+        signs, bias, slots: as above.
+        precision: type of the products with the weight; that of ``hidden`` if None.
+
+    Returns:
+        A scalar, nats a token, differentiable in hidden, weight and bias.
+    """
+    loss: Tensor = _ProjectedCrossEntropy.apply(hidden, weight, signs, bias, slots, precision)
+    return loss
+
+
 @torch.no_grad()
 def block_hadamard_nll(
     features: Tensor, signs: Tensor, bias: Tensor, slots: Tensor, scale: float = 1.0
 ) -> Tensor:
     """Negative log-likelihood of each target: (n,) nats. Arguments as above; no gradient."""
-    return _choose(features, signs)(features, signs, bias, slots, scale, False)[0]
+    return _choose(features, signs)(features, signs, bias, slots, scale, None)[0]
 
 
 def block_hadamard_logits(features: Tensor, signs: Tensor, bias: Tensor, scale: float = 1.0) -> Tensor:
@@ -144,21 +167,73 @@ class _CrossEntropy(torch.autograd.Function):
     def forward(
         ctx: Any, features: Tensor, signs: Tensor, bias: Tensor, slots: Tensor, scale: float
     ) -> Tensor:
-        wanted = any(ctx.needs_input_grad)
-        nll, *gradients = _choose(features, signs)(features, signs, bias, slots, scale, wanted)
-        ctx.save_for_backward(*gradients)
+        gradient = torch.empty_like(features) if any(ctx.needs_input_grad) else None
+        nll, grad_bias = _choose(features, signs)(features, signs, bias, slots, scale, gradient)
+        ctx.save_for_backward(gradient, grad_bias)
         return nll.mean()
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, grad_loss: Tensor) -> tuple[Tensor | None, ...]:
-        grad_features, grad_bias = ctx.saved_tensors
-        scale = grad_loss / len(grad_features)
-        return grad_features * scale, None, grad_bias * scale, None, None
+        gradient, grad_bias = ctx.saved_tensors
+        scale = grad_loss / len(gradient)
+        return gradient * scale, None, grad_bias * scale, None, None
 
 
-Implementation = Callable[[Tensor, Tensor, Tensor, Tensor, float, bool], tuple[Tensor, ...]]
-"""features, signs, bias, slots, scale, gradient wanted → nll (n,), gradients of its sum for features and bias."""
+class _ProjectedCrossEntropy(torch.autograd.Function):
+    """Tile by tile: features, then in their place their gradient, then what it means for hidden and weight."""
+
+    @staticmethod
+    def forward(
+        ctx: Any,
+        hidden: Tensor,
+        weight: Tensor,
+        signs: Tensor,
+        bias: Tensor,
+        slots: Tensor,
+        precision: torch.dtype | None,
+    ) -> Tensor:
+        wanted = any(ctx.needs_input_grad)
+        weight_in_use = weight if precision is None else weight.to(precision)
+        implementation = _choose(hidden, signs)
+        total = hidden.new_zeros(())
+        gradients = [torch.zeros_like(tensor) if wanted else None for tensor in (hidden, weight, bias)]
+        grad_hidden, grad_weight, grad_bias = gradients
+        size = max(KERNEL_TOKENS, TILE_BYTES // (len(weight) * hidden.element_size()))
+        tiles = -(-len(hidden) // size)
+        size = -(-len(hidden) // (tiles * KERNEL_TOKENS)) * KERNEL_TOKENS  # equal ones, as products like them
+        buffer = weight_in_use.new_empty(min(size, len(hidden)), len(weight))
+        for start in range(0, len(hidden), size):
+            part = slice(start, start + size)
+            inputs = hidden[part].to(weight_in_use.dtype)
+            products = torch.mm(inputs, weight_in_use.t(), out=buffer[: len(inputs)])
+            features = products.to(hidden.dtype)  # itself, but for a lower precision
+            nll, grad = implementation(features, signs, bias, slots[part], 1.0, features if wanted else None)
+            total += nll.sum()
+            if grad_hidden is not None and grad_weight is not None and grad_bias is not None:
+                grad_bias += grad
+                products = features.to(products.dtype)
+                grad_hidden[part] = (products @ weight_in_use).to(hidden.dtype)
+                if precision is None:
+                    grad_weight.addmm_(products.t(), inputs)
+                else:
+                    grad_weight += products.t() @ inputs
+        ctx.save_for_backward(*gradients)
+        return total / len(hidden)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, grad_loss: Tensor) -> tuple[Tensor | None, ...]:
+        scale = grad_loss / len(ctx.saved_tensors[0])
+        grad_hidden, grad_weight, grad_bias = (gradient * scale for gradient in ctx.saved_tensors)
+        return grad_hidden, grad_weight, None, grad_bias, None, None
+
+
+Implementation = Callable[[Tensor, Tensor, Tensor, Tensor, float, Tensor | None], tuple[Tensor, Tensor]]
+"""features, signs, bias, slots, scale, where to put the gradient for the features → nll (n,), gradient for the bias.
+
+Gradients are those of the summed nll, and not computed where there is no place for them; the place may be the features.
+"""
 
 
 def _choose(features: Tensor, signs: Tensor) -> Implementation:
@@ -172,11 +247,10 @@ def _kernel_fits(features: Tensor, positions: int) -> bool:
 
 
 def cross_entropy_by_torch(
-    features: Tensor, signs: Tensor, bias: Tensor, slots: Tensor, scale: float, gradient: bool
-) -> tuple[Tensor, ...]:
+    features: Tensor, signs: Tensor, bias: Tensor, slots: Tensor, scale: float, gradient: Tensor | None
+) -> tuple[Tensor, Tensor]:
     """The reference, in tiles of tokens, on any device."""
-    nll = features.new_empty(len(features))
-    grad_features, grad_bias = torch.zeros_like(features), torch.zeros_like(bias)
+    nll, grad_bias = features.new_empty(len(features)), torch.zeros_like(bias)
     tile = max(1, TILE_BYTES // (len(bias) * features.element_size()))
     for start in range(0, len(features), tile):
         part = slice(start, start + tile)
@@ -184,33 +258,32 @@ def cross_entropy_by_torch(
         logits = logits_by_torch(features[part], signs, scale, kronecker_transform) + bias
         log_probability = logits.log_softmax(1)
         nll[part] = -log_probability[tokens, slots[part]]
-        if gradient:
+        if gradient is not None:
             grad = log_probability.exp_()
             grad[tokens, slots[part]] -= 1
             grad_bias += grad.sum(0)
             blocks = scale * kronecker_transform(grad.unflatten(1, signs.shape))
             own = (blocks * signs).sum(1)
             both = features.shape[1] > signs.shape[1]
-            grad_features[part] = torch.cat([blocks.sum(1), own], 1) if both else own
-    return nll, grad_features, grad_bias
+            gradient[part] = torch.cat([blocks.sum(1), own], 1) if both else own
+    return nll, grad_bias
 
 
 def cross_entropy_by_kernel(
-    features: Tensor, signs: Tensor, bias: Tensor, slots: Tensor, scale: float, gradient: bool
-) -> tuple[Tensor, ...]:
+    features: Tensor, signs: Tensor, bias: Tensor, slots: Tensor, scale: float, gradient: Tensor | None
+) -> tuple[Tensor, Tensor]:
     """On the CPU, in as many threads as torch uses; each sums its own gradient of the bias, added in fixed order."""
     from fixlm.output.block_hadamard_kernel import cross_entropy
 
     shared = True if features.shape[1] > signs.shape[1] else None  # by its type the kernel is compiled
-    threads = torch.get_num_threads()
     nll = features.new_empty(len(features))
-    grad_features = features.new_empty((len(features) if gradient else 0, features.shape[1]))
-    grad_bias = bias.new_zeros(threads, len(bias) if gradient else 0)
+    grad_bias = bias.new_zeros(torch.get_num_threads(), len(bias) if gradient is not None else 0)
     x, d, b, t = (tensor.detach().contiguous().numpy() for tensor in (features, signs, bias, slots))
-    losses, dx, db = (tensor.numpy() for tensor in (nll, grad_features, grad_bias))
+    losses, db = nll.numpy(), grad_bias.numpy()
+    dx = x[:0] if gradient is None else gradient.detach().numpy()
 
     def work(part: slice, thread: int) -> None:
         cross_entropy(x[part], shared, scale, d, b, t[part], losses[part], dx[part], db[thread])
 
     in_threads(work, len(x), len(b), KERNEL_TOKENS)
-    return nll, grad_features, grad_bias.sum(0)
+    return nll, grad_bias.sum(0)

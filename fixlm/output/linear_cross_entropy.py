@@ -22,9 +22,7 @@ from torch.autograd.function import once_differentiable
 
 from fixlm.output.threads import in_threads
 
-TILE_BYTES = (
-    32 * 2**20
-)  # one tile stays near the last-level cache, and is tall enough for a fast matrix product
+TILE_BYTES = 64 * 2**20  # half a thousand tokens of a large vocabulary: fewer make a slow matrix product
 MINIMUM_TILE_TOKENS = 64
 MULTIPLE = (
     16  # tokens: rows of a tile then begin on cache lines, which the product and the kernel are faster for

@@ -11,11 +11,10 @@ from embeddings.walsh import Options, codes
 from fixlm.output.base import OutputLayer
 from fixlm.output.block_hadamard import (
     UNUSED,
-    block_hadamard_cross_entropy,
     block_hadamard_logits,
     block_hadamard_nll,
+    projected_cross_entropy,
 )
-from fixlm.output.tiles import loss_by_tiles
 
 
 class WalshOutput(OutputLayer):
@@ -67,11 +66,10 @@ class WalshOutput(OutputLayer):
         return torch.from_numpy(codes(self.slots.cpu().numpy(), options)).to(self.weight)
 
     def loss(self, hidden: Tensor, targets: Tensor) -> Tensor:
-        return loss_by_tiles(self._loss, hidden, targets, self.parameters())
-
-    def _loss(self, hidden: Tensor, targets: Tensor) -> Tensor:
-        features = self._features(hidden, self.precision)
-        return block_hadamard_cross_entropy(features, self.signs, self._slot_bias(), self.slots[targets])
+        inputs, bias = self.gain * hidden, self._slot_bias()
+        return projected_cross_entropy(
+            inputs, self.weight, self.signs, bias, self.slots[targets], self.precision
+        )
 
     @torch.no_grad()
     def nll(self, hidden: Tensor, targets: Tensor) -> Tensor:
@@ -81,12 +79,9 @@ class WalshOutput(OutputLayer):
     def logits(self, hidden: Tensor) -> Tensor:
         return block_hadamard_logits(self._features(hidden), self.signs, self._slot_bias())[:, self.slots]
 
-    def _features(self, hidden: Tensor, precision: torch.dtype | None = None) -> Tensor:
+    def _features(self, hidden: Tensor) -> Tensor:
         """g · A x: (n, H) → (n, 2M) or (n, M)."""
-        hidden = self.gain * hidden
-        if precision is None:
-            return F.linear(hidden, self.weight)
-        return F.linear(hidden.to(precision), self.weight.to(precision)).to(hidden.dtype)
+        return F.linear(self.gain * hidden, self.weight)
 
     def _slot_bias(self) -> Tensor:
         """(blocks · M,): b where the words are."""
