@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from embeddings import plain_json
 from embeddings.errors import InputError
 
 if TYPE_CHECKING:
@@ -59,7 +60,10 @@ class OutputMatrix:
 
         try:
             with safe_open(path, framework="numpy") as file:
-                recipe = json.loads((file.metadata() or {})["recipe"])
+                recipe = plain_json.parse((file.metadata() or {})["recipe"])
+                tensor = file.get_slice("vectors")
+                if len(tensor.get_shape()) != 2 or tensor.get_dtype() != "F32":
+                    raise ValueError(f"vectors {tensor.get_dtype()}{tensor.get_shape()}, not F32[V, N]")
                 matrix = cls(file.get_tensor("vectors"), recipe)
                 recorded = matrix.sha256
         except FileNotFoundError:
@@ -112,6 +116,15 @@ def write_atomically(path: Path, content: bytes) -> None:
         os.replace(temporary, path)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def sync_directory(path: Path) -> None:
+    """Puts a directory on disk: only then is a rename in it, or a file made in it, there for good."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
 
 
 def unit_rows(vectors: np.ndarray) -> np.ndarray:

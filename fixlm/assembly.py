@@ -73,13 +73,14 @@ def load_model(run: RunDirectory, saved: Checkpoint | None = None) -> LanguageMo
     values = run.read_config()
     config = TrainConfig.from_json(values)
     tensors = (saved or find_checkpoint(run)).model()
-    vectors = _tensor(read_matrix(run)) if values["output_matrix"] is not None else None
+    _require_fit(run, config, tensors, values["corpus"]["vocabulary_size"])
+    vectors = _tensor(read_matrix(run)) if config.model.output_embed not in output.TRAINED else None
     start = vectors if config.model.input_embed == "fixed" else tensors["input_embedding.weight"]
     model = _assemble(config, len(tensors["output.bias"]), vectors, start, None)
     try:
         model.load_state_dict(tensors)
     except RuntimeError as error:
-        raise InputError(run.path, "the checkpoint does not fit config.json", found=error) from None
+        raise _misfit(run, error) from None
     return model
 
 
@@ -89,15 +90,53 @@ def find_checkpoint(run: RunDirectory, name: str = "best") -> Checkpoint:
     Raises:
         InputError: there is none of that name, or it is damaged.
     """
-    path = run.checkpoints / name
-    if not path.exists():
-        raise InputError(run.path, f"has no checkpoint '{name}'", fix="train it first, or --resume it")
-    return checkpoint.verify(path.resolve())
+    path = checkpoint.find(run.checkpoints, name)
+    if path is None:
+        there = [*checkpoint.LINKS, *sorted(entry.name for entry in run.checkpoints.glob("step-*"))]
+        expected = ", ".join(entry for entry in there if checkpoint.find(run.checkpoints, entry))
+        raise InputError(
+            run.path,
+            f"has no checkpoint '{name}'",
+            expected=expected or None,
+            fix="train it first, or --resume it",
+        )
+    return checkpoint.verify(path)
+
+
+def _require_fit(
+    run: RunDirectory, config: TrainConfig, tensors: dict[str, Tensor], vocabulary_size: object
+) -> None:
+    """Holds the sizes that ``config.json`` claims against the tensors, before anything of such a size is made."""
+    model = config.model
+    embedding = tensors.get("input_embedding.weight", torch.empty(0))
+    width = model.embed_size if model.input_embed == "learned" else embedding.shape[-1]  # else a matrix's
+    expected = {
+        "input_embedding.weight": (vocabulary_size, width),
+        "lstm.weight_ih_l0": (4 * model.hidden_size, model.embed_size),
+        "lstm.weight_hh_l0": (4 * model.hidden_size, model.hidden_size),
+        "output.bias": (vocabulary_size,),
+    }
+    for name, shape in expected.items():
+        if name not in tensors or tuple(tensors[name].shape) != shape:
+            found = f"{name} {list(tensors[name].shape)}" if name in tensors else f"no {name}"
+            raise _misfit(run, found, list(shape))
+    for name, tensor in tensors.items():
+        if tensor.is_floating_point() and tensor.dtype != torch.float32:
+            raise _misfit(run, f"{name} of {tensor.dtype}", torch.float32)
+
+
+def _misfit(run: RunDirectory, found: object, expected: object = None) -> InputError:
+    return InputError(run.path, "the checkpoint does not fit config.json", found=found, expected=expected)
 
 
 def read_matrix(run: RunDirectory) -> OutputMatrix:
     """The output matrix of a run, compared with the hash in its ``config.json``."""
-    expected = run.read_config()["output_matrix"]["sha256"]
+    recipe = run.read_config()["output_matrix"]
+    if recipe is None:
+        raise InputError(
+            run.config, "names no output matrix for this output layer", found="output_matrix null"
+        )
+    expected = recipe["sha256"]
     matrix = OutputMatrix.load(run.output_matrix)
     if matrix.sha256 != expected:
         raise InputError(
