@@ -31,7 +31,7 @@ from fixlm import __version__, checkpoint
 from fixlm.config import RunConfig, TrainConfig
 from fixlm.corpus import Corpus
 from fixlm.errors import InputError, InputErrors
-from fixlm.options import flag_name
+from fixlm.options import check_options, flag_name
 
 LIBRARIES = ("torch", "numpy", "scipy", "gensim", "datasets", "sentencepiece", "safetensors")
 
@@ -268,16 +268,15 @@ def _is_temporary(path: Path) -> bool:
 
 
 def _require_rest(values: Mapping[str, Any]) -> None:
-    """Raises one of several errors unless the parts that no flag describes are there."""
+    """Raises InputErrors, KeyError or TypeError unless the parts beside the `TrainConfig` are there too."""
     known = values["corpus"], *([] if values["output_matrix"] is None else [values["output_matrix"]])
     for part in known:
         if not isinstance(part["sha256"], str):
             raise TypeError("sha256 is no string")
     if not isinstance(values["corpus"]["vocabulary_size"], int):
         raise TypeError("vocabulary_size is no whole number")
-    missing = set(RUN_SETTINGS) - set(values["run"])
-    if missing:
-        raise KeyError(min(missing))
+    settings = RunConfig(**{name: values["run"][name] for name in RUN_SETTINGS})
+    InputErrors.raise_if_any([*check_options(settings)])
 
 
 RUN_SETTINGS = ("validate_every", "checkpoint_every", "threads", "device")
