@@ -45,7 +45,7 @@ FLAGS = (
 class Settings:
     """What to kill, how often and when."""
 
-    kills: int = option(30, "how many times to kill", minimum=1)
+    kills: int = option(30, "how many times to kill a run that has begun", minimum=1)
     seed: int = option(1, "the moments come from it", minimum=0)
     layers: str = option("hadamard,tied,learned,pmi", "output layers, which the runs have in turn")
     clock: bool = option(False, "kill after a random time instead of at a random function call")
@@ -57,7 +57,7 @@ class Found:
     """What came of it."""
 
     kills: int = 0
-    kills_before_the_start: int = 0  # before there was a run to resume
+    kills_before_the_start: int = 0  # before there was a run to resume; not among the others
     kills_during_a_save: int = 0
     runs: int = 0
     seconds: float = 0.0
@@ -85,7 +85,7 @@ def command(arguments: list[str]) -> None:
         run.write_json(Path(settings.out), {name: figures[name] for name in figures if name != "out"})
     print(
         f"{found.kills} kills in {found.runs} runs and {found.seconds:.0f} s ({found.kills_during_a_save} during a "
-        f"save, {found.kills_before_the_start} before there was a run): every run ended as the one left alone, bit "
+        f"save), and {found.kills_before_the_start} before there was a run: every run ended as the one left alone, bit "
         "for bit, and none ever had fewer than two whole checkpoints once it had two."
     )
 
@@ -132,12 +132,12 @@ def _one_run(
         elif settings.clock:
             ended = train(arguments, path.with_suffix(".log"), kill_after=part * alone.seconds)
         else:
-            kind = found.kills % 2
+            kind = (found.kills + found.kills_before_the_start) % 2
             kill_at = (kind, 1 + int(part * alone.calls[kind]))
             ended = train(arguments, path.with_suffix(".log"), kill_at=kill_at)
         if ended is not None:
             return
-        found.kills += 1
+        found.kills += started
         found.kills_before_the_start += not started
         found.kills_during_a_save += any((path / "checkpoints").glob(".step-*"))
         show("kills", found.kills, settings.kills)
