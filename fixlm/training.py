@@ -195,17 +195,16 @@ class _Trainer:
         with StopRequest() as stop:
             while self.at.step < self.total:
                 self._step()
-                stopping = (
-                    stop.signal_number
-                )  # read once: a signal that comes after this is seen after the next step
                 if self._due(self.config.run.validate_every or self.steps_per_epoch):
                     self._validate()
-                    stopping = stop.signal_number
-                elif self._due(self.config.run.checkpoint_every) or stopping:
+                elif self._due(self.config.run.checkpoint_every) or stop.signal_number:
                     self._save(best=False)
-                if stopping:
+                else:
+                    continue
+                # Only here, right behind a save: a signal that came during it stops the run as well.
+                if stop.signal_number:
                     message = f"stopped after step {self.at.step:,} and saved; --resume goes on from here"
-                    raise Interrupted(message, 128 + stopping)
+                    raise Interrupted(message, 128 + stop.signal_number)
             return self._finish(stop)
 
     def _take(self, model: LanguageModel) -> None:

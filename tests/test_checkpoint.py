@@ -174,18 +174,22 @@ def test_a_failing_call_leaves_the_old_checkpoints_and_no_temporary(
         save(root, 4, best=True)
         with monkeypatch.context() as patch:
             calls = failing_at(call, name, number, patch)
+            message = None
             try:
                 save(root, 6, best=True)
             except InputError as error:
-                assert str(error) == (
-                    f"{root}/step-6: the checkpoint cannot be written (found [Errno {number}] {os.strerror(number)}). "
-                    "Fix: make room, then --resume"
-                )
-            else:
-                if calls[0] < call:  # every call of it has failed once
-                    break
-        for step in (2, 4):
-            checkpoint.verify(root / f"step-{step}")
+                message = str(error)
+        if calls[0] < call:  # every call of it has failed once
+            break
+        if message is None:  # mkdir of a directory that is there may fail as it likes
+            assert name == "mkdir"
+        else:
+            assert message == (
+                f"{root}/step-6: the checkpoint cannot be written (found [Errno {number}] {os.strerror(number)}). "
+                "Fix: make room, then --resume"
+            )
+            for step in (2, 4):
+                checkpoint.verify(root / f"step-{step}")
         assert not [path for path in root.iterdir() if path.name.startswith(".step")]
         assert newest(root)[0] in (4, 6)  # 6 where it was in place before the fault
         save(root, 6, best=True)
