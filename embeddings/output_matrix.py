@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -17,6 +18,8 @@ from embeddings.errors import InputError
 
 if TYPE_CHECKING:
     from gensim.models import KeyedVectors
+
+ROWS_A_BLOCK = 4096
 
 
 def hash_vectors(vectors: np.ndarray) -> str:
@@ -44,10 +47,11 @@ class OutputMatrix:
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Writes safetensors: the tensor ``vectors`` and the metadata key ``recipe``; same recipe, same bytes."""
-        from safetensors.numpy import save
+        from safetensors.numpy import save_file
 
         recipe = json.dumps(self.recipe, sort_keys=True, ensure_ascii=False)
-        write_atomically(Path(path), save({"vectors": self.vectors}, metadata={"recipe": recipe}))
+        with replacing(Path(path)) as temporary:
+            save_file({"vectors": self.vectors}, temporary, metadata={"recipe": recipe})
 
     @classmethod
     def load(cls, path: str | os.PathLike[str]) -> OutputMatrix:
@@ -89,37 +93,37 @@ class OutputMatrix:
 
     def save_word2vec(self, path: str | os.PathLike[str], words: Sequence[str], *, binary: bool) -> None:
         """Writes word2vec text or binary that gensim's `KeyedVectors.load_word2vec_format` reads."""
-        path = Path(path)
-        temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-        try:
+        with replacing(Path(path)) as temporary, open(temporary, "wb") as file:
             # Not to_keyed_vectors(...).save_word2vec_format: that writes by falling count, of which it has none.
-            with open(temporary, "wb") as file:
-                file.write(f"{self.vectors.shape[0]} {self.vectors.shape[1]}\n".encode())
-                for word, row in zip(words, self.vectors, strict=True):
-                    numbers = (
-                        row.astype("<f4").tobytes() if binary else " ".join(map(str, row.tolist())).encode()
-                    )
-                    file.write(word.encode() + b" " + numbers + b"\n")
-            os.replace(temporary, path)
-        finally:
-            temporary.unlink(missing_ok=True)
+            file.write(f"{self.vectors.shape[0]} {self.vectors.shape[1]}\n".encode())
+            for word, row in zip(words, self.vectors, strict=True):
+                numbers = row.astype("<f4").tobytes() if binary else " ".join(map(str, row.tolist())).encode()
+                file.write(word.encode() + b" " + numbers + b"\n")
 
 
 def write_atomically(path: Path, content: bytes) -> None:
-    """Writes a file whole or not at all: a temporary name beside it, fsync, rename; modes follow the umask."""
+    """Writes a file whole or not at all; modes follow the umask."""
+    with replacing(path) as temporary:
+        temporary.write_bytes(content)
+
+
+@contextlib.contextmanager
+def replacing(path: Path) -> Iterator[Path]:
+    """A temporary name beside a file, which takes the file's place, fsynced, once all went well."""
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
-        with open(temporary, "wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
+        temporary.touch()
+        mode = temporary.stat().st_mode  # that of the umask; safetensors would make it 0600
+        yield temporary
+        temporary.chmod(mode)
+        sync(temporary)
         os.replace(temporary, path)
     finally:
         temporary.unlink(missing_ok=True)
 
 
-def sync_directory(path: Path) -> None:
-    """Puts a directory on disk: only then is a rename in it, or a file made in it, there for good."""
+def sync(path: Path) -> None:
+    """Puts a file, or the names in a directory, on disk: only then is what was renamed there for good."""
     descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)
@@ -129,5 +133,9 @@ def sync_directory(path: Path) -> None:
 
 def unit_rows(vectors: np.ndarray) -> np.ndarray:
     """The rows scaled to Euclidean norm 1, as float32; a row of zeros stays zero."""
-    norms = np.linalg.norm(vectors.astype(np.float64, copy=False), axis=1, keepdims=True)
-    return np.ascontiguousarray(vectors / np.where(norms > 0, norms, 1), dtype=np.float32)
+    unit = np.empty(vectors.shape, dtype=np.float32)
+    for start in range(0, len(vectors), ROWS_A_BLOCK):  # in float64, of which there is never a whole matrix
+        rows = vectors[start : start + ROWS_A_BLOCK].astype(np.float64, copy=False)
+        norms = np.linalg.norm(rows, axis=1, keepdims=True)
+        unit[start : start + ROWS_A_BLOCK] = rows / np.where(norms > 0, norms, 1)
+    return unit

@@ -24,7 +24,7 @@ from safetensors import SafetensorError
 from torch import Tensor
 
 from embeddings import plain_json
-from embeddings.output_matrix import sync_directory, write_atomically
+from embeddings.output_matrix import sync, write_atomically
 from fixlm.errors import InputError
 
 MODEL = "model.safetensors"
@@ -95,11 +95,11 @@ def save(
         temporary.mkdir()
         for name, content in files.items():
             write_atomically(temporary / name, content)
-        sync_directory(temporary)
+        sync(temporary)
         if final.exists():  # damaged, since a resumed run goes on from the newest that is whole
             shutil.rmtree(final)
         os.rename(temporary, final)
-        sync_directory(root)
+        sync(root)
         for link in LINKS if best else ("last",):
             _point(root / link, final.name)
     except OSError as error:

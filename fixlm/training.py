@@ -10,7 +10,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NoReturn
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -63,7 +62,8 @@ def train(config: TrainConfig, given: Mapping[str, Any] | None = None) -> dict[s
             run.check_default_root()
         else:  # before the corpus is read: what is wrong with the directory is told at once
             config = _open(directory, config, given or {}, held)
-        text = corpus.load(**vars(config.data), log=log)
+        with progress() as show:
+            text = corpus.load(**vars(config.data), log=log, progress=show)
         if directory is None:
             directory = RunDirectory(run.default_path(config, text.name))
             config = _open(directory, config, given or {}, held)
@@ -213,11 +213,11 @@ class _Trainer:
         self.state = self.model.start_state(self.settings.batch_size)
 
     def _streams(self) -> Tensor:
-        """The train split as B streams side by side: (L, B)."""
+        """The train split as B streams side by side: (L, B); int32 still, a window becomes int64 when its turn comes."""
         batch = self.settings.batch_size
         ids = self.text.splits["train"]
         length = len(ids) // batch
-        return torch.from_numpy(ids[: length * batch].astype(np.int64)).view(batch, length).t().contiguous()
+        return torch.from_numpy(ids[: length * batch]).view(batch, length).t().contiguous()
 
     def _due(self, every: int | None) -> bool:
         return self.at.step == self.total or (every is not None and self.at.step % every == 0)
@@ -232,9 +232,8 @@ class _Trainer:
         for group in self.optimizer.param_groups:
             group["lr"] = rate
         self.optimizer.zero_grad(set_to_none=True)
-        loss, state = self.model.loss(
-            self.streams[start:stop], self.streams[start + 1 : stop + 1], self.state
-        )
+        ids = self.streams[start : stop + 1].long()  # (T + 1, B)
+        loss, state = self.model.loss(ids[:-1], ids[1:], self.state)
         loss.backward()
         norm = nn.utils.clip_grad_norm_(self.model.parameters(), self.settings.clip).item()
         if not math.isfinite(norm) or not math.isfinite(loss.item()):

@@ -238,7 +238,7 @@ def test_a_reader_that_goes_away_ends_a_command_quietly(small: list[str], tmp_pa
 
 @pytest.mark.skipif(not os.path.exists("/dev/full"), reason="this system has no /dev/full")
 def test_an_output_that_cannot_be_written_is_one_line() -> None:
-    shell = f"{sys.executable} -m fixlm.train --help > /dev/full"
+    shell = f"{sys.executable} -c 'import sys; from fixlm import cli; sys.exit(cli.main([]))' > /dev/full"
     done = subprocess.run(["bash", "-c", shell], capture_output=True, text=True, check=False)
     assert done.returncode == 2
     assert done.stderr == "fixlm: error: output: cannot be read or written (found No space left on device).\n"
