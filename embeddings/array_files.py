@@ -49,6 +49,13 @@ def read_safetensors(
             name = _tensor_name(path, {key: file.get_slice(key) for key in file.keys()})  # noqa: SIM118, no dict
             tensor = file.get_slice(name)
             shape = tuple(tensor.get_shape())
+            if 0 in shape:
+                raise InputError(
+                    path,
+                    "no vectors in the tensor",
+                    found=f"{name} {list(shape)}",
+                    expected="rows of numbers",
+                )
             recipe = _recipe(path, file.metadata() or {})
             ids = _row_ids(path, shape[0], wanted, vocabulary, vocabulary_hash, recipe)
             digest = hashlib.sha256()

@@ -213,7 +213,7 @@ class _Trainer:
         self.state = self.model.start_state(self.settings.batch_size)
 
     def _streams(self) -> Tensor:
-        """The train split as B streams side by side: (L, B); int32 still, a window becomes int64 when its turn comes."""
+        """The train split as B streams side by side: (L, B), int32; a window becomes int64 when its turn comes."""
         batch = self.settings.batch_size
         ids = self.text.splits["train"]
         length = len(ids) // batch
