@@ -13,6 +13,8 @@ from embeddings.errors import InputError
 logger = logging.getLogger("embeddings")
 
 EXAMPLES = 5
+LARGEST_DIM = 1 << 20
+"""No model has vectors as long; a gzip can claim longer ones and be small all the same."""
 LARGEST_RATIO = 32
 """Of the rows kept to the file's size. Text takes at least two bytes for the four of a number, int8 one; gzip packs
 vectors to a third, and no more than all alike ones to a thousandth."""
@@ -58,6 +60,10 @@ class FoundVectors:
                 self.path, "vectors of another dimension than asked for", found=dim, expected=self._asked_dim,
                 fix=f"ask for {dim}, or for no dimension",
             )  # fmt: skip
+        if dim > LARGEST_DIM:
+            raise InputError(
+                self.path, "rows too long", found=f"{dim:,} numbers", expected=f"at most {LARGEST_DIM:,}"
+            )
         self.dim = dim
 
     def wants(self, word: str, word_id: int | None, where: str) -> bool:

@@ -193,7 +193,9 @@ class RunDirectory:
         self.require()
         try:
             values = plain_json.parse(self.config.read_bytes())
-            TrainConfig.from_json(values)
+            values |= TrainConfig.from_json(
+                values
+            ).to_json()  # with the defaults of settings younger than the run
             _require_rest(values)
         except (InputError, InputErrors) as error:
             raise self._in_config(error) from None

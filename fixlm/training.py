@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import sys
 import time
 from collections.abc import Mapping
 from contextlib import ExitStack
@@ -38,6 +39,21 @@ class Progressed:
     seconds: float = 0.0  # spent in training steps
     validation_seconds: float = 0.0
     best: dict[str, Any] = field(default_factory=lambda: {"step": None, "total_nats": math.inf})
+
+    def require_sound(self, total: int) -> None:
+        """Raises ValueError or KeyError unless it can be that of a run of ``total`` steps."""
+        counts = [(self.step, total)]
+        seconds = [self.seconds, self.validation_seconds]
+        if self.best["step"] is not None:
+            counts += [(self.best["step"], self.step), (self.best["targets"] - 1, sys.maxsize)]
+            counts += [] if self.best["words"] is None else [(self.best["words"] - 1, sys.maxsize)]
+            seconds.append(self.best["total_nats"])
+        for value, most in counts:
+            if not (type(value) is int and 0 <= value <= most):
+                raise ValueError(f"a count of {value!r}")
+        for amount in seconds:
+            if not (type(amount) in (int, float) and 0 <= amount < math.inf):
+                raise ValueError(f"an amount of {amount!r}")
 
 
 def train(config: TrainConfig, given: Mapping[str, Any] | None = None) -> dict[str, Any]:
@@ -340,10 +356,7 @@ class _Trainer:
         ]
         best = state.pop("best") or Progressed().best
         self.at = Progressed(**state, best=best)
-        if not (isinstance(self.at.step, int) and 0 <= self.at.step <= self.total):
-            raise ValueError(f"step {self.at.step!r} of {self.total}")
-        if best["step"] is not None:
-            Score(*(best[name] for name in ("total_nats", "targets", "words"))).to_json()
+        self.at.require_sound(self.total)
 
     def _find_best(self, root: Path) -> None:
         """Points ``best`` at the best checkpoint so far; where that is damaged the next validation takes its place."""

@@ -125,8 +125,9 @@ def make_run(folder: Path) -> None:
     with contextlib.redirect_stderr(io.StringIO()), contextlib.redirect_stdout(io.StringIO()):
         assert cli.main(["train", *arguments]) == 0
     shutil.rmtree(folder / "run" / "checkpoints" / "step-3")
-    (folder / "run" / "checkpoints" / "last").unlink()
-    (folder / "run" / "checkpoints" / "last").symlink_to("step-2")
+    for link in ("last", "best"):
+        (folder / "run" / "checkpoints" / link).unlink()
+        (folder / "run" / "checkpoints" / link).symlink_to("step-2")
 
 
 TARGETS: dict[str, Callable[[bytes, Path], None]] = {
@@ -176,7 +177,7 @@ def well_formed(name: str, folder: Path) -> list[bytes]:
     if name == "run":
         make_run(folder)
         return [bytes([i]) + (folder / "run" / file).read_bytes() for i, file in enumerate(RUN_FILES)]
-    return [TEXT.encode(), "\n".join(WORDS).encode()]
+    return [f"{TEXT}<unk>\n".encode(), "\n".join([*WORDS, "<unk>"]).encode()]
 
 
 def _model(kind: str) -> bytes:
