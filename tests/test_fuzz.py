@@ -101,7 +101,12 @@ class Watch:
 
 
 @pytest.fixture(scope="module")
-def watch() -> Watch:
+def watch(fuzz: ModuleType, tmp_path_factory: pytest.TempPathFactory) -> Watch:
+    folder = tmp_path_factory.mktemp("first")
+    for (
+        reader
+    ) in READERS:  # once before, so that what is imported on first use is not taken for a file of the input's
+        fuzz.run_target(reader, fuzz.well_formed(reader, folder)[0], folder)
     return Watch()
 
 
