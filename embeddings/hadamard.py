@@ -52,6 +52,23 @@ def build(
     if dim is None:
         raise InputError("dim", "hadamard needs a dimension")
     size, order = len(statistics), order_for(dim)
+    signs = signs_for(size, dim)[:, :dim]
+    positions = sylvester_rows(min(size, order), dim)
+    vectors = np.empty((size, dim), dtype=np.float32)
+    for block, sign in enumerate(signs):
+        rows = vectors[block * order : (block + 1) * order]
+        np.multiply(positions[: len(rows)], sign, out=rows)
+        progress("hadamard blocks", block + 1, len(signs))
+    return vectors
+
+
+def signs_for(size: int, dim: int) -> np.ndarray:
+    """The signs d_c of as many blocks as that many words need: (⌈V/P⌉, P) int8.
+
+    Raises:
+        InputError: the rule has fewer rows, or two rows of an N that is no power of two coincide.
+    """
+    order = order_for(dim)
     if size > row_count(dim):
         raise InputError(
             "dim",
@@ -59,23 +76,15 @@ def build(
             found=f"{size:,} words",
             fix=f"N = {enough_columns(size)} is enough",
         )
-    positions = sylvester_rows(min(size, order), dim)
-    if size <= order:
-        return positions.astype(np.float32)
-    vectors = np.empty((size, dim), dtype=np.float32)
-    signs = block_signs(-(-size // order), dim)[:, :dim]
-    for block, sign in enumerate(signs):
-        rows = vectors[block * order : (block + 1) * order]
-        np.multiply(positions[: len(rows)], sign, out=rows)
-        progress("hadamard blocks", block + 1, len(signs))
+    signs = block_signs(-(-size // order), dim)
     # All P columns tell any two rows apart; those that are left out may have been the ones that did.
-    if dim < order and (distinct := distinct_rows(vectors)) < size:
+    if dim < order and size > order and (distinct := _distinct_rows(size, signs[:, :dim])) < size:
         raise InputError(
             "dim",
             f"{size - distinct:,} of {size:,} rows repeat others in the first {dim} of {order} columns",
             fix=f"N = {order} is enough",
         )
-    return vectors
+    return signs
 
 
 def order_for(dim: int) -> int:
@@ -97,9 +106,11 @@ def enough_columns(rows: int) -> int:
     return dim
 
 
-def distinct_rows(signs: np.ndarray) -> int:
-    """How many different rows a matrix of ±1 has; compares bits, 32 times fewer bytes than float32."""
-    bits = np.packbits(signs > 0, axis=1)
+def _distinct_rows(size: int, signs: np.ndarray) -> int:
+    """How many of the first codewords differ; compares bits, 32 times fewer bytes than the matrix has."""
+    order = order_for(signs.shape[1])
+    positive = sylvester_rows(order, signs.shape[1]) > 0
+    bits = np.concatenate([np.packbits(positive == (sign > 0), axis=1) for sign in signs])[:size]
     return len(np.unique(bits.view(f"V{bits.shape[1]}")))
 
 

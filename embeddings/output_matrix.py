@@ -6,7 +6,7 @@ import contextlib
 import hashlib
 import json
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -47,11 +47,7 @@ class OutputMatrix:
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Writes safetensors: the tensor ``vectors`` and the metadata key ``recipe``; same recipe, same bytes."""
-        from safetensors.numpy import save_file
-
-        recipe = json.dumps(self.recipe, sort_keys=True, ensure_ascii=False)
-        with replacing(Path(path)) as temporary:
-            save_file({"vectors": self.vectors}, temporary, metadata={"recipe": recipe})
+        save_array(path, "vectors", self.vectors, self.recipe)
 
     @classmethod
     def load(cls, path: str | os.PathLike[str]) -> OutputMatrix:
@@ -60,28 +56,7 @@ class OutputMatrix:
         Raises:
             InputError: the file is no output matrix, or its vectors do not match the hash in its recipe.
         """
-        from safetensors import SafetensorError, safe_open
-
-        try:
-            with safe_open(path, framework="numpy") as file:
-                recipe = plain_json.parse((file.metadata() or {})["recipe"])
-                tensor = file.get_slice("vectors")
-                if len(tensor.get_shape()) != 2 or tensor.get_dtype() != "F32":
-                    raise ValueError(f"vectors {tensor.get_dtype()}{tensor.get_shape()}, not F32[V, N]")
-                matrix = cls(file.get_tensor("vectors"), recipe)
-                recorded = matrix.sha256
-        except FileNotFoundError:
-            raise InputError(path, "there is no such file") from None
-        except (SafetensorError, KeyError, TypeError, ValueError, OSError) as error:
-            raise InputError(
-                path, "not an output matrix", found=error, expected="safetensors with a recipe"
-            ) from None
-        found = hash_vectors(matrix.vectors)
-        if found != recorded:
-            raise InputError(
-                path, "the vectors were changed since they were built", found=found, expected=recorded
-            )
-        return matrix
+        return cls(*load_array(path, "vectors", "output matrix", hash_vectors, dtype="F32", ndim=2))
 
     def to_keyed_vectors(self, words: Sequence[str]) -> KeyedVectors:
         """The same vectors as gensim's `KeyedVectors`, under the given words in order of ids."""
@@ -99,6 +74,59 @@ class OutputMatrix:
             for word, row in zip(words, self.vectors, strict=True):
                 numbers = row.astype("<f4").tobytes() if binary else " ".join(map(str, row.tolist())).encode()
                 file.write(word.encode() + b" " + numbers + b"\n")
+
+
+def save_array(path: str | os.PathLike[str], name: str, array: np.ndarray, recipe: dict[str, Any]) -> None:
+    """Writes safetensors: the tensor ``name`` and the metadata key ``recipe``; same recipe, same bytes."""
+    from safetensors.numpy import save_file
+
+    text = json.dumps(recipe, sort_keys=True, ensure_ascii=False)
+    with replacing(Path(path)) as temporary:
+        save_file({name: array}, temporary, metadata={"recipe": text})
+
+
+def load_array(
+    path: str | os.PathLike[str],
+    name: str,
+    kind: str,
+    digest: Callable[[np.ndarray], str],
+    *,
+    dtype: str,
+    ndim: int,
+) -> tuple[np.ndarray, dict[str, Any]]:
+    """Reads what `save_array` wrote: the array and its recipe.
+
+    Args:
+        kind: what the file is called in an error.
+        digest: the hash of the array that stands in the recipe as ``sha256``.
+        dtype: what safetensors calls the type of its entries.
+        ndim: how many dimensions it has.
+
+    Raises:
+        InputError: the file is of another kind, or was changed.
+    """
+    from safetensors import SafetensorError, safe_open
+
+    try:
+        with safe_open(path, framework="numpy") as file:
+            recipe = plain_json.parse((file.metadata() or {})["recipe"])
+            tensor = file.get_slice(name)
+            if len(tensor.get_shape()) != ndim or tensor.get_dtype() != dtype:
+                raise ValueError(f"{name} {tensor.get_dtype()}{tensor.get_shape()}, not {ndim}-D {dtype}")
+            array = file.get_tensor(name)
+            recorded = recipe["sha256"]
+    except FileNotFoundError:
+        raise InputError(path, "there is no such file") from None
+    except (SafetensorError, KeyError, TypeError, ValueError, OSError) as error:
+        article = "an" if kind[0] in "aeiou" else "a"
+        raise InputError(
+            path, f"not {article} {kind}", found=error, expected="safetensors with a recipe"
+        ) from None
+    if (found := digest(array)) != recorded:
+        raise InputError(
+            path, f"the {name} were changed since they were built", found=found, expected=recorded
+        )
+    return array, recipe
 
 
 def write_atomically(path: Path, content: bytes) -> None:

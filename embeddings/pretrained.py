@@ -23,6 +23,7 @@ logger = logging.getLogger("embeddings")
 
 SUMMARY = "your own vectors: word2vec text or binary, GloVe, gzip of these, safetensors, npy"
 NEEDS_CORPUS = False
+OWN_DIM = True
 MISSING_RULE = "each missing word gets the mean of the vectors found plus a small seeded noise"
 MISSING_SHOWN = 10
 

@@ -11,6 +11,8 @@ A method is a module (or any object) with four names:
 ``build(statistics, dim, seed, options, progress)``
     returns the vectors, a float array (V, N).
 
+and, where its options or a file decide on N, ``OWN_DIM = True``.
+
 It is imported when it is first asked for, never before, so that ``--help`` stays fast.
 Another package adds its own through an entry point in the group ``fixlm.output_matrices``.
 """
@@ -53,6 +55,7 @@ _methods: dict[str, Any] = {
     "sylvester": "embeddings.sylvester",
     "word2vec": "embeddings.word2vec",
     "pmi": "embeddings.pmi",
+    "walsh": "embeddings.walsh",
     "pretrained": "embeddings.pretrained",
 }
 _entry_points_read = False

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 import embeddings
+from embeddings.codebook import Codebook, build_codebook
 from embeddings.output_matrix import OutputMatrix
 from embeddings.registry import Progress
 from fixlm import checkpoint, output
@@ -46,22 +47,28 @@ def build_matrix(
 
 def new_model(
     config: TrainConfig, corpus: Corpus, progress: Progress | None = None
-) -> tuple[LanguageModel, OutputMatrix | None]:
-    """An untrained model and its output matrix; the learned weights come from torch's random state."""
+) -> tuple[LanguageModel, OutputMatrix | Codebook | None]:
+    """An untrained model and its output matrix; the learned weights come from torch's random state.
+
+    The matrix is None where the layer has none, or makes its own by rule.
+    """
     model = config.model
-    matrix = None
-    if model.output_embed not in output.TRAINED:
+    matrix: OutputMatrix | Codebook | None = None
+    if model.output_embed == "walsh":
+        matrix = _build_codebook(config, corpus, progress)
+    elif model.output_embed not in output.TRAINED and (
+        model.output_embed != "hadamard" or model.input_embed in ("same", "fixed")
+    ):
         matrix = build_matrix(
             model.output_embed, model.output_dim or model.hidden_size, config, corpus, progress
         )
-    vectors = _tensor(matrix)
-    start = vectors  # of the input embedding, where it is not learned from scratch
-    if model.input_embed == "learned":
-        start = None
-    elif model.input_embed not in ("same", "fixed"):
-        start = _tensor(build_matrix(model.input_embed, model.embed_size, config, corpus, progress))
+    start = None  # of the input embedding, where it is not learned from scratch
+    if model.input_embed in ("same", "fixed") and isinstance(matrix, OutputMatrix):
+        start = matrix
+    elif model.input_embed != "learned":
+        start = build_matrix(config.input_matrix(), model.embed_size, config, corpus, progress)
     unigram = torch.from_numpy(log_unigram(corpus.counts)) if model.bias_start == "unigram" else None
-    return _assemble(config, len(corpus), vectors, start, unigram), matrix
+    return _assemble(config, len(corpus), matrix, _tensor(start), unigram), matrix
 
 
 def load_model(run: RunDirectory, saved: Checkpoint | None = None) -> LanguageModel:
@@ -74,9 +81,11 @@ def load_model(run: RunDirectory, saved: Checkpoint | None = None) -> LanguageMo
     config = TrainConfig.from_json(values)
     tensors = (saved or find_checkpoint(run)).model()
     _require_fit(run, config, tensors, values["corpus"]["vocabulary_size"])
-    vectors = _tensor(read_matrix(run)) if config.model.output_embed not in output.TRAINED else None
-    start = vectors if config.model.input_embed == "fixed" else tensors["input_embedding.weight"]
-    model = _assemble(config, len(tensors["output.bias"]), vectors, start, None)
+    by_rule = config.model.output_embed in (*output.TRAINED, "hadamard")
+    matrix = None if by_rule and values["output_matrix"] is None else read_matrix(run)
+    shared = config.model.input_embed == "fixed" and isinstance(matrix, OutputMatrix)
+    start = _tensor(matrix) if shared else tensors["input_embedding.weight"]
+    model = _assemble(config, len(tensors["output.bias"]), matrix, start, None)
     try:
         model.load_state_dict(tensors)
     except RuntimeError as error:
@@ -116,10 +125,19 @@ def _require_fit(
         "lstm.weight_hh_l0": (4 * model.hidden_size, model.hidden_size),
         "output.bias": (vocabulary_size,),
     }
+    if model.output_dim not in (None, model.hidden_size) and model.output_embed not in (
+        *output.TRAINED,
+        "walsh",
+    ):
+        expected["output.projection.weight"] = (model.output_dim, model.hidden_size)
     for name, shape in expected.items():
         if name not in tensors or tuple(tensors[name].shape) != shape:
             found = f"{name} {list(tensors[name].shape)}" if name in tensors else f"no {name}"
             raise _misfit(run, found, list(shape))
+    if model.output_embed == "walsh":
+        families, rows = config.matrix_options("walsh").families, len(tensors.get("output.weight", ()))
+        if families > rows:
+            raise _misfit(run, f"output.weight of {rows} rows", f"at least the {families} families")
     for name, tensor in tensors.items():
         if tensor.is_floating_point() and tensor.dtype != torch.float32:
             raise _misfit(run, f"{name} of {tensor.dtype}", torch.float32)
@@ -129,15 +147,17 @@ def _misfit(run: RunDirectory, found: object, expected: object = None) -> InputE
     return InputError(run.path, "the checkpoint does not fit config.json", found=found, expected=expected)
 
 
-def read_matrix(run: RunDirectory) -> OutputMatrix:
-    """The output matrix of a run, compared with the hash in its ``config.json``."""
-    recipe = run.read_config()["output_matrix"]
+def read_matrix(run: RunDirectory) -> OutputMatrix | Codebook:
+    """The output matrix (or codebook) of a run, compared with the hash in its ``config.json``."""
+    values = run.read_config()
+    recipe = values["output_matrix"]
     if recipe is None:
         raise InputError(
             run.config, "names no output matrix for this output layer", found="output_matrix null"
         )
     expected = recipe["sha256"]
-    matrix = OutputMatrix.load(run.output_matrix)
+    kind = Codebook if values["model"]["output_embed"] == "walsh" else OutputMatrix
+    matrix = kind.load(run.output_matrix)
     if matrix.sha256 != expected:
         raise InputError(
             run.output_matrix, "not the matrix of this run", found=matrix.sha256, expected=expected
@@ -148,25 +168,29 @@ def read_matrix(run: RunDirectory) -> OutputMatrix:
 def _assemble(
     config: TrainConfig,
     vocabulary_size: int,
-    output_vectors: Tensor | None,
+    matrix: OutputMatrix | Codebook | None,
     input_vectors: Tensor | None,
     unigram: Tensor | None,
 ) -> LanguageModel:
     model = config.model
     frozen = model.input_embed not in ("learned", "same")
     embedding = input_embedding(vocabulary_size, model.embed_size, input_vectors, frozen=frozen)
-    precision = getattr(torch, config.optimization.precision)
-    options: dict[str, Any] = {
-        "log_unigram": unigram,
-        "precision": None if precision == torch.float32 else precision,
-    }
-    if model.output_embed not in output.TRAINED:
+    precision = torch.bfloat16 if config.optimization.precision == "bfloat16" else None
+    options: dict[str, Any] = {"log_unigram": unigram, "precision": precision}
+    if isinstance(matrix, Codebook):
+        walsh = config.matrix_options("walsh")
+        options |= {
+            "slots": torch.from_numpy(matrix.slots),
+            "walsh_families": walsh.families,
+            "halves": walsh.halves,
+        }
+    elif model.output_embed not in output.TRAINED:
+        options |= {"vectors": _tensor(matrix), "output_dim": model.output_dim}
         options |= {"alpha": model.alpha, "alpha_start": model.alpha_start, "normalize": model.normalize}
     layer = output.build(
         model.output_embed if model.output_embed in output.TRAINED else method_of(model.output_embed),
         model.hidden_size,
         vocabulary_size,
-        vectors=output_vectors,
         input_embedding=embedding,
         **options,
     )
@@ -178,8 +202,21 @@ def _assemble(
         dropout_input=config.dropout("input"),
         dropout_between=config.dropout("between"),
         dropout_output=config.dropout("output"),
+        precision=precision,
     )
 
 
-def _tensor(matrix: OutputMatrix | None) -> Tensor | None:
-    return None if matrix is None else torch.from_numpy(matrix.vectors)
+def _build_codebook(config: TrainConfig, corpus: Corpus, progress: Progress | None) -> Codebook:
+    options = config.matrix_options("walsh")
+    with naming_flags(options, "walsh"):
+        return build_codebook(
+            corpus.statistics(),
+            config.model.matrix_seed,
+            options,
+            progress or (lambda what, done, total: None),
+            directory=cache_directory() / "matrices",
+        )
+
+
+def _tensor(matrix: OutputMatrix | Codebook | None) -> Tensor | None:
+    return torch.from_numpy(matrix.vectors) if isinstance(matrix, OutputMatrix) else None

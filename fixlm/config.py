@@ -36,7 +36,7 @@ class ModelConfig:
     input_embed: str = option(
         "learned",
         "input embedding: learned, same (starts at the output matrix), fixed (the output matrix, frozen), "
-        "a method or a path (that matrix, frozen)",
+        "a method or a path (that matrix, frozen); walsh has no such matrix, and takes that of pmi",
     )
     hidden_size: int = option(512, "H, units of each LSTM layer", minimum=1)
     embed_size: int = option(512, "E, length of an input embedding", minimum=1)
@@ -73,7 +73,9 @@ class OptimizationConfig:
         None, "on α (none: as --weight-decay, like the classifier it replaces)", minimum=0, maximum=10
     )
     precision: str = option(
-        "float32", "type of the output layer's matrix products in training", choices=("float32", "bfloat16")
+        "float32",
+        "type of the matrix products in training, those of LSTM and output layer",
+        choices=("float32", "bfloat16"),
     )
     seed: int = option(1, "of weights and dropout", minimum=0, maximum=2**32 - 1)
 
@@ -137,8 +139,13 @@ class TrainConfig:
 
     def methods(self) -> list[str]:
         """The output-matrix methods that this run needs, each once."""
-        chosen = (self.model.output_embed, self.model.input_embed)
+        chosen = (self.model.output_embed, self.input_matrix())
         return sorted({method_of(name) for name in chosen if name not in (*output.TRAINED, "same", "fixed")})
+
+    def input_matrix(self) -> str:
+        """``--input-embed``; with walsh, which has no (V, N) matrix to share, ``same`` and ``fixed`` mean pmi."""
+        shared = self.model.input_embed in ("same", "fixed")
+        return "pmi" if shared and self.model.output_embed == "walsh" else self.model.input_embed
 
 
 GROUPS: dict[str, type[Any]] = {
@@ -188,6 +195,9 @@ def _contradictions(config: TrainConfig, given: Mapping[str, Any]) -> Iterator[I
         yield InputError(
             "--input-embed", "tied trains the input embedding", found=model.input_embed, expected="learned"
         )
+    if model.output_embed == "walsh" and model.output_dim is not None:
+        found, fix = f"--output-embed walsh --output-dim {model.output_dim}", "set --walsh-families M"
+        yield InputError("--output-dim", "a walsh code has 2·M numbers", found=found, fix=fix)
     used = config.methods()
     for method in embeddings.names() if not unknown else ():
         for item in fields(embeddings.get(method).Options):
@@ -208,7 +218,8 @@ def _unknown_embeddings(model: ModelConfig) -> Iterator[InputError]:
         ("--output-embed", model.output_embed, output.names()),
         ("--input-embed", model.input_embed, ["learned", "same", "fixed", *embeddings.names()]),
     ):
-        known = [word for word in words if word != "pretrained"]
+        without = ("pretrained",) if flag == "--output-embed" else ("pretrained", "walsh")
+        known = [word for word in words if word not in without]
         if embed in known or os.path.isfile(embed):
             continue
         if os.path.sep in embed or "." in embed:

@@ -7,6 +7,7 @@ from torch import Tensor, nn
 
 from fixlm.output.base import OutputLayer
 from fixlm.output.learned import EMBEDDING_INIT
+from fixlm.precision import multiplies_bfloat16
 
 NUM_LAYERS = 2
 
@@ -60,6 +61,7 @@ class LanguageModel(nn.Module):
         output: the output layer, H → V.
         embed_size: what the LSTM reads; a learned projection joins it to E where they differ.
         dropout_input, dropout_between, dropout_output: rates of locked dropout.
+        precision: type of the LSTM's products in training; bfloat16 only where the device has them.
     """
 
     def __init__(
@@ -72,8 +74,10 @@ class LanguageModel(nn.Module):
         dropout_input: float = 0.0,
         dropout_between: float = 0.0,
         dropout_output: float = 0.0,
+        precision: torch.dtype | None = None,
     ) -> None:
         super().__init__()
+        self.precision = precision
         dim = input_embedding.embedding_dim
         embed_size = embed_size or dim
         self.input_embedding = input_embedding
@@ -95,7 +99,11 @@ class LanguageModel(nn.Module):
         if self.input_projection is not None:
             x = self.input_projection(x)
         x = locked_dropout(x, self.dropout_input, self.training)
-        x, state = self.lstm(x, state)
+        low = self.training and self.precision == torch.bfloat16 and multiplies_bfloat16(x.device)
+        with torch.autocast(x.device.type, torch.bfloat16, enabled=low):
+            x, state = self.lstm(x, state)
+        if low:
+            x, state = x.float(), (state[0].float(), state[1].float())
         return locked_dropout(x, self.dropout_output, self.training), state
 
     def loss(self, ids: Tensor, targets: Tensor, state: State) -> tuple[Tensor, State]:

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from fixlm.config import OptimizationConfig
+from fixlm.model import LanguageModel, State
 
 ALPHA = "output.alpha"
 
@@ -25,6 +26,26 @@ def make_optimizer(model: nn.Module, config: OptimizationConfig) -> torch.optim.
         for decay in dict.fromkeys(decays.values())
     ]
     return torch.optim.AdamW(groups, lr=config.lr, betas=(config.beta1, config.beta2), fused=True)
+
+
+def take_gradients(
+    model: LanguageModel, optimizer: torch.optim.Optimizer, ids: Tensor, state: State, clip: float
+) -> tuple[Tensor, Tensor, State]:
+    """Loss and gradients of one window, clipped; the optimizer's step is the caller's.
+
+    Args:
+        ids: (T + 1, B), inputs and, one later, targets.
+        state: what the window before left.
+        clip: largest norm of the gradient.
+
+    Returns:
+        Mean nats a target, norm of the gradient before it was clipped, and the state after the window.
+    """
+    optimizer.zero_grad(set_to_none=True)
+    loss, (hidden, cell) = model.loss(ids[:-1], ids[1:], state)
+    loss.backward()
+    norm = nn.utils.clip_grad_norm_(model.parameters(), clip)
+    return loss.detach(), norm, (hidden.detach(), cell.detach())
 
 
 def learning_rate(step: int, total: int, config: OptimizationConfig) -> float:

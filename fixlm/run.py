@@ -4,7 +4,7 @@
 
     config.json                   everything needed to repeat the run, with versions and hashes
     vocabulary.txt                one word a line, in order of ids
-    output_matrix.safetensors     the fixed output matrix with its recipe, where there is one
+    output_matrix.safetensors     the fixed output matrix (walsh: each word's slot) with its recipe, if any
     tokenizer.model               the sentencepiece model, where there is one
     metrics.jsonl                 one JSON object a line: training and validation as they went
     checkpoints/step-N/           see `fixlm.checkpoint`
@@ -26,6 +26,7 @@ from typing import Any
 
 from embeddings import plain_json
 from embeddings.array_files import read_vocabulary
+from embeddings.codebook import Codebook
 from embeddings.output_matrix import OutputMatrix, write_atomically
 from fixlm import __version__, checkpoint
 from fixlm.config import RunConfig, TrainConfig
@@ -161,12 +162,16 @@ class RunDirectory:
             with contextlib.suppress(OSError):
                 self.path.rmdir()
 
-    def write_start(self, config: TrainConfig, corpus: Corpus, matrix: OutputMatrix | None) -> None:
+    def write_start(
+        self, config: TrainConfig, corpus: Corpus, matrix: OutputMatrix | Codebook | None
+    ) -> None:
         """Writes everything that is known before the first step; ``config.json`` last, since it makes it a run."""
         with writing(self.path):
             self._write_start(config, corpus, matrix)
 
-    def _write_start(self, config: TrainConfig, corpus: Corpus, matrix: OutputMatrix | None) -> None:
+    def _write_start(
+        self, config: TrainConfig, corpus: Corpus, matrix: OutputMatrix | Codebook | None
+    ) -> None:
         write_atomically(self.vocabulary, "".join(f"{word}\n" for word in corpus.words).encode())
         if matrix is not None:
             matrix.save(self.output_matrix)

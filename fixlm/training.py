@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from embeddings.registry import Progress
 from fixlm import checkpoint, corpus, run
@@ -21,9 +21,16 @@ from fixlm.config import TrainConfig
 from fixlm.console import embeddings_log, log, progress
 from fixlm.corpus import Corpus
 from fixlm.errors import InputError, Interrupted
-from fixlm.model import LanguageModel, State
-from fixlm.optimization import learning_rate, make_optimizer, optimizer_tensors, restore_optimizer
+from fixlm.model import LanguageModel
+from fixlm.optimization import (
+    learning_rate,
+    make_optimizer,
+    optimizer_tensors,
+    restore_optimizer,
+    take_gradients,
+)
 from fixlm.perplexity import Score, evaluate, in_digits, perplexity_of, unigram_score
+from fixlm.precision import multiplies_bfloat16
 from fixlm.run import RunDirectory
 from fixlm.signals import StopRequest
 
@@ -139,12 +146,11 @@ def set_up_torch(config: TrainConfig) -> None:
             expected=_devices(),
             fix="--device cpu",
         ) from None
-    if config.optimization.precision == "bfloat16" and config.run.device == "cpu":
-        capable = getattr(torch.cpu, "_is_avx512_bf16_supported", lambda: True)()
-        if not capable:
-            log(
-                "warning: --precision bfloat16: this processor has no bfloat16 products; float32 will be faster."
-            )
+    if config.optimization.precision == "bfloat16" and not multiplies_bfloat16(config.run.device):
+        log(
+            "warning: --precision bfloat16: this processor has no bfloat16 products; the LSTM is trained in float32, "
+            "and the output layer would be faster in it."
+        )
 
 
 def _devices() -> str:
@@ -247,19 +253,19 @@ class _Trainer:
         rate = learning_rate(self.at.step, self.total, self.settings)
         for group in self.optimizer.param_groups:
             group["lr"] = rate
-        self.optimizer.zero_grad(set_to_none=True)
         ids = self.streams[start : stop + 1].long()  # (T + 1, B)
-        loss, state = self.model.loss(ids[:-1], ids[1:], self.state)
-        loss.backward()
-        norm = nn.utils.clip_grad_norm_(self.model.parameters(), self.settings.clip).item()
-        if not math.isfinite(norm) or not math.isfinite(loss.item()):
-            self._diverged(loss.item(), norm, rate)
+        mean, gradient_norm, state = take_gradients(
+            self.model, self.optimizer, ids, self.state, self.settings.clip
+        )
+        loss, norm = mean.item(), gradient_norm.item()
+        if not math.isfinite(norm) or not math.isfinite(loss):
+            self._diverged(loss, norm, rate)
         self.optimizer.step()
-        self.state = _detached(state)
+        self.state = state
         self.at.step += 1
         seconds = time.perf_counter() - began
         self.at.seconds += seconds
-        self.recent.append((loss.item(), norm, seconds))
+        self.recent.append((loss, norm, seconds))
         if self.at.step % METRICS_EVERY == 0 or self.at.step == self.total:
             self._record(epoch + 1, rate)
 
@@ -410,7 +416,3 @@ def _require_like(name: str, found: Tensor, expected: Tensor) -> None:
         raise ValueError(
             f"{name} {found.dtype}{list(found.shape)}, not {expected.dtype}{list(expected.shape)}"
         )
-
-
-def _detached(state: State) -> State:
-    return state[0].detach(), state[1].detach()

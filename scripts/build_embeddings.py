@@ -35,7 +35,9 @@ class Settings:
     tokenizer: str = option("word", "word, sentencepiece, or a sentencepiece .model file")
     vocab_size: int | None = option(None, "number of pieces for sentencepiece", minimum=1)
     tokenizer_type: str = option("unigram", "kind of sentencepiece model", choices=("unigram", "bpe"))
-    dim: int | None = option(None, f"N; if none, {DEFAULT_DIM}, or the file's for pretrained", minimum=1)
+    dim: int | None = option(
+        None, f"N; if none, {DEFAULT_DIM}, or what a file or the method's options say", minimum=1
+    )
     seed: int = option(1, "all randomness of the matrix comes from it", minimum=0, maximum=2**32 - 1)
 
 
@@ -99,7 +101,7 @@ def build_matrix(
     from embeddings import build
 
     dim = settings.dim
-    if dim is None and method != "pretrained":
+    if dim is None and not getattr(registry.get(method), "OWN_DIM", False):
         dim = DEFAULT_DIM
     with naming_flags(options, dim="--dim"):
         return build(method, statistics, dim, settings.seed, options, progress)

@@ -119,7 +119,7 @@ def make_run(folder: Path) -> None:
     (folder / "data").mkdir()
     for split in ("train", "valid", "test"):
         (folder / "data" / f"{split}.txt").write_text(TEXT * 4, encoding="utf-8")
-    flags = "--output-embed hadamard --output-dim 8 --hidden-size 4 --embed-size 4 --batch-size 2 --bptt 4"
+    flags = "--output-embed random-orthogonal --hidden-size 4 --embed-size 4 --batch-size 2 --bptt 4"
     more = "--max-steps 3 --validate-every 2 --checkpoint-every 1 --threads 1"
     arguments = [*flags.split(), *more.split(), "--data", str(folder / "data"), "--run", str(folder / "run")]
     with contextlib.redirect_stderr(io.StringIO()), contextlib.redirect_stdout(io.StringIO()):

@@ -25,6 +25,9 @@ from fixlm.run import RunDirectory
 
 LAYERS = ("learned", "tied", "random-orthogonal", "hadamard", "sylvester", "word2vec", "pmi")
 MATRICES = LAYERS[2:]
+STORED = tuple(
+    layer for layer in MATRICES if layer != "hadamard"
+)  # that one is made by rule, wherever it is needed
 
 
 def untrained(layer: str, data: Path, **more: str) -> tuple[LanguageModel, Corpus]:
@@ -67,7 +70,7 @@ def test_a_model_without_features_has_the_perplexity_of_its_bias(layer: str, tin
     assert perplexity.evaluate(model, text, "test").perplexity == pytest.approx(len(text), rel=1e-6)
 
 
-@pytest.mark.parametrize("layer", MATRICES)
+@pytest.mark.parametrize("layer", STORED)
 def test_the_matrix_has_one_hash_before_and_after_training(
     layer: str, small: list[str], tmp_path: Path
 ) -> None:

@@ -85,7 +85,7 @@ def test_left_over_temporaries_of_a_run_are_swept(
 def test_a_run_killed_before_it_began_is_begun_anew(small: list[str], tmp_path: Path) -> None:
     """What kill -9 leaves while the first files are written: no config.json yet."""
     run = tmp_path / "run"
-    assert train(*small, "--output-embed", "hadamard", "--run", str(run)) == 0
+    assert train(*small, "--output-embed", "random-orthogonal", "--run", str(run)) == 0
     for path in (run / "config.json", run / "metrics.jsonl", run / "result.json"):
         path.unlink()
     for path in (run / "checkpoints").iterdir():

@@ -60,7 +60,7 @@ def test_a_cache_that_cannot_be_written_costs_one_warning(
 ) -> None:
     (tmp_path / "file").write_text("")
     monkeypatch.setenv("FIXLM_CACHE", str(tmp_path / "file"))
-    assert train(*small, "--output-embed", "hadamard", "--run", str(tmp_path / "run")) == 0
+    assert train(*small, "--output-embed", "random-orthogonal", "--run", str(tmp_path / "run")) == 0
     said = capsys.readouterr().err
     assert "no tokenised copy is kept, since the cache cannot be written: " in said
     assert "warning: the matrix is not kept, since the cache cannot be written: " in said
@@ -117,14 +117,14 @@ def test_a_matrix_that_changed_since_is_refused(
 ) -> None:
     run = tmp_path / "run"
     at_step(15, interrupt)
-    assert train(*small, "--output-embed", "hadamard", "--run", str(run)) == 130
+    assert train(*small, "--output-embed", "random-orthogonal", "--run", str(run)) == 130
     file = run / "output_matrix.safetensors"
     if change == "a bit":
         content = bytearray(file.read_bytes())
         content[-1] ^= 1
         file.write_bytes(content)
     elif change == "another matrix":  # whole, and its own hash is right
-        embeddings.build("random-orthogonal", load(small[1]).statistics(), 16).save(file)
+        embeddings.build("hadamard", load(small[1]).statistics(), 16).save(file)
     else:
         file.rename(tmp_path / "elsewhere")
         if change == "a link":

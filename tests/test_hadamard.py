@@ -10,6 +10,7 @@ import scipy.linalg
 
 import embeddings
 from embeddings import CorpusStatistics, InputError, hadamard
+from embeddings.diagnostics import distinct_rows
 
 
 def words(size: int) -> CorpusStatistics:
@@ -74,7 +75,7 @@ def test_coherence_at_the_size_of_wikitext2(dim: int, expected: float) -> None:
     size = 33_278
     codewords = hadamard.build(words(65_536), dim, 1, hadamard.Options(), lambda *_: None)
     assert np.abs(codewords.mean(axis=1))[1:].max() == expected
-    assert hadamard.distinct_rows(codewords[:size]) == size
+    assert distinct_rows(codewords[:size]) == size
     one, two = np.random.default_rng(1).integers(0, size, (2, 200))
     np.testing.assert_array_equal(codewords[one] * codewords[two], codewords[one ^ two])
     some = np.random.default_rng(2).choice(size, 500, replace=False)

@@ -12,7 +12,7 @@ from fixlm.errors import InputError
 from fixlm.output.fixed import FixedOutput
 
 V, H, TOKENS = 23, 8, 6
-GENERAL = ("learned", "tied", "random-orthogonal", "hadamard", "sylvester")
+GENERAL = ("learned", "tied", "random-orthogonal", "hadamard", "sylvester", "walsh")
 
 
 def layer(name: str, dim: int = H, **options: object) -> output.OutputLayer:  # type: ignore[name-defined]
@@ -66,7 +66,7 @@ def test_the_fixed_layer_is_the_papers_equation() -> None:
 def test_without_normalisation_the_norm_of_the_features_counts() -> None:
     hidden, _ = tokens()
     built = layer("hadamard", normalize=False, alpha_start=2.0)
-    torch.testing.assert_close(built.logits(hidden), 2.0 * hidden @ built.vectors.t())
+    torch.testing.assert_close(built.logits(hidden), 2.0 * hidden @ built.matrix().t())
 
 
 def test_features_of_zero_give_the_bias_and_a_finite_gradient() -> None:

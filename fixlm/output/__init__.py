@@ -36,6 +36,8 @@ def build(
     output_dim: int | None = None,
     matrix_seed: int = 1,
     input_embedding: torch.nn.Embedding | None = None,
+    walsh_families: int | None = None,
+    slots: torch.Tensor | None = None,
     **options: Any,
 ) -> OutputLayer:
     """An output layer, without a run or a corpus where it needs none.
@@ -48,6 +50,8 @@ def build(
         output_dim: N of a matrix that is built here; H if None.
         matrix_seed: seed of a matrix that is built here.
         input_embedding: what ``tied`` shares its weight with.
+        walsh_families: M of ``walsh``; 2,048 if None.
+        slots: (V,) where ``walsh`` has each word, from `embeddings.walsh.slots`; by rank if None.
         options: what the layer's constructor takes (``log_unigram``, ``alpha``, ``normalize``, …).
 
     Raises:
@@ -63,6 +67,13 @@ def build(
                 "tied", "no input embedding to share", fix="pass input_embedding=nn.Embedding(…)"
             )
         return _load("fixlm.output.learned:TiedOutput")(hidden_size, input_embedding, **options)
+    if name == "hadamard":
+        dim = vectors.shape[1] if vectors is not None else output_dim or hidden_size
+        return _load("fixlm.output.hadamard:HadamardOutput")(hidden_size, vocabulary_size, dim, **options)
+    if name == "walsh":
+        families = walsh_families or embeddings.get("walsh").Options().families
+        layer = _load("fixlm.output.walsh:WalshOutput")
+        return layer(hidden_size, vocabulary_size, families, slots=slots, **options)
     if vectors is None:
         vectors = _vectors_by_rule(name, vocabulary_size, output_dim or hidden_size, matrix_seed)
     if len(vectors) != vocabulary_size:

@@ -14,7 +14,20 @@ class OutputLayer(nn.Module, ABC):
     """From hidden states to the probability of the next word.
 
     H is the hidden size, V the vocabulary size, n the number of tokens.
+
+    Args:
+        vocabulary_size: V.
+        log_unigram: (V,) log probability of each word, the start value of the bias; zeros if None.
+        precision: type of the matrix products of `loss`; that of ``hidden`` if None.
     """
+
+    def __init__(
+        self, vocabulary_size: int, log_unigram: Tensor | None = None, precision: torch.dtype | None = None
+    ) -> None:
+        super().__init__()
+        start = torch.zeros(vocabulary_size) if log_unigram is None else log_unigram.float().clone()
+        self.bias = nn.Parameter(start)
+        self.precision = precision
 
     @abstractmethod
     def loss(self, hidden: Tensor, targets: Tensor) -> Tensor:
@@ -30,21 +43,7 @@ class OutputLayer(nn.Module, ABC):
 
 
 class DenseOutput(OutputLayer):
-    """An output layer with logits = f(x) Wᵀ + b, for a weight (V, D) and features f(x) of length D.
-
-    Args:
-        log_unigram: (V,) log probability of each word, the start value of the bias; zeros if None.
-        vocabulary_size: V.
-        precision: type of the matrix products of `loss`; that of ``hidden`` if None.
-    """
-
-    def __init__(
-        self, vocabulary_size: int, log_unigram: Tensor | None = None, precision: torch.dtype | None = None
-    ) -> None:
-        super().__init__()
-        start = torch.zeros(vocabulary_size) if log_unigram is None else log_unigram.float().clone()
-        self.bias = nn.Parameter(start)
-        self.precision = precision
+    """An output layer with logits = f(x) Wᵀ + b, for a weight (V, D) and features f(x) of length D."""
 
     @abstractmethod
     def matrix(self) -> Tensor:

@@ -17,14 +17,18 @@ from collections.abc import Iterator
 from typing import Any, NamedTuple
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
+
+from fixlm.output.threads import in_threads
 
 TILE_BYTES = (
     32 * 2**20
 )  # one tile stays near the last-level cache, and is tall enough for a fast matrix product
 MINIMUM_TILE_TOKENS = 64
-MULTIPLE = 16  # tokens: rows of a tile then begin on cache lines, which the product is faster for
+MULTIPLE = (
+    16  # tokens: rows of a tile then begin on cache lines, which the product and the kernel are faster for
+)
 
 
 def linear_cross_entropy(
@@ -67,31 +71,61 @@ class _Tile(NamedTuple):
 
     rows: slice
     nll: Tensor  # (k,)
-    exponentials: Tensor  # e, (V, k), overwritten by the next tile
+    exponentials: Tensor  # e, (V, k) in the weight's type, overwritten by the next tile
     normaliser: Tensor  # z, (k,)
 
 
 def _tiles(features: Tensor, weight: Tensor, bias: Tensor, targets: Tensor) -> Iterator[_Tile]:
     """Successive tiles of tokens; the product with the weight is taken in the weight's type."""
     size = TILE_BYTES // (len(weight) * features.element_size())
-    size = max(MINIMUM_TILE_TOKENS, size // MULTIPLE * MULTIPLE)
+    size = min(max(MINIMUM_TILE_TOKENS, size), len(features))
+    size = -(-size // MULTIPLE) * MULTIPLE
     # One buffer for all tiles: a fresh one each costs as much in page faults as some of the arithmetic.
-    buffer = features.new_empty(len(weight) * min(size, len(features)))
+    buffer = weight.new_empty(len(weight), size)
+    softmax = _softmax_by_kernel if _kernel_fits(features, weight) else _softmax_by_torch
     for start in range(0, len(features), size):
         rows = slice(start, min(start + size, len(features)))
-        tokens = rows.stop - rows.start
+        part = features[rows].to(weight.dtype)
+        if padding := size - len(part):  # of the last tile
+            part = nn.functional.pad(part, (0, 0, 0, padding))
         # W xᵀ rather than x Wᵀ: with many more words than tokens in a tile this order is half as fast again.
-        tile = buffer[: len(weight) * tokens].view(len(weight), tokens)
-        if weight.dtype == features.dtype:
-            torch.mm(weight, features[rows].t(), out=tile)
-        else:
-            tile.copy_(weight @ features[rows].to(weight.dtype).t())
-        tile += bias[:, None]
-        chosen = tile.gather(0, targets[None, rows]).squeeze(0)
-        maximum = tile.amax(0)
-        exponentials = tile.sub_(maximum).exp_()
-        normaliser = exponentials.sum(0)
-        yield _Tile(rows, maximum + normaliser.log() - chosen, exponentials, normaliser)
+        torch.mm(weight, part.t(), out=buffer)
+        nll, normaliser = softmax(buffer, bias, targets[rows])
+        tokens = rows.stop - rows.start
+        yield _Tile(rows, nll, buffer[:, :tokens], normaliser[:tokens])
+
+
+def _softmax_by_torch(tile: Tensor, bias: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
+    """Turns logits without bias, (V, k), into e; returns the nll of the targets and z. The reference."""
+    logits = tile.to(bias.dtype) + bias[:, None]
+    chosen = logits.gather(0, targets[None]).squeeze(0)
+    maximum = logits.amax(0)
+    exponentials = logits.sub_(maximum).exp_()
+    normaliser = exponentials.sum(0)
+    tile.copy_(exponentials)
+    tokens = len(targets)
+    return maximum[:tokens] + normaliser[:tokens].log() - chosen, normaliser
+
+
+def _softmax_by_kernel(tile: Tensor, bias: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
+    """The same on the CPU, in two sweeps instead of eight."""
+    from fixlm.output.softmax_kernel import softmax
+
+    nll, normaliser = bias.new_empty(len(targets)), bias.new_empty(tile.shape[1])
+    stored = tile.view(torch.int16) if tile.dtype == torch.bfloat16 else tile  # numpy has no bfloat16
+    arrays = [tensor.detach().numpy() for tensor in (stored, bias, targets)]
+    results = nll.numpy(), normaliser.numpy()
+
+    def work(part: slice, thread: int) -> None:
+        softmax(*arrays, part.start, part.stop, *results)
+
+    in_threads(work, tile.shape[1], len(tile), MULTIPLE)
+    return nll, normaliser
+
+
+def _kernel_fits(features: Tensor, weight: Tensor) -> bool:
+    on_cpu = features.device.type == "cpu" and features.dtype in (torch.float32, torch.float64)
+    return on_cpu and weight.dtype in (features.dtype, torch.bfloat16)
 
 
 def _in(weight: Tensor, precision: torch.dtype | None) -> Tensor:
@@ -119,14 +153,13 @@ class _LinearCrossEntropy(torch.autograd.Function):
             total += nll.sum()
             chosen, inverse = targets[rows], 1 / normaliser
             if grad_bias is not None:
-                grad_bias.addmv_(exponentials, inverse)
+                grad_bias += (exponentials @ inverse.to(exponentials.dtype)).to(bias.dtype)
                 grad_bias.index_add_(0, chosen, -torch.ones_like(inverse))
-            low = exponentials.to(weight_in_use.dtype)
             if grad_features is not None:
-                product = (low.t() @ weight_in_use).to(features.dtype)
+                product = (exponentials.t() @ weight_in_use).to(features.dtype)
                 grad_features[rows] = product * inverse[:, None] - weight_in_use[chosen]
             if grad_weight is not None:
-                _add_product(grad_weight, low, features[rows] * inverse[:, None])
+                _add_product(grad_weight, exponentials, features[rows] * inverse[:, None])
                 grad_weight.index_add_(0, chosen, -features[rows])
         ctx.save_for_backward(*gradients)
         ctx.tokens = len(targets)

@@ -1,0 +1,88 @@
+"""Which codeword each word has: all that a layer with codes made by rule has to know of a corpus."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from embeddings import walsh
+from embeddings.builder import describe
+from embeddings.errors import InputError
+from embeddings.output_matrix import load_array, save_array
+from embeddings.registry import Progress
+from embeddings.statistics import CorpusStatistics
+
+
+def hash_slots(slots: np.ndarray) -> str:
+    """SHA-256 of the slots as little-endian 32-bit numbers."""
+    return hashlib.sha256(np.ascontiguousarray(slots, dtype="<i4").data).hexdigest()
+
+
+@dataclass(frozen=True)
+class Codebook:
+    """The slots of a vocabulary.
+
+    Args:
+        slots: (V,) int32, c·M + i for the word in block c at position i.
+        recipe: how they were found, as that of an `OutputMatrix`.
+    """
+
+    slots: np.ndarray
+    recipe: dict[str, Any]
+
+    @property
+    def sha256(self) -> str:
+        """The hash of the slots, recorded when they were found."""
+        return self.recipe["sha256"]
+
+    def save(self, path: str | os.PathLike[str]) -> None:
+        """Writes safetensors: the tensor ``slots`` and the metadata key ``recipe``."""
+        save_array(path, "slots", self.slots, self.recipe)
+
+    @classmethod
+    def load(cls, path: str | os.PathLike[str]) -> Codebook:
+        """Reads what `save` wrote.
+
+        Raises:
+            InputError: the file is no codebook, or its slots do not match the hash in its recipe.
+        """
+        return cls(*load_array(path, "slots", "codebook", hash_slots, dtype="I32", ndim=1))
+
+
+def build_codebook(
+    statistics: CorpusStatistics,
+    seed: int,
+    options: walsh.Options,
+    progress: Progress,
+    *,
+    directory: Path | None = None,
+) -> Codebook:
+    """The codebook of the walsh layer, from ``directory`` if it was built before.
+
+    Raises:
+        InputError: as `embeddings.walsh.slots`.
+    """
+    recipe = describe("walsh", statistics, None, seed, walsh.used(options))
+    if options.positions == "pmi":
+        recipe["corpus_sha256"] = statistics.ids_hash()
+    path = None
+    if directory is not None:
+        key = hashlib.sha256(json.dumps(recipe, sort_keys=True).encode()).hexdigest()
+        path = directory / f"walsh-slots-{key[:32]}.safetensors"
+        if path.exists():
+            try:
+                return Codebook.load(path)
+            except InputError:
+                path.unlink()
+    slots = walsh.slots(statistics, seed, options, progress).astype(np.int32)
+    codebook = Codebook(slots, recipe | {"sha256": hash_slots(slots)})
+    if path is not None:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        codebook.save(path)
+    return codebook

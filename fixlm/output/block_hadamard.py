@@ -1,0 +1,216 @@
+"""Cross-entropy of block-Hadamard codewords by fast Walsh–Hadamard transforms: no matrix, no (n, V) array.
+
+A slot is block c, position i, number c · M + i. Its logit for features [s, r] (or r alone, then s = 0) is
+
+    scale · H_M[i] · (s + d_c ∘ r) + bias
+
+with H_M the Sylvester matrix and d_c a vector of signs, so that all logits of a block are one transform. On the CPU
+the kernel of `block_hadamard_kernel` does it; elsewhere, and for sizes outside its range, plain torch: H_M is the
+Kronecker product of two smaller ones, and the transform two small matrix products.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import lru_cache
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.autograd.function import once_differentiable
+
+from fixlm.output.threads import in_threads
+
+KERNEL_POSITIONS = (16, 8192)
+"""The smallest and largest M of the kernel."""
+
+KERNEL_TOKENS = 8
+"""It does as many at a time."""
+
+TILE_BYTES = 32 * 2**20
+"""Of the logits that plain torch holds at a time."""
+
+UNUSED = -1e30
+"""The bias of a slot without a word: its probability is zero, and no sum or difference overflows."""
+
+
+def block_hadamard_cross_entropy(
+    features: Tensor, signs: Tensor, bias: Tensor, slots: Tensor, scale: float = 1.0
+) -> Tensor:
+    """Mean negative log-likelihood of the targets, differentiable in features and bias.
+
+    Args:
+        features: (n, M), or (n, 2M) for [s, r].
+        signs: (blocks, M) ±1, d_c.
+        bias: (blocks · M,) in order of slots, `UNUSED` where there is no word.
+        slots: (n,) the slot of each target.
+        scale: of the logits without their bias.
+
+    Returns:
+        A scalar, nats a token.
+    """
+    loss: Tensor = _CrossEntropy.apply(features, signs, bias, slots, scale)
+    return loss
+
+
+@torch.no_grad()
+def block_hadamard_nll(
+    features: Tensor, signs: Tensor, bias: Tensor, slots: Tensor, scale: float = 1.0
+) -> Tensor:
+    """Negative log-likelihood of each target: (n,) nats. Arguments as above; no gradient."""
+    return _choose(features, signs)(features, signs, bias, slots, scale, False)[0]
+
+
+def block_hadamard_logits(features: Tensor, signs: Tensor, bias: Tensor, scale: float = 1.0) -> Tensor:
+    """Every logit: (n, M) or (n, 2M) → (n, blocks · M).
+
+    Args:
+        features, signs, scale: as above.
+        bias: (≤ blocks · M,), of the first slots; later ones get none.
+    """
+    if torch.is_grad_enabled() and (features.requires_grad or bias.requires_grad):
+        padded = nn.functional.pad(bias, (0, signs.numel() - len(bias)))
+        return logits_by_torch(features, signs, scale, walsh_hadamard) + padded
+    if not _kernel_fits(features, signs.shape[1]):
+        logits = logits_by_torch(features, signs, scale, kronecker_transform)
+        logits[:, : len(bias)] += bias
+        return logits
+    from fixlm.output.block_hadamard_kernel import all_logits
+
+    logits = features.new_empty(len(features), signs.numel())
+    x, d, b, y = (tensor.detach().contiguous().numpy() for tensor in (features, signs, bias, logits))
+    in_threads(lambda part, _: all_logits(x[part], scale, d, b, y[part]), len(x), len(b), 1)
+    return logits
+
+
+def logits_by_torch(
+    features: Tensor, signs: Tensor, scale: float, transform: Callable[[Tensor], Tensor]
+) -> Tensor:
+    """Every logit, without bias."""
+    *shared, own = (scale * features).split(signs.shape[1], dim=1)
+    blocks = signs * own[:, None]  # (n, blocks, M)
+    for half in shared:
+        blocks = blocks + half[:, None]
+    return transform(blocks).flatten(1)
+
+
+def walsh_hadamard(x: Tensor) -> Tensor:
+    """The transform of the last dimension: (…, M) → (…, M), x H_M."""
+    result: Tensor = _WalshHadamard.apply(x)
+    return result
+
+
+def kronecker_transform(x: Tensor) -> Tensor:
+    """`walsh_hadamard` in plain torch: with x as a matrix (M/K, K), H_{M/K} x H_K."""
+    size = x.shape[-1]
+    columns = 1 << (size.bit_length() - 1) // 2
+    left, right = (sylvester(order).to(x) for order in (size // columns, columns))
+    return (left @ x.unflatten(-1, (-1, columns)) @ right).flatten(-2)
+
+
+@lru_cache
+def sylvester(size: int) -> Tensor:
+    """H of that order, a power of two: (size, size) ±1."""
+    matrix = torch.ones(1, 1)
+    while len(matrix) < size:
+        matrix = torch.cat([torch.cat([matrix, matrix], 1), torch.cat([matrix, -matrix], 1)])
+    return matrix
+
+
+class _WalshHadamard(torch.autograd.Function):
+    """Its own transpose, and so its own gradient."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor) -> Tensor:
+        if not _kernel_fits(x, x.shape[-1]):
+            return kronecker_transform(x)
+        from fixlm.output.block_hadamard_kernel import transform
+
+        x = x.contiguous()
+        result = torch.empty_like(x)
+        rows, results = (tensor.detach().view(-1, x.shape[-1]).numpy() for tensor in (x, result))
+        in_threads(
+            lambda part, _: transform(rows[part], results[part]), len(rows), rows.shape[1], KERNEL_TOKENS
+        )
+        return result
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> Tensor:
+        return walsh_hadamard(grad)
+
+
+class _CrossEntropy(torch.autograd.Function):
+    @staticmethod
+    def forward(
+        ctx: Any, features: Tensor, signs: Tensor, bias: Tensor, slots: Tensor, scale: float
+    ) -> Tensor:
+        wanted = any(ctx.needs_input_grad)
+        nll, *gradients = _choose(features, signs)(features, signs, bias, slots, scale, wanted)
+        ctx.save_for_backward(*gradients)
+        return nll.mean()
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, grad_loss: Tensor) -> tuple[Tensor | None, ...]:
+        grad_features, grad_bias = ctx.saved_tensors
+        scale = grad_loss / len(grad_features)
+        return grad_features * scale, None, grad_bias * scale, None, None
+
+
+Implementation = Callable[[Tensor, Tensor, Tensor, Tensor, float, bool], tuple[Tensor, ...]]
+"""features, signs, bias, slots, scale, gradient wanted → nll (n,), gradients of its sum for features and bias."""
+
+
+def _choose(features: Tensor, signs: Tensor) -> Implementation:
+    return cross_entropy_by_kernel if _kernel_fits(features, signs.shape[1]) else cross_entropy_by_torch
+
+
+def _kernel_fits(features: Tensor, positions: int) -> bool:
+    smallest, largest = KERNEL_POSITIONS
+    fits = smallest <= positions <= largest and features.dtype in (torch.float32, torch.float64)
+    return fits and features.device.type == "cpu"
+
+
+def cross_entropy_by_torch(
+    features: Tensor, signs: Tensor, bias: Tensor, slots: Tensor, scale: float, gradient: bool
+) -> tuple[Tensor, ...]:
+    """The reference, in tiles of tokens, on any device."""
+    nll = features.new_empty(len(features))
+    grad_features, grad_bias = torch.zeros_like(features), torch.zeros_like(bias)
+    tile = max(1, TILE_BYTES // (len(bias) * features.element_size()))
+    for start in range(0, len(features), tile):
+        part = slice(start, start + tile)
+        tokens = torch.arange(len(slots[part]), device=slots.device)
+        logits = logits_by_torch(features[part], signs, scale, kronecker_transform) + bias
+        log_probability = logits.log_softmax(1)
+        nll[part] = -log_probability[tokens, slots[part]]
+        if gradient:
+            grad = log_probability.exp_()
+            grad[tokens, slots[part]] -= 1
+            grad_bias += grad.sum(0)
+            blocks = scale * kronecker_transform(grad.unflatten(1, signs.shape))
+            own = (blocks * signs).sum(1)
+            both = features.shape[1] > signs.shape[1]
+            grad_features[part] = torch.cat([blocks.sum(1), own], 1) if both else own
+    return nll, grad_features, grad_bias
+
+
+def cross_entropy_by_kernel(
+    features: Tensor, signs: Tensor, bias: Tensor, slots: Tensor, scale: float, gradient: bool
+) -> tuple[Tensor, ...]:
+    """On the CPU, in as many threads as torch uses; each sums its own gradient of the bias, added in fixed order."""
+    from fixlm.output.block_hadamard_kernel import cross_entropy
+
+    shared = True if features.shape[1] > signs.shape[1] else None  # by its type the kernel is compiled
+    threads = torch.get_num_threads()
+    nll = features.new_empty(len(features))
+    grad_features = features.new_empty((len(features) if gradient else 0, features.shape[1]))
+    grad_bias = bias.new_zeros(threads, len(bias) if gradient else 0)
+    x, d, b, t = (tensor.detach().contiguous().numpy() for tensor in (features, signs, bias, slots))
+    losses, dx, db = (tensor.numpy() for tensor in (nll, grad_features, grad_bias))
+
+    def work(part: slice, thread: int) -> None:
+        cross_entropy(x[part], shared, scale, d, b, t[part], losses[part], dx[part], db[thread])
+
+    in_threads(work, len(x), len(b), KERNEL_TOKENS)
+    return nll, grad_features, grad_bias.sum(0)

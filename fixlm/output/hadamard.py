@@ -1,0 +1,73 @@
+"""The paper's layer with Hadamard codewords, by fast transforms: nothing of (V, N) is stored or multiplied."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from embeddings.hadamard import order_for, signs_for, sylvester_rows
+from fixlm.output.block_hadamard import (
+    UNUSED,
+    block_hadamard_cross_entropy,
+    block_hadamard_logits,
+    block_hadamard_nll,
+)
+from fixlm.output.fixed import ScaledOutput
+from fixlm.output.tiles import loss_by_tiles
+
+
+class HadamardOutput(ScaledOutput):
+    """logits = α Q x̂ + b as in `FixedOutput`, Q the unit rows of `embeddings.hadamard` (V, N).
+
+    The ⌈V/P⌉ blocks of P = 2^m ≥ N codewords are one transform each, of features padded with zeros from N to P. The
+    word with id c·P + i is in slot c·P + i; slots from V on have no word.
+
+    Args:
+        hidden_size: H.
+        vocabulary_size: V.
+        dim: N.
+        options: those of `ScaledOutput`.
+
+    Raises:
+        InputError: the rule has fewer than V different rows.
+    """
+
+    signs: Tensor
+
+    def __init__(self, hidden_size: int, vocabulary_size: int, dim: int, **options: Any) -> None:
+        super().__init__(hidden_size, vocabulary_size, dim, **options)
+        signs = torch.from_numpy(signs_for(vocabulary_size, dim))
+        self.register_buffer("signs", signs.to(torch.get_default_dtype()), persistent=False)
+        self.scale = dim**-0.5  # of rows of norm 1
+
+    def matrix(self) -> Tensor:
+        """Q: (V, N), built anew at each call, to look at and to compare with."""
+        size, order = len(self.bias), self.signs.shape[1]
+        rows = torch.from_numpy(sylvester_rows(min(size, order), self.dim)).to(self.signs)
+        codewords = self.signs[:, None, : self.dim] * rows  # (blocks, P, N)
+        return self.scale * codewords.flatten(0, 1)[:size]
+
+    def loss(self, hidden: Tensor, targets: Tensor) -> Tensor:
+        return loss_by_tiles(self._loss, hidden, targets, self.parameters())
+
+    def _loss(self, hidden: Tensor, targets: Tensor) -> Tensor:
+        features, bias = self._padded(hidden), self._slot_bias()
+        return block_hadamard_cross_entropy(features, self.signs, bias, targets, self.scale)
+
+    @torch.no_grad()
+    def nll(self, hidden: Tensor, targets: Tensor) -> Tensor:
+        features, bias = self._padded(hidden), self._slot_bias()
+        return block_hadamard_nll(features, self.signs, bias, targets, self.scale)
+
+    def logits(self, hidden: Tensor) -> Tensor:
+        slots = block_hadamard_logits(self._padded(hidden), self.signs, self.bias, self.scale)
+        return slots[:, : len(self.bias)]
+
+    def _padded(self, hidden: Tensor) -> Tensor:
+        return F.pad(self.features(hidden), (0, order_for(self.dim) - self.dim))
+
+    def _slot_bias(self) -> Tensor:
+        return F.pad(self.bias, (0, self.signs.numel() - len(self.bias)), value=UNUSED)

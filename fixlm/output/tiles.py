@@ -1,0 +1,63 @@
+"""A loss and its gradients tile by tile, so that what a layer makes of its input is never held for all tokens."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.autograd.function import once_differentiable
+
+TILE_TOKENS = 1024
+
+
+def loss_by_tiles(
+    loss: Callable[[Tensor, Tensor], Tensor],
+    hidden: Tensor,
+    targets: Tensor,
+    parameters: Iterable[nn.Parameter],
+) -> Tensor:
+    """Mean of ``loss`` over all tokens, with its gradients had in the same pass.
+
+    Args:
+        loss: (k, H), (k,) → mean nats; differentiable in the first and in the parameters.
+        hidden: (n, H).
+        targets: (n,).
+        parameters: all that ``loss`` trains.
+
+    Returns:
+        A scalar, differentiable in ``hidden`` and the parameters.
+    """
+    if not torch.is_grad_enabled() or len(targets) <= TILE_TOKENS:
+        return loss(hidden, targets)
+    trained = [parameter for parameter in parameters if parameter.requires_grad]
+    total: Tensor = _LossByTiles.apply(loss, hidden, targets, *trained)
+    return total
+
+
+class _LossByTiles(torch.autograd.Function):
+    @staticmethod
+    def forward(
+        ctx: Any, loss: Callable[[Tensor, Tensor], Tensor], hidden: Tensor, targets: Tensor, *trained: Tensor
+    ) -> Tensor:
+        total = hidden.new_zeros(())
+        grad_hidden = torch.empty_like(hidden)
+        sums = [torch.zeros_like(parameter) for parameter in trained]
+        for start in range(0, len(targets), TILE_TOKENS):
+            part = slice(start, start + TILE_TOKENS)
+            with torch.enable_grad():
+                tile = hidden[part].detach().requires_grad_()
+                share = loss(tile, targets[part]) * (len(tile) / len(targets))
+                grad_hidden[part], *gradients = torch.autograd.grad(share, [tile, *trained])
+            total += share.detach()
+            for summed, gradient in zip(sums, gradients, strict=True):
+                summed += gradient
+        ctx.save_for_backward(grad_hidden, *sums)
+        return total
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, grad_loss: Tensor) -> tuple[Tensor | None, ...]:
+        grad_hidden, *sums = (grad * grad_loss for grad in ctx.saved_tensors)
+        return None, grad_hidden, None, *sums

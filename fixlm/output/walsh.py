@@ -1,0 +1,93 @@
+"""The walsh layer: fixed codes that words of one kind share in part, read through a learned projection."""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from embeddings.hadamard import block_signs
+from embeddings.walsh import Options, codes
+from fixlm.output.base import OutputLayer
+from fixlm.output.block_hadamard import (
+    UNUSED,
+    block_hadamard_cross_entropy,
+    block_hadamard_logits,
+    block_hadamard_nll,
+)
+from fixlm.output.tiles import loss_by_tiles
+
+
+class WalshOutput(OutputLayer):
+    """logits of block c = FWHT_M(s + d_c ∘ r) + b with (s, r) = g · A x.
+
+    The word in block c at position i has the fixed code [H_M[i], H_M[i] ∘ d_c], one bit a number and never stored;
+    the projection A (2M, H), the gain g and the bias b (V,) are learned. With one half of the code alone A is (M, H).
+
+    Args:
+        hidden_size: H.
+        slots: (V,) c·M + i of each word, from `embeddings.walsh.slots`; by order of ids if None.
+        vocabulary_size: V.
+        families: M, a power of two.
+        halves: ``both``, or ``shared`` or ``own`` alone.
+        log_unigram: (V,) start of the bias; zeros if None.
+        precision: type of the product with A in `loss`.
+    """
+
+    slots: Tensor
+    signs: Tensor
+
+    def __init__(
+        self,
+        hidden_size: int,
+        vocabulary_size: int,
+        families: int,
+        *,
+        slots: Tensor | None = None,
+        halves: str = "both",
+        log_unigram: Tensor | None = None,
+        precision: torch.dtype | None = None,
+    ) -> None:
+        super().__init__(vocabulary_size, log_unigram, precision)
+        self.halves = halves
+        signs = torch.from_numpy(block_signs(-(-vocabulary_size // families), families))
+        if halves == "shared":
+            signs = torch.ones_like(signs)
+        self.register_buffer("signs", signs.to(torch.get_default_dtype()), persistent=False)
+        slots = torch.arange(vocabulary_size) if slots is None else slots.long()
+        self.register_buffer("slots", slots, persistent=False)
+        rows = families * (2 if halves == "both" else 1)
+        # Then a logit, a sum of `rows` products with ±1, starts with the deviation √2 ‖x‖/√H at any M.
+        self.weight = nn.Parameter(torch.randn(rows, hidden_size) * (hidden_size * families) ** -0.5)
+        self.gain = nn.Parameter(torch.ones(()))
+
+    def codes(self) -> Tensor:
+        """(V, 2M) or (V, M) ±1, built anew at each call, to look at and to compare with."""
+        options = Options(families=self.signs.shape[1], halves=self.halves)
+        return torch.from_numpy(codes(self.slots.cpu().numpy(), options)).to(self.weight)
+
+    def loss(self, hidden: Tensor, targets: Tensor) -> Tensor:
+        return loss_by_tiles(self._loss, hidden, targets, self.parameters())
+
+    def _loss(self, hidden: Tensor, targets: Tensor) -> Tensor:
+        features = self._features(hidden, self.precision)
+        return block_hadamard_cross_entropy(features, self.signs, self._slot_bias(), self.slots[targets])
+
+    @torch.no_grad()
+    def nll(self, hidden: Tensor, targets: Tensor) -> Tensor:
+        features = self._features(hidden)
+        return block_hadamard_nll(features, self.signs, self._slot_bias(), self.slots[targets])
+
+    def logits(self, hidden: Tensor) -> Tensor:
+        return block_hadamard_logits(self._features(hidden), self.signs, self._slot_bias())[:, self.slots]
+
+    def _features(self, hidden: Tensor, precision: torch.dtype | None = None) -> Tensor:
+        """g · A x: (n, H) → (n, 2M) or (n, M)."""
+        hidden = self.gain * hidden
+        if precision is None:
+            return F.linear(hidden, self.weight)
+        return F.linear(hidden.to(precision), self.weight.to(precision)).to(hidden.dtype)
+
+    def _slot_bias(self) -> Tensor:
+        """(blocks · M,): b where the words are."""
+        return self.bias.new_full((self.signs.numel(),), UNUSED).index_copy(0, self.slots, self.bias)
