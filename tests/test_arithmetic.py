@@ -126,4 +126,5 @@ def test_bfloat16_products_give_nearly_the_run_of_float32(
         results[precision] = json.loads((run / "result.json").read_text())["test"]["perplexity"]
         assert all(t.dtype == torch.float32 for t in final(run).values() if t.is_floating_point())
     assert results["bfloat16"] == pytest.approx(results["float32"], rel=0.02)
-    assert results["bfloat16"] != results["float32"]  # it is in use
+    by_sums_alone = layer == "hadamard"  # without a matrix product there is nothing to round
+    assert (results["bfloat16"] == results["float32"]) == by_sums_alone

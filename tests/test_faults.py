@@ -44,6 +44,7 @@ def test_a_full_disk_is_one_line_and_costs_nothing(
     capsys.readouterr()
     with monkeypatch.context() as patch:
         patch.setattr("builtins.open", full)
+        patch.setattr("io.open", full)  # what pathlib calls
         assert train(*flags, str(run)) == 2
     (line,) = [line for line in capsys.readouterr().err.splitlines() if "error" in line]
     assert line.endswith(": cannot be written (found No space left on device). Fix: make room, then --resume")
