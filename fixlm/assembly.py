@@ -48,17 +48,12 @@ def build_matrix(
 def new_model(
     config: TrainConfig, corpus: Corpus, progress: Progress | None = None
 ) -> tuple[LanguageModel, OutputMatrix | Codebook | None]:
-    """An untrained model and its output matrix; the learned weights come from torch's random state.
-
-    The matrix is None where the layer has none, or makes its own by rule.
-    """
+    """An untrained model and its output matrix, if any; the learned weights come from torch's random state."""
     model = config.model
     matrix: OutputMatrix | Codebook | None = None
     if model.output_embed == "walsh":
         matrix = _build_codebook(config, corpus, progress)
-    elif model.output_embed not in output.TRAINED and (
-        model.output_embed != "hadamard" or model.input_embed in ("same", "fixed")
-    ):
+    elif model.output_embed not in output.TRAINED:
         matrix = build_matrix(
             model.output_embed, model.output_dim or model.hidden_size, config, corpus, progress
         )

@@ -8,6 +8,7 @@ so that a machine that is slower for a while slows both. Data are random; the ti
 
 from __future__ import annotations
 
+import functools
 import importlib.util
 import json
 import platform
@@ -15,7 +16,7 @@ import statistics
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -29,6 +30,8 @@ FAMILIES = 2048
 ADAPTIVE_CUTOFFS = (2000, 10000)
 SIZES = (1_000, 4_000, 16_000, 64_000, 256_000, 1_000_000)
 DIMS = (64, 128, 256, 512, 1024, 2048)
+DECODED = 20  # tokens in a row
+SLOW_TOKENS = 140  # of bfloat16 products where the processor has none
 FEW_TOKENS = 64  # plain torch holds 4 GB of logits a thousand tokens at a million words
 
 
@@ -79,17 +82,16 @@ def measure(settings: Settings) -> dict[str, Any]:
     rounds = settings.rounds or (3 if settings.quick else 7)
     report: dict[str, Any] = {"setting": describe(settings, rounds), "ratios": {}}
 
-    def compare(name: str, calls: Mapping[str, Callable[[], object]], per: int) -> None:
+    def compare(name: str, calls: Mapping[str, Call]) -> None:
         section = report.setdefault("microseconds_per_token", {})
-        section[name], ratios = in_turns(calls, rounds, per)
+        section[name], ratios = in_turns(calls, rounds)
         report["ratios"] |= {f"{key}_{name}": ratio for key, ratio in ratios.items()}
 
-    tokens = settings.batch_size * settings.bptt
-    compare("loss", loss_calls(settings), tokens)
+    compare("loss", loss_calls(settings))
     if not settings.quick:
-        compare("nll", nll_calls(settings), tokens)
-    compare("decode", decode_calls(settings), 1)
-    compare("step", step_calls(settings), tokens)
+        compare("nll", nll_calls(settings))
+    compare("decode", decode_calls(settings))
+    compare("step", step_calls(settings))
     if not settings.quick:
         report["extra_memory_mb"] = measure_memory(settings)
         report["growth"] = measure_growth(max(3, rounds // 2))
@@ -127,18 +129,27 @@ def processor() -> str:
     return f"{found}, {torch.backends.cpu.get_cpu_capability()}"
 
 
-def in_turns(
-    calls: Mapping[str, Callable[[], object]], rounds: int, per: int
-) -> tuple[dict[str, float], dict[str, float]]:
-    """Median microseconds of each call over ``per``, and median ratio of the first call's time to each other's."""
+@dataclass(frozen=True)
+class Call:
+    """Something to time, and how many tokens it handles."""
+
+    work: Callable[[], object]
+    tokens: int
+
+    def seconds_per_token(self) -> float:
+        began = time.perf_counter()
+        self.work()
+        return (time.perf_counter() - began) / self.tokens
+
+
+def in_turns(calls: Mapping[str, Call], rounds: int) -> tuple[dict[str, float], dict[str, float]]:
+    """Median microseconds a token of each call, and median ratio of the first call's to each other's."""
     for call in calls.values():
-        call()  # compiles, allocates, fills caches
+        call.work()  # compiles, allocates, fills caches
     seconds: dict[str, list[float]] = {name: [] for name in calls}
     for turn in range(rounds):
         for name, call in calls.items():
-            began = time.perf_counter()
-            call()
-            seconds[name].append(time.perf_counter() - began)
+            seconds[name].append(call.seconds_per_token())
         print(f"\r{len(calls)} in turns: {turn + 1}/{rounds} ", end="", file=sys.stderr, flush=True)
     print(file=sys.stderr)
     plain, *others = calls
@@ -146,7 +157,7 @@ def in_turns(
         name: round(statistics.median(a / b for a, b in zip(seconds[plain], seconds[name], strict=True)), 2)
         for name in others
     }
-    return {name: round(statistics.median(s) / per * 1e6, 2) for name, s in seconds.items()}, ratios
+    return {name: round(statistics.median(s) * 1e6, 2) for name, s in seconds.items()}, ratios
 
 
 def layers(settings: Settings) -> dict[str, Any]:
@@ -190,72 +201,77 @@ def backward(loss: Any, module: Any, hidden: Any) -> None:
     module.zero_grad(set_to_none=True)
 
 
-def loss_calls(settings: Settings) -> dict[str, Callable[[], object]]:
+def loss_calls(settings: Settings) -> dict[str, Call]:
     """(a): loss and gradients of B·T tokens."""
     import torch
     import torch.nn.functional as F
 
-    hidden, targets = random_tokens(settings, settings.batch_size * settings.bptt)
+    from fixlm.precision import multiplies_bfloat16
+
+    tokens = settings.batch_size * settings.bptt
+    hidden, targets = random_tokens(settings, tokens)
     linear = plain_layer(settings)
     cutoffs = [cutoff for cutoff in ADAPTIVE_CUTOFFS if cutoff < settings.vocabulary_size]
     adaptive = torch.nn.AdaptiveLogSoftmaxWithLoss(settings.hidden_size, settings.vocabulary_size, cutoffs)
-    calls: dict[str, Callable[[], object]] = {
-        PLAIN: lambda: backward(F.cross_entropy(linear(hidden), targets), linear, hidden),
-        "adaptive_softmax": lambda: backward(adaptive(hidden, targets).loss, adaptive, hidden),
+    calls = {
+        PLAIN: Call(lambda: backward(F.cross_entropy(linear(hidden), targets), linear, hidden), tokens),
+        "adaptive_softmax": Call(lambda: backward(adaptive(hidden, targets).loss, adaptive, hidden), tokens),
     }
     for name, layer in layers(settings).items():
-        calls[name] = lambda layer=layer: backward(layer.loss(hidden, targets), layer, hidden)  # type: ignore[misc]
+        slow = name == "dense_fixed_bfloat16" and not multiplies_bfloat16()
+        calls[name] = loss_call(layer, hidden, targets, SLOW_TOKENS if slow else tokens)
     return calls
 
 
-def nll_calls(settings: Settings) -> dict[str, Callable[[], object]]:
+def loss_call(layer: Any, hidden: Any, targets: Any, tokens: int) -> Call:
+    """Loss and gradients of the first tokens."""
+    inputs = hidden[:tokens].detach().requires_grad_()
+    return Call(lambda: backward(layer.loss(inputs, targets[:tokens]), layer, inputs), tokens)
+
+
+def nll_calls(settings: Settings) -> dict[str, Call]:
     """(b): scoring without gradient."""
     import torch
     import torch.nn.functional as F
 
-    hidden, targets = random_tokens(settings, settings.batch_size * settings.bptt)
+    tokens = settings.batch_size * settings.bptt
+    hidden, targets = random_tokens(settings, tokens)
     linear = plain_layer(settings)
-    scoring = torch.no_grad()
-    calls: dict[str, Callable[[], object]] = {
-        PLAIN: scoring(lambda: F.cross_entropy(linear(hidden), targets, reduction="none"))
-    }
+    plain = torch.no_grad()(lambda: F.cross_entropy(linear(hidden), targets, reduction="none"))
+    calls = {PLAIN: Call(plain, tokens)}
     for name, layer in layers(settings).items():
         if name != "dense_fixed_bfloat16":  # always scored in float32
-            calls[name] = lambda layer=layer: layer.nll(hidden, targets)  # type: ignore[misc]
+            calls[name] = Call(functools.partial(layer.nll, hidden, targets), tokens)
     return calls
 
 
-def decode_calls(settings: Settings, repeats: int = 20) -> dict[str, Callable[[], object]]:
+def decode_calls(settings: Settings) -> dict[str, Call]:
     """(c): the logits of one token after another."""
     import torch
 
     hidden, _ = random_tokens(settings, 1)
-    linear = plain_layer(settings)
 
-    def repeated(logits: Callable[[Any], object]) -> Callable[[], object]:
-        def call() -> None:
+    def repeated(logits: Callable[[Any], object]) -> Call:
+        def work() -> None:
             with torch.no_grad():
-                for _ in range(repeats):
+                for _ in range(DECODED):
                     logits(hidden)
 
-        return call
+        return Call(work, DECODED)
 
     built = layers(settings)
-    calls = {PLAIN: repeated(linear), "dense_fixed_float32": repeated(built["dense_fixed_float32"].logits)}
-    return calls | {name: repeated(built[name].logits) for name in ("hadamard", "walsh")}
+    calls = {PLAIN: repeated(plain_layer(settings))}
+    return calls | {
+        name: repeated(built[name].logits) for name in ("dense_fixed_float32", "hadamard", "walsh")
+    }
 
 
-def step_calls(settings: Settings) -> dict[str, Callable[[], object]]:
+def step_calls(settings: Settings) -> dict[str, Call]:
     """(f): whole training steps of the 2-layer model."""
-    calls = {PLAIN: plain_step(settings)}
-    for name, layer in (
-        ("tied", "tied"),
-        ("pmi", "pretrained"),
-        ("hadamard", "hadamard"),
-        ("walsh", "walsh"),
-    ):
-        calls[name] = our_step(layer, settings)
-    return calls
+    tokens = settings.batch_size * settings.bptt
+    ours = {"tied": "tied", "pmi": "pretrained", "hadamard": "hadamard", "walsh": "walsh"}
+    calls = {PLAIN: Call(plain_step(settings), tokens)}
+    return calls | {name: Call(our_step(layer, settings), tokens) for name, layer in ours.items()}
 
 
 def plain_step(settings: Settings) -> Callable[[], object]:
@@ -397,12 +413,13 @@ def measure_growth(rounds: int) -> list[dict[str, Any]]:
     for axis, size, dim in cases:
         # Few tokens, since plain torch holds all logits; hadamard gets as many as a round of its threads needs.
         settings = Settings(vocabulary_size=size, hidden_size=dim, batch_size=FEW_TOKENS, bptt=1)
-        times, _ = in_turns(dict(growth_calls(settings)), rounds, FEW_TOKENS)
+        times, _ = in_turns(growth_calls(settings), rounds)
         rows.append({"axis": axis, "V": size, "N": dim, "tokens": FEW_TOKENS, **times})
     return rows
 
 
-def growth_calls(settings: Settings) -> Iterator[tuple[str, Callable[[], object]]]:
+def growth_calls(settings: Settings) -> dict[str, Call]:
+    """Loss and gradients of a few tokens."""
     import torch
     import torch.nn.functional as F
 
@@ -417,9 +434,9 @@ def growth_calls(settings: Settings) -> Iterator[tuple[str, Callable[[], object]
         "hadamard": output.build("hadamard", hidden_size, size),
         "walsh": output.build("walsh", hidden_size, size, walsh_families=FAMILIES),
     }
-    yield PLAIN, lambda: backward(F.cross_entropy(linear(hidden), targets), linear, hidden)
-    for name, layer in built.items():
-        yield name, lambda layer=layer: backward(layer.loss(hidden, targets), layer, hidden)  # type: ignore[misc]
+    plain = Call(lambda: backward(F.cross_entropy(linear(hidden), targets), linear, hidden), FEW_TOKENS)
+    ours = {name: loss_call(layer, hidden, targets, FEW_TOKENS) for name, layer in built.items()}
+    return {PLAIN: plain} | ours
 
 
 def plot_growth(rows: Sequence[Mapping[str, Any]], path: Path) -> None:
@@ -456,7 +473,7 @@ def print_report(report: Mapping[str, Any]) -> None:
     titles = {
         "loss": "loss and gradients",
         "nll": "scoring",
-        "decode": "logits of one token (20 in a row)",
+        "decode": f"logits of one token, {DECODED} in a row",
         "step": "whole training step",
     }
     for name, times in report["microseconds_per_token"].items():

@@ -1,0 +1,211 @@
+"""The walsh layer: its codes, its families, and the layer against dense products with the codes."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+
+import embeddings
+from embeddings import CorpusStatistics, InputError, walsh
+from embeddings.codebook import Codebook, build_codebook
+from fixlm import cli, output
+from fixlm.assembly import load_model, read_matrix
+from fixlm.run import RunDirectory
+
+V, M = 100, 16
+
+
+def text() -> CorpusStatistics:
+    """Four kinds of words; a line is made of one kind. Word w is of kind w % 4 and the rarer the larger w is."""
+    draw = np.random.default_rng(3)
+    weights = 1 / np.arange(1, V // 4 + 1)
+    kinds = draw.integers(0, 4, 3000)
+    lines = [4 * draw.choice(V // 4, 8, p=weights / weights.sum()) + kind for kind in kinds]
+    ids = np.concatenate([*lines, np.arange(V)]).astype(np.int32)
+    counts = np.bincount(ids, minlength=V)
+    order = np.argsort(-counts, kind="stable")
+    rank = np.empty(V, dtype=np.int32)
+    rank[order] = np.arange(V)
+    return CorpusStatistics([f"{word % 4}-{word}" for word in order], counts[order], rank[ids])
+
+
+def slots(**options: object) -> np.ndarray:
+    chosen = walsh.Options(families=M, pmi_dim=8, **options)  # type: ignore[arg-type]
+    return walsh.slots(text(), 1, chosen, lambda *_: None)
+
+
+@pytest.mark.parametrize("positions", walsh.POSITIONS)
+def test_every_word_has_a_slot_of_its_own_in_as_few_blocks_as_can_be(positions: str) -> None:
+    found = slots(positions=positions)
+    assert len(set(found.tolist())) == V
+    assert found.min() >= 0
+    assert found.max() < -(-V // M) * M
+
+
+def test_the_most_frequent_words_head_the_families() -> None:
+    np.testing.assert_array_equal(slots()[:M], np.arange(M))
+
+
+def test_families_hold_words_of_one_kind() -> None:
+    """With kinds as the only structure of the text, most words join a head of their own kind."""
+    kind = np.array([int(word[0]) for word in text().words])
+
+    def agreement(found: np.ndarray) -> float:
+        return float(np.mean(kind[M:] == kind[:M][found[M:] % M]))
+
+    assert agreement(slots()) > 0.6
+    assert agreement(slots(positions="frequency")) < 0.5
+
+
+def test_by_frequency_the_rank_is_the_slot() -> None:
+    np.testing.assert_array_equal(slots(positions="frequency"), np.arange(V))
+
+
+def test_at_random_the_seed_decides() -> None:
+    options = walsh.Options(families=M, positions="random")
+    one, again, other = (walsh.slots(text(), seed, options, lambda *_: None) for seed in (1, 1, 2))
+    np.testing.assert_array_equal(one, again)
+    assert (one != other).any()
+
+
+def test_the_nearest_family_with_room_is_joined() -> None:
+    """The slow rule, word by word."""
+    directions = walsh._directions(text(), 1, walsh.Options(families=M, pmi_dim=8), lambda *_: None)
+    members = [1] * M
+    for word in range(M, V):
+        similarity = directions[:M] @ directions[word]
+        nearest = max((p for p in range(M) if members[p] < -(-V // M)), key=lambda p: similarity[p])
+        assert slots()[word] == members[nearest] * M + nearest
+        members[nearest] += 1
+
+
+def test_the_codes_are_two_halves_of_signs() -> None:
+    vectors = embeddings.build("walsh", text(), None, options=walsh.Options(families=M, pmi_dim=8)).vectors
+    assert vectors.shape == (V, 2 * M)
+    signs = np.sign(vectors).astype(int)
+    assert len(np.unique(signs, axis=0)) == V
+    position = slots() % M
+    same = signs[:, :M] @ signs[:, :M].T == M
+    np.testing.assert_array_equal(same, position[:, None] == position)  # a family shares the first half
+    own = np.unique(signs[:, M:], axis=0)
+    assert len(own) == V  # the second tells any two words apart
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"families": 48}, r"families: not a possible number .*found 48, expected a power of two from 16"),
+        ({"families": 8}, r"families: not a possible number .*found 8"),
+        ({"families": 16, "pmi_dim": 5000}, r"pmi_dim: too large for 100 words"),
+    ],
+)
+def test_impossible_options_are_named(options: dict[str, int], message: str) -> None:
+    with pytest.raises(InputError, match=message):
+        walsh.slots(text(), 1, walsh.Options(**options), lambda *_: None)
+
+
+def test_another_dimension_than_the_families_give_is_an_error() -> None:
+    with pytest.raises(InputError, match=r"dim: a walsh code has another length \(found 40, expected 32\)"):
+        embeddings.build("walsh", text(), 40, options=walsh.Options(families=M, pmi_dim=8))
+
+
+def test_a_codebook_is_cached_and_a_damaged_one_is_made_anew(tmp_path: Path) -> None:
+    options = walsh.Options(families=M, pmi_dim=8)
+    built = build_codebook(text(), 1, options, lambda *_: None, directory=tmp_path)
+    (path,) = tmp_path.iterdir()
+    assert Codebook.load(path).recipe == built.recipe
+    other = walsh.Options(families=M, pmi_dim=8, halves="own")  # another layer, the same slots
+    again = build_codebook(text(), 1, other, lambda *_: None, directory=tmp_path)
+    np.testing.assert_array_equal(again.slots, built.slots)
+    content = bytearray(path.read_bytes())
+    content[-1] ^= 1
+    path.write_bytes(content)
+    with pytest.raises(InputError, match="the slots were changed since they were built"):
+        Codebook.load(path)
+    again = build_codebook(text(), 1, options, lambda *_: None, directory=tmp_path)
+    np.testing.assert_array_equal(again.slots, built.slots)
+
+
+@pytest.mark.parametrize("halves", walsh.HALVES)
+def test_the_layer_is_a_product_with_the_codes(halves: str) -> None:
+    torch.manual_seed(1)
+    layer = output.build(
+        "walsh",
+        12,
+        V,
+        walsh_families=M,
+        slots=torch.from_numpy(slots()),
+        halves=halves,
+        log_unigram=torch.rand(V),
+    ).double()
+    with torch.no_grad():
+        layer.gain.fill_(1.5)
+    hidden = torch.randn(9, 12, dtype=torch.float64, requires_grad=True)
+    targets = torch.randint(0, V, (9,))
+    dense = layer.gain * hidden @ layer.weight.t() @ layer.codes().t() + layer.bias
+    torch.testing.assert_close(layer.logits(hidden), dense)
+    expected = F.cross_entropy(dense, targets)
+    torch.testing.assert_close(layer.loss(hidden, targets), expected)
+    trained = [hidden, *layer.parameters()]
+    for ours, right in zip(
+        torch.autograd.grad(layer.loss(hidden, targets), trained),
+        torch.autograd.grad(expected, trained),
+        strict=True,
+    ):
+        torch.testing.assert_close(ours, right)
+
+
+def test_many_tokens_are_done_in_tiles_with_the_same_result(monkeypatch: pytest.MonkeyPatch) -> None:
+    torch.manual_seed(1)
+    layer = output.build("walsh", 12, V, walsh_families=M).double()
+    hidden, targets = torch.randn(50, 12, dtype=torch.float64, requires_grad=True), torch.randint(0, V, (50,))
+    trained = [hidden, *layer.parameters()]
+    whole = layer.loss(hidden, targets)
+    gradients = torch.autograd.grad(2 * whole, trained)
+    monkeypatch.setattr("fixlm.output.tiles.TILE_TOKENS", 16)
+    tiled = layer.loss(hidden, targets)
+    torch.testing.assert_close(tiled, whole)
+    for ours, right in zip(torch.autograd.grad(2 * tiled, trained), gradients, strict=True):
+        torch.testing.assert_close(ours, right)
+
+
+def test_the_projection_and_not_the_codes_is_what_is_trained() -> None:
+    layer = output.build("walsh", 12, V, walsh_families=M)
+    assert {name: tuple(p.shape) for name, p in layer.named_parameters()} == {
+        "bias": (V,),
+        "weight": (2 * M, 12),
+        "gain": (),
+    }
+    assert set(layer.state_dict()) == {"bias", "weight", "gain"}
+
+
+@pytest.mark.parametrize("input_embed", ["learned", "same", "fixed"])
+def test_a_run_trains_is_stored_and_loads(small: list[str], tmp_path: Path, input_embed: str) -> None:
+    run = RunDirectory(tmp_path / "run")
+    flags = ["--output-embed", "walsh", "--walsh-families", "16", "--walsh-pmi-dim", "4"]
+    flags += ["--input-embed", input_embed, "--embed-size", "6", "--run", str(run.path)]
+    flags += ["--lr", "0.03", "--max-steps", "60"]
+    assert cli.main(["train", *small, *flags]) == 0
+    result = json.loads(run.result.read_text())
+    assert result["valid"]["perplexity"] < 0.8 * result["unigram"]["valid"]["perplexity"]
+    codebook = read_matrix(run)
+    assert isinstance(codebook, Codebook)
+    model = load_model(run)
+    np.testing.assert_array_equal(model.output.slots.numpy(), codebook.slots)
+    frozen = not model.input_embedding.weight.requires_grad
+    assert frozen == (input_embed == "fixed")
+    assert ("pmi" in json.loads(run.config.read_text())["matrices"]) == (input_embed != "learned")
+
+
+def test_what_walsh_cannot_do_is_said(small: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main(["train", *small, "--output-embed", "walsh", "--output-dim", "32"]) == 2
+    assert "--output-dim: a walsh code has 2·M numbers" in capsys.readouterr().err
+    assert cli.main(["train", *small, "--input-embed", "walsh"]) == 2
+    assert "--input-embed: unknown input embedding 'walsh'" in capsys.readouterr().err
+    assert cli.main(["train", *small, "--output-embed", "walsh", "--walsh-families", "20"]) == 2
+    assert "--walsh-families: not a possible number of families (found 20" in capsys.readouterr().err
