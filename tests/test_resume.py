@@ -29,7 +29,7 @@ RECIPES = [
     "--output-embed pmi --output-dim 8 --precision bfloat16",
     "--output-embed hadamard --bias-start zero --dropout 0.5 --epochs 2 --batch-size 50",
     "--output-embed random-orthogonal --tokenizer sentencepiece --vocab-size 280",
-    "--output-embed walsh --walsh-families 8",
+    "--output-embed walsh --walsh-families 16 --walsh-pmi-dim 4",
     "--output-embed VECTORS",
 ]
 
