@@ -37,5 +37,8 @@ def test_the_figures_are_those_of_the_results() -> None:
     for part, size in (("large_corpus", "tokens"), ("large_vocabulary", "V")):
         figures = load[part]
         rows.append(f"| {figures[size]:,} | {figures['peak_gb']:.1f} GB | {figures['seconds']:,.0f} s | ")
+    fuzzed = result("fuzz.json")
+    assert sum(fuzzed["inputs"].values()) == fuzzed["total"]
+    rows.append(f"| {fuzzed['total']:,}, over eleven readers; none crashed one | ")
     for row in rows:
         assert row in TEXT
