@@ -26,6 +26,7 @@ OWN_DIM = True
 POSITIONS = ("pmi", "frequency", "random")
 HALVES = ("both", "shared", "own")
 SMALLEST, LARGEST = 16, 8192
+PMI_DIM = 200
 CANDIDATES = 256
 """Nearest heads that are ranked for each word; only where all those families are full, the others are looked at."""
 CHUNK = 1024
@@ -44,7 +45,12 @@ class Options:
             "choices": POSITIONS,
         },
     )
-    pmi_dim: int = field(default=200, metadata={"help": "length of the PMI vectors that form the families"})
+    pmi_dim: int | None = field(
+        default=None,
+        metadata={
+            "help": "length of the PMI vectors that form the families (none: 200, less for a small vocabulary)"
+        },
+    )
     halves: str = field(
         default="both",
         metadata={"help": "both halves of the code, or for a study one of them alone", "choices": HALVES},
@@ -105,8 +111,9 @@ def slots(statistics: CorpusStatistics, seed: int, options: Options, progress: P
 
 def _directions(statistics: CorpusStatistics, seed: int, options: Options, progress: Progress) -> np.ndarray:
     """PMI vectors scaled to 1: (V, pmi_dim)."""
+    dim = min(PMI_DIM, len(statistics) // 2) if options.pmi_dim is None else options.pmi_dim
     try:
-        vectors = pmi.build(statistics, options.pmi_dim, seed, pmi.Options(centre=False), progress)
+        vectors = pmi.build(statistics, dim, seed, pmi.Options(centre=False), progress)
     except InputError as error:
         raise (error.at("pmi_dim") if error.where == "dim" else error) from None
     vectors = vectors.astype(np.float32)

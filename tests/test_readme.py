@@ -16,7 +16,7 @@ from fixlm import cli
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 SMALL = shlex.split("--batch-size 4 --bptt 10 --max-steps 2 --threads 1")
-SIZES = {"512": "32", "256": "16", "100": "8", "8000": "280"}
+SIZES = {"512": "32", "256": "16", "100": "8", "8000": "280", "1024": "16"}
 
 
 @pytest.fixture

@@ -21,8 +21,8 @@ def read(run: Path) -> dict[str, Any]:
     return json.loads((run / "result.json").read_text())
 
 
-def test_the_first_table_has_the_four_layers() -> None:
-    assert {row[0] for row in FIRST_TABLE} == {"tied", "pmi", "hadamard", "random-orthogonal"}
+def test_the_first_table_has_the_five_layers() -> None:
+    assert {row[0] for row in FIRST_TABLE} == {"tied", "pmi", "hadamard", "random-orthogonal", "walsh"}
 
 
 @pytest.mark.parametrize(("layer", "folder", "trained", "valid", "test"), FIRST_TABLE)
