@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import json
 import os
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -11,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from embeddings import plain_json
 from embeddings.errors import InputError
 from embeddings.found_vectors import FoundVectors, ReadProgress, require_finite
 from embeddings.statistics import hash_words
@@ -49,6 +49,13 @@ def read_safetensors(
             name = _tensor_name(path, {key: file.get_slice(key) for key in file.keys()})  # noqa: SIM118, no dict
             tensor = file.get_slice(name)
             shape = tuple(tensor.get_shape())
+            if 0 in shape:
+                raise InputError(
+                    path,
+                    "no vectors in the tensor",
+                    found=f"{name} {list(shape)}",
+                    expected="rows of numbers",
+                )
             recipe = _recipe(path, file.metadata() or {})
             ids = _row_ids(path, shape[0], wanted, vocabulary, vocabulary_hash, recipe)
             digest = hashlib.sha256()
@@ -217,7 +224,7 @@ def _tensor_name(path: Path, tensors: dict[str, Any]) -> str:
 def _recipe(path: Path, metadata: dict[str, str]) -> dict[str, Any]:
     """The recipe of an output matrix of ours; empty for anything else."""
     try:
-        recipe = json.loads(metadata.get("recipe", "{}"))
+        recipe = plain_json.parse(metadata.get("recipe", "{}"))
     except ValueError as error:
         raise InputError(path, "the recipe in its metadata is no JSON", found=error) from None
     return recipe if isinstance(recipe, dict) else {}

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
+import logging
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -19,6 +20,8 @@ from embeddings.statistics import CorpusStatistics
 
 if TYPE_CHECKING:
     from gensim.models import KeyedVectors
+
+logger = logging.getLogger("embeddings")
 
 RECIPE_VERSION = 1
 """Part of every recipe: raised when a builder gives other vectors for the same options, so that no cache is stale."""
@@ -149,8 +152,11 @@ def build_cached(
         except InputError:
             path.unlink()
     matrix = build(method, statistics, dim, seed, options, progress)
-    directory.mkdir(parents=True, exist_ok=True)
-    matrix.save(path)
+    try:
+        directory.mkdir(parents=True, exist_ok=True)
+        matrix.save(path)
+    except OSError as error:
+        logger.warning("the matrix is not kept, since the cache cannot be written: %s", error)
     return matrix
 
 

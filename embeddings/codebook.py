@@ -52,7 +52,7 @@ class Codebook:
         Raises:
             InputError: the file is no codebook, or its slots do not match the hash in its recipe.
         """
-        return cls(*load_array(path, "slots", "codebook", hash_slots))
+        return cls(*load_array(path, "slots", "codebook", hash_slots, dtype="I32", ndim=1))
 
 
 def build_codebook(

@@ -13,6 +13,11 @@ from embeddings.errors import InputError
 logger = logging.getLogger("embeddings")
 
 EXAMPLES = 5
+LARGEST_DIM = 1 << 20
+"""No model has vectors as long; a gzip can claim longer ones and be small all the same."""
+LARGEST_RATIO = 32
+"""Of the rows kept to the file's size. Text takes at least two bytes for the four of a number, int8 one; gzip packs
+vectors to a third, and no more than all alike ones to a thousandth."""
 
 ReadProgress = Callable[[float, float], None]
 """Called as ``progress(bytes read, bytes in all)`` every few thousand rows."""
@@ -40,6 +45,8 @@ class FoundVectors:
         self.duplicates = 0
         self._rows: list[np.ndarray] = []
         self._seen: set[int] = set()
+        self._kept = 0
+        self._most = LARGEST_RATIO * path.stat().st_size + (1 << 20)
 
     @property
     def vectors(self) -> np.ndarray:
@@ -53,6 +60,10 @@ class FoundVectors:
                 self.path, "vectors of another dimension than asked for", found=dim, expected=self._asked_dim,
                 fix=f"ask for {dim}, or for no dimension",
             )  # fmt: skip
+        if dim > LARGEST_DIM:
+            raise InputError(
+                self.path, "rows too long", found=f"{dim:,} numbers", expected=f"at most {LARGEST_DIM:,}"
+            )
         self.dim = dim
 
     def wants(self, word: str, word_id: int | None, where: str) -> bool:
@@ -71,7 +82,17 @@ class FoundVectors:
         return True
 
     def keep(self, word_id: int, row: np.ndarray) -> None:
-        """Keeps a row (N,); an array of its own, not a view that would hold a whole buffer in memory."""
+        """Keeps a row (N,); an array of its own, not a view that would hold a whole buffer in memory.
+
+        Raises:
+            InputError: the rows kept are far larger than the file, which only a gzip made for that can bring about.
+        """
+        self._kept += row.nbytes
+        if self._kept > self._most:
+            raise InputError(
+                self.path, "unpacks to far more than vectors do", found=f"more than {self._most:,} bytes",
+                fix="unpack it, if you trust it",
+            )  # fmt: skip
         self.ids.append(word_id)
         self._rows.append(row)
 

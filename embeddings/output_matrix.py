@@ -2,20 +2,24 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from embeddings import plain_json
 from embeddings.errors import InputError
 
 if TYPE_CHECKING:
     from gensim.models import KeyedVectors
+
+ROWS_A_BLOCK = 4096
 
 
 def hash_vectors(vectors: np.ndarray) -> str:
@@ -52,7 +56,7 @@ class OutputMatrix:
         Raises:
             InputError: the file is no output matrix, or its vectors do not match the hash in its recipe.
         """
-        return cls(*load_array(path, "vectors", "output matrix", hash_vectors))
+        return cls(*load_array(path, "vectors", "output matrix", hash_vectors, dtype="F32", ndim=2))
 
     def to_keyed_vectors(self, words: Sequence[str]) -> KeyedVectors:
         """The same vectors as gensim's `KeyedVectors`, under the given words in order of ids."""
@@ -64,38 +68,39 @@ class OutputMatrix:
 
     def save_word2vec(self, path: str | os.PathLike[str], words: Sequence[str], *, binary: bool) -> None:
         """Writes word2vec text or binary that gensim's `KeyedVectors.load_word2vec_format` reads."""
-        path = Path(path)
-        temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-        try:
+        with replacing(Path(path)) as temporary, open(temporary, "wb") as file:
             # Not to_keyed_vectors(...).save_word2vec_format: that writes by falling count, of which it has none.
-            with open(temporary, "wb") as file:
-                file.write(f"{self.vectors.shape[0]} {self.vectors.shape[1]}\n".encode())
-                for word, row in zip(words, self.vectors, strict=True):
-                    numbers = (
-                        row.astype("<f4").tobytes() if binary else " ".join(map(str, row.tolist())).encode()
-                    )
-                    file.write(word.encode() + b" " + numbers + b"\n")
-            os.replace(temporary, path)
-        finally:
-            temporary.unlink(missing_ok=True)
+            file.write(f"{self.vectors.shape[0]} {self.vectors.shape[1]}\n".encode())
+            for word, row in zip(words, self.vectors, strict=True):
+                numbers = row.astype("<f4").tobytes() if binary else " ".join(map(str, row.tolist())).encode()
+                file.write(word.encode() + b" " + numbers + b"\n")
 
 
 def save_array(path: str | os.PathLike[str], name: str, array: np.ndarray, recipe: dict[str, Any]) -> None:
     """Writes safetensors: the tensor ``name`` and the metadata key ``recipe``; same recipe, same bytes."""
-    from safetensors.numpy import save
+    from safetensors.numpy import save_file
 
     text = json.dumps(recipe, sort_keys=True, ensure_ascii=False)
-    write_atomically(Path(path), save({name: array}, metadata={"recipe": text}))
+    with replacing(Path(path)) as temporary:
+        save_file({name: array}, temporary, metadata={"recipe": text})
 
 
 def load_array(
-    path: str | os.PathLike[str], name: str, kind: str, digest: Callable[[np.ndarray], str]
+    path: str | os.PathLike[str],
+    name: str,
+    kind: str,
+    digest: Callable[[np.ndarray], str],
+    *,
+    dtype: str,
+    ndim: int,
 ) -> tuple[np.ndarray, dict[str, Any]]:
     """Reads what `save_array` wrote: the array and its recipe.
 
     Args:
         kind: what the file is called in an error.
         digest: the hash of the array that stands in the recipe as ``sha256``.
+        dtype: what safetensors calls the type of its entries.
+        ndim: how many dimensions it has.
 
     Raises:
         InputError: the file is of another kind, or was changed.
@@ -104,7 +109,10 @@ def load_array(
 
     try:
         with safe_open(path, framework="numpy") as file:
-            recipe = json.loads((file.metadata() or {})["recipe"])
+            recipe = plain_json.parse((file.metadata() or {})["recipe"])
+            tensor = file.get_slice(name)
+            if len(tensor.get_shape()) != ndim or tensor.get_dtype() != dtype:
+                raise ValueError(f"{name} {tensor.get_dtype()}{tensor.get_shape()}, not {ndim}-D {dtype}")
             array = file.get_tensor(name)
             recorded = recipe["sha256"]
     except FileNotFoundError:
@@ -122,19 +130,40 @@ def load_array(
 
 
 def write_atomically(path: Path, content: bytes) -> None:
-    """Writes a file whole or not at all: a temporary name beside it, fsync, rename; modes follow the umask."""
+    """Writes a file whole or not at all; modes follow the umask."""
+    with replacing(path) as temporary:
+        temporary.write_bytes(content)
+
+
+@contextlib.contextmanager
+def replacing(path: Path) -> Iterator[Path]:
+    """A temporary name beside a file, which takes the file's place, fsynced, once all went well."""
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
-        with open(temporary, "wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
+        temporary.touch()
+        mode = temporary.stat().st_mode  # that of the umask; safetensors would make it 0600
+        yield temporary
+        temporary.chmod(mode)
+        sync(temporary)
         os.replace(temporary, path)
     finally:
         temporary.unlink(missing_ok=True)
 
 
+def sync(path: Path) -> None:
+    """Puts a file, or the names in a directory, on disk: only then is what was renamed there for good."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
 def unit_rows(vectors: np.ndarray) -> np.ndarray:
     """The rows scaled to Euclidean norm 1, as float32; a row of zeros stays zero."""
-    norms = np.linalg.norm(vectors.astype(np.float64, copy=False), axis=1, keepdims=True)
-    return np.ascontiguousarray(vectors / np.where(norms > 0, norms, 1), dtype=np.float32)
+    unit = np.empty(vectors.shape, dtype=np.float32)
+    for start in range(0, len(vectors), ROWS_A_BLOCK):  # in float64, of which there is never a whole matrix
+        rows = vectors[start : start + ROWS_A_BLOCK].astype(np.float64, copy=False)
+        norms = np.linalg.norm(rows, axis=1, keepdims=True)
+        unit[start : start + ROWS_A_BLOCK] = rows / np.where(norms > 0, norms, 1)
+    return unit

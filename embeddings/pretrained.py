@@ -121,6 +121,8 @@ def _path(options: Options) -> Path:
 
 def _file_hash(path: Path) -> str:
     try:
+        if path.exists() and not path.is_file() and not path.is_dir():
+            raise InputError(path, "not a file", found="a special file", expected="a file")
         status = path.stat()
         return _hash_content(path, status.st_size, status.st_mtime_ns)
     except OSError as error:

@@ -97,6 +97,10 @@ def _read_word2vec(
 def _head(path: Path) -> bytes:
     """The first bytes of a file, which must exist, be readable and not be empty."""
     try:
+        if (
+            path.exists() and not path.is_file() and not path.is_dir()
+        ):  # a pipe would be waited for without end
+            raise InputError(path, "not a file", found="a special file", expected="a file of word vectors")
         with open(path, "rb") as file:
             head = file.read(64)
     except FileNotFoundError:
@@ -132,8 +136,8 @@ def _is_pickle_archive(path: Path, head: bytes) -> bool:
     try:
         with zipfile.ZipFile(path) as archive:
             return any(name.endswith(".pkl") for name in archive.namelist())
-    except (zipfile.BadZipFile, OSError):
-        return True  # a damaged one is refused the same
+    except Exception:  # zipfile raises errors of many kinds on a damaged one
+        return True  # and it is refused the same
 
 
 @contextmanager

@@ -134,10 +134,20 @@ def _require_text(path: Path, first: bytes, sample: bytes, format: str) -> None:
 
 
 def _looks_binary(line: bytes, rest: bytes) -> bool:
-    """Whether a row and what follows it are no text: few digits among the numbers, and control characters.
+    """Whether a row and what follows it are no text: few digits among the numbers, and bytes that no text has.
 
     One wrong byte among digits leaves a text file a text file, so that the error names its line.
     """
     values = line.partition(b" ")[2]
     digits = len(values) - len(values.translate(None, NUMBER_CHARACTERS))
-    return 2 * digits <= len(values) and (b"\0" in rest or CONTROL.search(line) is not None)
+    few_digits = 2 * digits <= len(values)
+    return few_digits and (b"\0" in rest or CONTROL.search(line) is not None or not _is_utf8(values))
+
+
+def _is_utf8(content: bytes) -> bool:
+    """Whether some bytes are UTF-8, as far as they go."""
+    try:
+        content.decode()
+    except UnicodeDecodeError as error:
+        return error.end == len(content)
+    return True

@@ -25,6 +25,8 @@ from embeddings.word2vec_format import (
 
 logger = logging.getLogger("embeddings")
 
+PIECES_AT_A_TIME = 4096
+
 
 def read_text(
     stream: IO[bytes],
@@ -104,33 +106,43 @@ def _lines(stream: IO[bytes], path: Path, number: int) -> Iterator[tuple[int, by
 def _parsed(values: bytes, where: str, word: str) -> np.ndarray:
     """The numbers of a row (N,) float32."""
     try:
-        numbers = [float(value) for value in values.split(b" ")]
+        numbers = np.fromiter(map(float, _pieces(values)), np.float64, values.count(b" ") + 1)
     except ValueError:
-        parts = values.split(b" ")
-        wrong = next(i for i, value in enumerate(parts) if not is_number(value))
+        number, wrong = next((i, value) for i, value in enumerate(_pieces(values), 1) if not is_number(value))
         raise InputError(
             where,
-            f"value {wrong + 1} of the word '{word}' is no number",
-            found=shown(parts[wrong]),
+            f"value {number} of the word '{word}' is no number",
+            found=shown(wrong),
             expected="a finite number",
         ) from None
     with np.errstate(over="ignore"):  # 1e39 becomes inf and is refused as that
-        row = np.array(numbers, dtype=np.float64).astype(np.float32)
+        row = numbers.astype(np.float32)
     require_finite(row, where, word)
     return row
 
 
+def _pieces(line: bytes) -> Iterator[bytes]:
+    """What stands between the spaces of a line; a part of it at a time, since a short bytes object takes 34 bytes."""
+    while True:
+        pieces = line.split(b" ", PIECES_AT_A_TIME)
+        if len(pieces) <= PIECES_AT_A_TIME:
+            yield from pieces
+            return
+        line = pieces.pop()
+        yield from pieces
+
+
 def _width_error(where: str, line: bytes, width: int, dim: int) -> InputError:
     """The error for a row of another width; says where its word seems to have a space in it."""
-    parts = line.split(b" ")
     extra = width - dim
-    if 0 < extra < 8 and not is_number(parts[extra]) and all(map(is_number, parts[extra + 1 :])):
-        word = b" ".join(parts[: extra + 1])
-        return InputError(
-            where, "a row of another width: its word has a space in it",
-            found=f"{shown(word)} and {dim} numbers",
-            expected=f"one word and {dim} numbers", fix="take the row out, or write the word without spaces",
-        )  # fmt: skip
+    if 0 < extra < 8:
+        *word, values = line.split(b" ", extra + 1)
+        if not is_number(word[-1]) and all(map(is_number, _pieces(values))):
+            return InputError(
+                where, "a row of another width: its word has a space in it",
+                found=f"{shown(b' '.join(word))} and {dim} numbers",
+                expected=f"one word and {dim} numbers", fix="take the row out, or write the word without spaces",
+            )  # fmt: skip
     return InputError(
         where, "a row of another width", found=f"{width} numbers", expected=dim or "a word and its numbers"
     )

@@ -75,14 +75,16 @@ def load_model(run: RunDirectory, saved: Checkpoint | None = None) -> LanguageMo
     values = run.read_config()
     config = TrainConfig.from_json(values)
     tensors = (saved or find_checkpoint(run)).model()
-    matrix = read_matrix(run) if values["output_matrix"] is not None else None
+    _require_fit(run, config, tensors, values["corpus"]["vocabulary_size"])
+    by_rule = config.model.output_embed in (*output.TRAINED, "hadamard")
+    matrix = None if by_rule and values["output_matrix"] is None else read_matrix(run)
     shared = config.model.input_embed == "fixed" and isinstance(matrix, OutputMatrix)
     start = _tensor(matrix) if shared else tensors["input_embedding.weight"]
     model = _assemble(config, len(tensors["output.bias"]), matrix, start, None)
     try:
         model.load_state_dict(tensors)
     except RuntimeError as error:
-        raise InputError(run.path, "the checkpoint does not fit config.json", found=error) from None
+        raise _misfit(run, error) from None
     return model
 
 
@@ -92,17 +94,64 @@ def find_checkpoint(run: RunDirectory, name: str = "best") -> Checkpoint:
     Raises:
         InputError: there is none of that name, or it is damaged.
     """
-    path = run.checkpoints / name
-    if not path.exists():
-        raise InputError(run.path, f"has no checkpoint '{name}'", fix="train it first, or --resume it")
-    return checkpoint.verify(path.resolve())
+    path = checkpoint.find(run.checkpoints, name)
+    if path is None:
+        there = [*checkpoint.LINKS, *sorted(entry.name for entry in run.checkpoints.glob("step-*"))]
+        expected = ", ".join(entry for entry in there if checkpoint.find(run.checkpoints, entry))
+        raise InputError(
+            run.path,
+            f"has no checkpoint '{name}'",
+            expected=expected or None,
+            fix="train it first, or --resume it",
+        )
+    return checkpoint.verify(path)
+
+
+def _require_fit(
+    run: RunDirectory, config: TrainConfig, tensors: dict[str, Tensor], vocabulary_size: object
+) -> None:
+    """Holds the sizes that ``config.json`` claims against the tensors, before anything of such a size is made."""
+    model = config.model
+    embedding = tensors.get("input_embedding.weight", torch.empty(0))
+    width = model.embed_size if model.input_embed == "learned" else embedding.shape[-1]  # else a matrix's
+    expected = {
+        "input_embedding.weight": (vocabulary_size, width),
+        "lstm.weight_ih_l0": (4 * model.hidden_size, model.embed_size),
+        "lstm.weight_hh_l0": (4 * model.hidden_size, model.hidden_size),
+        "output.bias": (vocabulary_size,),
+    }
+    if model.output_dim not in (None, model.hidden_size) and model.output_embed not in (
+        *output.TRAINED,
+        "walsh",
+    ):
+        expected["output.projection.weight"] = (model.output_dim, model.hidden_size)
+    for name, shape in expected.items():
+        if name not in tensors or tuple(tensors[name].shape) != shape:
+            found = f"{name} {list(tensors[name].shape)}" if name in tensors else f"no {name}"
+            raise _misfit(run, found, list(shape))
+    if model.output_embed == "walsh":
+        families, rows = config.matrix_options("walsh").families, len(tensors.get("output.weight", ()))
+        if families > rows:
+            raise _misfit(run, f"output.weight of {rows} rows", f"at least the {families} families")
+    for name, tensor in tensors.items():
+        if tensor.is_floating_point() and tensor.dtype != torch.float32:
+            raise _misfit(run, f"{name} of {tensor.dtype}", torch.float32)
+
+
+def _misfit(run: RunDirectory, found: object, expected: object = None) -> InputError:
+    return InputError(run.path, "the checkpoint does not fit config.json", found=found, expected=expected)
 
 
 def read_matrix(run: RunDirectory) -> OutputMatrix | Codebook:
     """The output matrix (or codebook) of a run, compared with the hash in its ``config.json``."""
-    recipe = run.read_config()["output_matrix"]
+    values = run.read_config()
+    recipe = values["output_matrix"]
+    if recipe is None:
+        raise InputError(
+            run.config, "names no output matrix for this output layer", found="output_matrix null"
+        )
     expected = recipe["sha256"]
-    kind = Codebook if recipe["method"] == "walsh" else OutputMatrix
+    kind = Codebook if values["model"]["output_embed"] == "walsh" else OutputMatrix
     matrix = kind.load(run.output_matrix)
     if matrix.sha256 != expected:
         raise InputError(

@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from embeddings import plain_json
 from embeddings.output_matrix import write_atomically
 
 
@@ -46,7 +47,7 @@ def read_arrays(path: Path) -> tuple[dict[str, np.ndarray], dict[str, Any]] | No
 
     try:
         with safe_open(path, framework="numpy") as file:
-            content = json.loads((file.metadata() or {})["content"])
+            content = plain_json.parse((file.metadata() or {})["content"])
             arrays = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (no mapping)
         return (arrays, content["about"]) if _digest(arrays, content["about"]) == content["sha256"] else None
     except (OSError, SafetensorError, KeyError, ValueError, TypeError):

@@ -11,7 +11,7 @@ from typing import Any
 import embeddings
 from fixlm import output
 from fixlm.errors import InputError, InputErrors, unknown_name
-from fixlm.options import flag_name, option, read_options
+from fixlm.options import check_options, flag_name, option, read_options
 
 
 @dataclass(frozen=True)
@@ -122,11 +122,19 @@ class TrainConfig:
 
     @classmethod
     def from_json(cls, values: Mapping[str, Any], run: RunConfig | None = None) -> TrainConfig:
-        """The configuration that `to_json` gave."""
+        """The configuration that `to_json` gave.
+
+        Raises:
+            InputErrors: with each value that no flag could have had.
+            KeyError, TypeError, AttributeError: it is nothing like a configuration.
+        """
         groups = {name: kind(**values[name]) for name, kind in GROUPS.items() if name != "run"}
         matrices = {
             method: embeddings.get(method).Options(**given) for method, given in values["matrices"].items()
         }
+        errors = [error for part in groups.values() for error in check_options(part)]
+        errors += [error for method, part in matrices.items() for error in check_options(part, method)]
+        InputErrors.raise_if_any(errors)
         return cls(**groups, run=run or RunConfig(), matrices=matrices)
 
     def methods(self) -> list[str]:

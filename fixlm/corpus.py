@@ -19,6 +19,7 @@ import numpy as np
 
 from embeddings import CorpusStatistics
 from embeddings.errors import InputError
+from embeddings.registry import Progress
 from fixlm.cache import cache_directory, read_arrays, write_arrays
 from fixlm.sources import PIECE_BYTES, SPLITS, Log, Source, find_source, no_words
 
@@ -84,6 +85,7 @@ def load(
     vocab_size: int | None = None,
     tokenizer_type: str = "unigram",
     log: Log = log_to_stderr,
+    progress: Progress | None = None,
 ) -> Corpus:
     """Reads, tokenises and caches a corpus.
 
@@ -94,6 +96,7 @@ def load(
         vocab_size: the number of pieces for 'sentencepiece', its default if None.
         tokenizer_type: 'unigram' or 'bpe', for 'sentencepiece'.
         log: called with one line about each thing a user should know.
+        progress: called with how much of a large file is read.
 
     Raises:
         InputError: the data or the tokenizer cannot be used; names the flag, or the file and line.
@@ -109,7 +112,7 @@ def load(
         from fixlm.tokenizer import Tokenizer
 
         pieces = Tokenizer.choose(tokenizer, vocab_size, tokenizer_type)
-    source = find_source(data, log)
+    source = find_source(data, log, progress)
     return _load_cached(source, pieces, log)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import sys
 import traceback
 from collections.abc import Callable, Sequence
@@ -10,6 +11,10 @@ from collections.abc import Callable, Sequence
 from embeddings.errors import InputError, unknown_name
 
 __all__ = ["InputError", "InputErrors", "Interrupted", "report", "unknown_name"]
+
+NO_MEMORY = re.compile(
+    r"(can't|not enough|tried to) allocate|out of memory|Storage size calculation overflowed"
+)
 
 
 class InputErrors(ValueError):
@@ -45,20 +50,49 @@ def report(command: Callable[[], None], *, debug: bool = False) -> int:
     try:
         command()
         sys.stdout.flush()
-    except (InputError, InputErrors) as error:
-        if debug:
-            traceback.print_exc()
-        for line in str(error).splitlines():
-            print(f"fixlm: error: {line}", file=sys.stderr)
-        return 2
+    except BrokenPipeError:
+        # `| head` closed the pipe: the interpreter's own flush at exit must not complain about it again.
+        _discard_stdout()
+        return 141
     except Interrupted as stop:
         print(f"fixlm: {stop}", file=sys.stderr)
         return stop.status
     except KeyboardInterrupt:
         print("fixlm: interrupted", file=sys.stderr)
         return 130
-    except BrokenPipeError:
-        # `| head` closed the pipe: the interpreter's own flush at exit must not complain about it again.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 141
+    except Exception as error:
+        known = _as_input_error(error)
+        if known is None:  # a fault of this program: its traceback is what helps
+            raise
+        if debug:
+            traceback.print_exc()
+        for line in str(known).splitlines():
+            print(f"fixlm: error: {line}", file=sys.stderr)
+        return 2
     return 0
+
+
+def _as_input_error(error: Exception) -> InputError | InputErrors | None:
+    """What a user is told of an exception; None if that is no matter of the input or the machine."""
+    if isinstance(error, InputError | InputErrors):
+        return error
+    if isinstance(error, OSError):
+        _discard_stdout()  # it may be what could not be written
+        where = error.filename or "output"
+        return InputError(where, "cannot be read or written", found=error.strerror or error)
+    # torch has no exception of its own for the memory of a CPU.
+    text = str(error)
+    if isinstance(error, MemoryError) or (isinstance(error, RuntimeError) and NO_MEMORY.search(text)):
+        fix = "lower the sizes (--hidden-size, --batch-size, --bptt, --output-dim)"
+        return InputError(
+            "memory", "there is not enough of it", found=text.partition("\n")[0] or None, fix=fix
+        )
+    return None
+
+
+def _discard_stdout() -> None:
+    """Sends what is still to be written to nowhere, so that the flush at exit raises nothing more."""
+    try:
+        sys.stdout.flush()
+    except OSError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

@@ -63,7 +63,8 @@ def evaluate_run(path: str, config: EvaluateConfig) -> Score:
     data = dataclasses.replace(data, data=config.data or data.data)
     if directory.tokenizer.exists():  # the run's own: nothing is trained again, and a file may have moved
         data = dataclasses.replace(data, tokenizer=str(directory.tokenizer), vocab_size=None)
-    text = corpus.load(**vars(data), log=log)
+    with progress() as show:
+        text = corpus.load(**vars(data), log=log, progress=show)
     check_corpus(directory, text)
     model = load_model(directory, find_checkpoint(directory, config.checkpoint))
     with progress() as show:

@@ -20,6 +20,9 @@ from fixlm.errors import InputError, InputErrors, unknown_name
 
 T = TypeVar("T")
 
+LARGEST = 2**32 - 1
+"""Of any whole number: no size, step or seed is above it, and libraries take no number of any size."""
+
 
 @dataclass(frozen=True)
 class Range:
@@ -32,7 +35,7 @@ class Range:
 
     def __contains__(self, value: float) -> bool:
         return (
-            math.isfinite(value)
+            (isinstance(value, int) or math.isfinite(value))  # a huge int has no float to ask
             and (self.minimum is None or value >= self.minimum)
             and (self.maximum is None or value <= self.maximum)
             and (self.above is None or value > self.above)
@@ -174,23 +177,53 @@ def _kinds(options: type[Any], field: Field[Any]) -> tuple[type, bool]:
     return kind, False
 
 
+def check_options(options: Any, prefix: str = "") -> Iterator[InputError]:
+    """What is wrong with the values of a dataclass that no command line gave: the kind, the choice or the range."""
+    for field in fields(options):
+        kind, optional = _kinds(type(options), field)
+        value, flag = getattr(options, field.name), flag_name(field.name, prefix)
+        if value is None and optional:
+            continue
+        # A whole number may stand for a float; True is no number, though Python takes it for one.
+        wanted = (int, float) if kind is float else kind
+        if not isinstance(value, wanted) or (isinstance(value, bool) and kind is not bool):
+            yield InputError(flag, "not of the right kind", found=repr(value), expected=kind.__name__)
+        else:
+            try:
+                _check(flag, value, value, kind, field)
+            except InputError as error:
+                yield error
+
+
 def _convert(flag: str, text: Any, options: type[Any], field: Field[Any]) -> Any:
     kind, optional = _kinds(options, field)
     if kind is bool:
         return text
     if optional and text == "none":
         return None
-    bounds = field.metadata.get("range")
+    value = text
     if kind in (int, float):
-        expected = {int: "a whole number", float: "a number"}[kind] + (f" {bounds}" if bounds else "")
         try:
             value = kind(text)
         except ValueError:
-            raise InputError(flag, "not a number", found=repr(text), expected=expected) from None
-        if value not in (bounds or Range()):
-            raise InputError(flag, "out of range", found=text, expected=expected)
-        return value
+            raise InputError(
+                flag, "not a number", found=repr(text), expected=_expected(kind, field)
+            ) from None
+    _check(flag, value, text, kind, field)
+    return value
+
+
+def _check(flag: str, value: Any, shown: Any, kind: type, field: Field[Any]) -> None:
+    """Raises InputError if a value of the right kind is out of its range or none of its choices."""
     choices = field.metadata.get("choices")
-    if choices and text not in choices:
-        raise unknown_name(flag, "choice", text, choices)
-    return text
+    if kind is int and value > LARGEST and not getattr(field.metadata.get("range"), "maximum", None):
+        raise InputError(flag, "out of range", found=shown, expected=f"a whole number at most {LARGEST}")
+    if kind in (int, float) and value not in (field.metadata.get("range") or Range()):
+        raise InputError(flag, "out of range", found=shown, expected=_expected(kind, field))
+    if choices and value not in choices:
+        raise unknown_name(flag, "choice", value, choices)
+
+
+def _expected(kind: type, field: Field[Any]) -> str:
+    bounds = field.metadata.get("range")
+    return {int: "a whole number", float: "a number"}[kind] + (f" {bounds}" if bounds else "")

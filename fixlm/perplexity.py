@@ -11,6 +11,7 @@ import numpy as np
 import torch
 
 from fixlm.corpus import Corpus
+from fixlm.errors import InputError
 from fixlm.model import LanguageModel
 
 WINDOW = 1024
@@ -39,12 +40,12 @@ class Score:
     @property
     def perplexity(self) -> float:
         """exp(nll), per word or per piece; infinity where that overflows."""
-        return _exp(self.nll)
+        return perplexity_of(self.nll)
 
     @property
     def perplexity_per_word(self) -> float | None:
         """exp(total nats / words), which compares with word models; None if the tokens are words."""
-        return None if self.words is None else _exp(self.total_nats / self.words)
+        return None if self.words is None else perplexity_of(self.total_nats / self.words)
 
     def to_json(self) -> dict[str, Any]:
         """Plain values; a perplexity that overflows is None, since JSON has no infinity."""
@@ -59,8 +60,8 @@ class Score:
 
     def __str__(self) -> str:
         if self.perplexity_per_word is None:
-            return f"{self.perplexity:,.2f}"
-        return f"{self.perplexity_per_word:,.2f} per word ({self.perplexity:,.2f} per piece)"
+            return in_digits(self.perplexity)
+        return f"{in_digits(self.perplexity_per_word)} per word ({in_digits(self.perplexity)} per piece)"
 
 
 def evaluate(
@@ -72,6 +73,9 @@ def evaluate(
     """Scores a split of the corpus as one stream in float32, summed in float64; leaves the model as it was.
 
     A batch of streams would be faster and only an approximation: each further stream begins without its context.
+
+    Raises:
+        InputError: the sum is not finite, since a number of the model is not.
     """
     ids = torch.from_numpy(corpus.splits[split])
     training = model.training
@@ -82,6 +86,8 @@ def evaluate(
         )
     finally:
         model.train(training)
+    if not math.isfinite(total):
+        raise InputError(f"{split} split", "the model's loss is not finite", found=f"{total} nats in all")
     return Score(total, len(ids) - 1, _words(corpus, split))
 
 
@@ -114,8 +120,14 @@ def _words(corpus: Corpus, split: str) -> int | None:
     return None if corpus.unit == "word" else corpus.word_totals[split] - 1
 
 
-def _exp(nats: float) -> float:
-    return math.exp(nats) if nats < 709 else math.inf
+def perplexity_of(nll: float) -> float:
+    """exp of mean nats; infinity where that overflows."""
+    return math.inf if nll >= 709 else math.exp(nll)
+
+
+def in_digits(value: float, decimals: int = 2) -> str:
+    """A perplexity for people: ``inf`` where it overflows, and no line of digits just below."""
+    return f"{value:,.{decimals}f}" if value < 1e12 or math.isinf(value) else f"{value:.3g}"
 
 
 def _finite(value: float) -> float | None:

@@ -14,21 +14,25 @@
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import json
 import os
 import platform
+import stat
 from collections.abc import Iterator, Mapping
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+from embeddings import plain_json
+from embeddings.array_files import read_vocabulary
 from embeddings.codebook import Codebook
 from embeddings.output_matrix import OutputMatrix, write_atomically
-from fixlm import __version__
+from fixlm import __version__, checkpoint
 from fixlm.config import RunConfig, TrainConfig
 from fixlm.corpus import Corpus
 from fixlm.errors import InputError, InputErrors
-from fixlm.options import flag_name
+from fixlm.options import check_options, flag_name
 
 LIBRARIES = ("torch", "numpy", "scipy", "gensim", "datasets", "sentencepiece", "safetensors")
 
@@ -50,7 +54,7 @@ class RunDirectory:
         """Itself, if a run lives there.
 
         Raises:
-            InputError: the directory or its ``config.json`` is missing.
+            InputError: the directory or its ``config.json`` is missing, or one of its files is a link.
         """
         if not self.path.is_dir():
             raise InputError(
@@ -58,38 +62,116 @@ class RunDirectory:
             )
         if not self.config.is_file():
             raise InputError(self.path, "not a run directory", found="no config.json in it")
+        for path in (
+            self.config,
+            self.vocabulary,
+            self.output_matrix,
+            self.tokenizer,
+            self.metrics,
+            self.result,
+        ):
+            if os.path.lexists(path) and not stat.S_ISREG(os.lstat(path).st_mode):  # a link may lead anywhere
+                raise InputError(
+                    path, "not a file of a run", found="a link or a special file", expected="a file"
+                )
         return self
 
-    def claim(self) -> None:
-        """Makes the directory for a new run and proves that it can be written, before any work is done.
+    @contextlib.contextmanager
+    def claimed(self) -> Iterator[None]:
+        """Makes the directory for a new run, proves that it can be written, and keeps other processes out.
+
+        A run that could not start leaves no directory; one that was killed before its ``config.json`` was written
+        left nothing of worth, and its directory is taken over.
 
         Raises:
-            InputError: another run lives there, it is a file, or it cannot be written.
+            InputError: another run lives there, it is a file, it cannot be written, or another process has it.
         """
         where = f"--run {self.path}"
         if self.path.exists() and not self.path.is_dir():
             raise InputError(where, "is a file", expected="a directory that is new or empty")
-        if self.path.is_dir() and any(self.path.iterdir()):
-            fix = "--resume to go on with it, or another --run"
-            raise InputError(where, "the directory is not empty", fix=fix)
         try:
             self.path.mkdir(parents=True, exist_ok=True)
-            write_atomically(self.config, b"")
-            self.config.unlink()
         except OSError as error:
-            raise InputError(
-                where, "cannot be written", found=error.strerror, fix="choose another --run"
-            ) from None
+            raise _unwritable(where, error) from None
+        with self.locked():
+            if any(self.path.iterdir()) and not self._never_started():
+                fix = (
+                    "--resume to go on with it, or another --run" if self.config.exists() else "another --run"
+                )
+                raise InputError(where, "the directory is not empty", fix=fix)
+            try:
+                self._clear()
+                self.checkpoints.mkdir()  # by which `_never_started` knows the directory again
+                yield
+            except OSError as error:
+                self._give_up()
+                raise _unwritable(where, error) from None
+            except BaseException:
+                self._give_up()
+                raise
 
-    def release(self) -> None:
-        """Undoes `claim` if nothing was written: a run that could not start leaves no empty directory."""
-        with contextlib.suppress(OSError):
-            self.path.rmdir()
+    @contextlib.contextmanager
+    def locked(self) -> Iterator[None]:
+        """Keeps other processes from training in this directory; the system lifts the lock with the process.
+
+        Raises:
+            InputError: another process has it.
+        """
+        where = f"--run {self.path}"
+        try:
+            descriptor = os.open(self.path, os.O_RDONLY)
+        except OSError as error:
+            raise _unwritable(where, error) from None
+        try:
+            try:
+                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                fix = "wait for it to end, or choose another --run"
+                raise InputError(where, "another process is training in this directory", fix=fix) from None
+            except OSError:  # a file system without locks: two runs at once are then the user's to avoid
+                pass
+            yield
+        finally:
+            os.close(descriptor)
+
+    def sweep(self) -> None:
+        """Removes temporary files that a killed process left."""
+        for leftover in self.path.glob(".*.tmp"):
+            checkpoint.remove(leftover)
+
+    def _never_started(self) -> bool:
+        """Whether there is only what a run writes before its ``config.json``, the mark of a run."""
+        before = {
+            path.name for path in (self.checkpoints, self.vocabulary, self.output_matrix, self.tokenizer)
+        }
+        inside = {"step-0", "last"}
+        return (
+            self.checkpoints.is_dir()
+            and all(path.name in before or _is_temporary(path) for path in self.path.iterdir())
+            and all(path.name in inside or _is_temporary(path) for path in self.checkpoints.iterdir())
+        )
+
+    def _clear(self) -> None:
+        for path in self.path.iterdir():
+            checkpoint.remove(path)
+
+    def _give_up(self) -> None:
+        """Undoes `claimed`, unless the run has started."""
+        if not self.config.exists():
+            self._clear()
+            with contextlib.suppress(OSError):
+                self.path.rmdir()
 
     def write_start(
         self, config: TrainConfig, corpus: Corpus, matrix: OutputMatrix | Codebook | None
     ) -> None:
         """Writes everything that is known before the first step; ``config.json`` last, since it makes it a run."""
+        with writing(self.path):
+            self._write_start(config, corpus, matrix)
+
+    def _write_start(
+        self, config: TrainConfig, corpus: Corpus, matrix: OutputMatrix | Codebook | None
+    ) -> None:
         write_atomically(self.vocabulary, "".join(f"{word}\n" for word in corpus.words).encode())
         if matrix is not None:
             matrix.save(self.output_matrix)
@@ -108,33 +190,100 @@ class RunDirectory:
         )
 
     def read_config(self) -> dict[str, Any]:
-        """``config.json`` as plain values."""
+        """``config.json`` as plain values, each of them checked as a flag would be.
+
+        Raises:
+            InputError, InputErrors: it is no configuration; with every value that is wrong.
+        """
+        self.require()
         try:
-            values = json.loads(self.require().config.read_text())
-            TrainConfig.from_json(values)
-        except InputError:
-            raise
-        except (ValueError, KeyError, TypeError) as error:
+            values = plain_json.parse(self.config.read_bytes())
+            values |= TrainConfig.from_json(
+                values
+            ).to_json()  # with the defaults of settings younger than the run
+            _require_rest(values)
+        except (InputError, InputErrors) as error:
+            raise self._in_config(error) from None
+        except OSError as error:
+            raise InputError(self.config, "cannot be read", found=error.strerror) from None
+        except (ValueError, KeyError, TypeError, AttributeError) as error:
             raise InputError(self.config, "not the configuration of a run", found=repr(error)) from None
         return values
 
+    def _in_config(self, error: InputError | InputErrors) -> InputErrors:
+        return InputErrors(
+            [each.at(f"{self.config}: {each.where}") for each in getattr(error, "errors", [error])]
+        )
+
+    def read_result(self) -> dict[str, Any] | None:
+        """``result.json`` as plain values; None if it is missing or not whole: a resumed run writes it again."""
+        try:
+            result = plain_json.parse(self.result.read_bytes())
+            for split in ("valid", "test"):
+                {key: result["unigram"][split][key] for key in result[split] if key.startswith("perplexity")}
+            float(result["seconds"]), float(result["tokens_per_second"])
+            int(result["parameters"]["output_trainable"]), int(result["parameters"]["trainable"])
+            str(result["corpus"]["unit"])
+        except (OSError, ValueError, KeyError, TypeError, AttributeError):
+            return None
+        return result
+
     def words(self) -> list[str]:
         """The vocabulary in order of ids."""
-        return self.vocabulary.read_text(encoding="utf-8").split("\n")[:-1]
+        return read_vocabulary(self.vocabulary)
 
     def read_metrics(self) -> Iterator[dict[str, Any]]:
         """The records of ``metrics.jsonl``; a last line that was cut by a crash is passed over."""
-        if self.metrics.exists():
-            for line in self.metrics.read_text().split("\n"):
+        if self.metrics.is_file():
+            for line in self.metrics.read_bytes().split(b"\n"):
                 try:
-                    yield json.loads(line)
+                    record = plain_json.parse(line)
                 except ValueError:
                     continue
+                if isinstance(record, dict) and isinstance(record.get("step"), int):
+                    yield record
+
+    def write_metrics(self, record: Mapping[str, Any]) -> None:
+        """Adds a record to ``metrics.jsonl``."""
+        with writing(self.metrics), open(self.metrics, "a", encoding="utf-8") as file:
+            file.write(json.dumps(record) + "\n")
 
     def rewind_metrics(self, step: int) -> None:
         """Drops the records after a step: a resumed run writes them again."""
         kept = [json.dumps(record) + "\n" for record in self.read_metrics() if record["step"] <= step]
-        write_atomically(self.metrics, "".join(kept).encode())
+        with writing(self.metrics):
+            write_atomically(self.metrics, "".join(kept).encode())
+
+
+@contextlib.contextmanager
+def writing(path: Path) -> Iterator[None]:
+    """Turns a failure to write a file of a run into an error that says how to go on."""
+    try:
+        yield
+    except OSError as error:
+        raise InputError(
+            path, "cannot be written", found=error.strerror or error, fix="make room, then --resume"
+        ) from error
+
+
+def _unwritable(where: str, error: OSError) -> InputError:
+    return InputError(where, "cannot be written", found=error.strerror, fix="choose another --run")
+
+
+def _is_temporary(path: Path) -> bool:
+    return path.name.startswith(".") and path.name.endswith(".tmp")
+
+
+def _require_rest(values: Mapping[str, Any]) -> None:
+    """Raises InputErrors, KeyError or TypeError unless the parts beside the `TrainConfig` are there too."""
+    known = values["corpus"], *([] if values["output_matrix"] is None else [values["output_matrix"]])
+    for part in known:
+        if not isinstance(part["sha256"], str):
+            raise TypeError("sha256 is no string")
+    if not isinstance(values["corpus"]["vocabulary_size"], int):
+        raise TypeError("vocabulary_size is no whole number")
+    settings = RunConfig(**{name: values["run"][name] for name in RUN_SETTINGS})
+    InputErrors.raise_if_any([*check_options(settings)])
 
 
 RUN_SETTINGS = ("validate_every", "checkpoint_every", "threads", "device")
@@ -145,6 +294,17 @@ def default_path(config: TrainConfig, corpus_name: str) -> Path:
     """``runs/DATA-LAYER-SIZE-seedSEED``."""
     layer = Path(config.model.output_embed).name
     return Path("runs") / f"{corpus_name}-{layer}-{config.model.hidden_size}-seed{config.optimization.seed}"
+
+
+def check_default_root() -> None:
+    """Raises InputError, before any work is done, if no `default_path` could be made here."""
+    root = Path("runs")
+    if root.exists() and not root.is_dir():
+        raise InputError(
+            "runs", "is a file", expected="a directory for runs", fix="choose another place by --run"
+        )
+    if not os.access(root if root.exists() else ".", os.W_OK | os.X_OK):
+        raise InputError("runs", "cannot be written", fix="choose another place by --run")
 
 
 def resumed_config(run: RunDirectory, given: Mapping[str, Any], config: TrainConfig) -> TrainConfig:
@@ -181,12 +341,22 @@ def resumed_config(run: RunDirectory, given: Mapping[str, Any], config: TrainCon
 
 
 def check_corpus(run: RunDirectory, corpus: Corpus) -> None:
-    """Raises InputError if the corpus is not the one that the run was trained on."""
-    before = run.read_config()["corpus"]["sha256"]
-    if corpus.sha256 != before:
+    """Raises InputError if the corpus is not the one that the run was trained on; shows how the two differ."""
+    before, now = run.read_config()["corpus"], describe_corpus(corpus)
+    if any(now[key] != before.get(key) for key in ("sha256", "vocabulary_size")):
+        fix = "give the run's own text by --data, or start another run"
         raise InputError(
-            "--data", "not the corpus of this run", found=corpus.sha256[:12], expected=before[:12]
+            "--data", "not the corpus of this run", found=_in_words(now), expected=_in_words(before), fix=fix
         )
+
+
+def _in_words(corpus: Mapping[str, Any]) -> str:
+    tokens = corpus.get("tokens")
+    sizes = tokens.values() if isinstance(tokens, dict) else ()
+    return (
+        f"V = {corpus.get('vocabulary_size')}, {' / '.join(map(str, sizes))} tokens, "
+        f"SHA-256 {corpus['sha256'][:12]}"
+    )
 
 
 def describe_corpus(corpus: Corpus) -> dict[str, Any]:

@@ -10,6 +10,7 @@ from functools import cache
 from pathlib import Path
 
 from embeddings.errors import InputError, unknown_name
+from embeddings.registry import Progress
 
 SPLITS = ("train", "valid", "test")
 DATA_NAMES = ("auto", "wikitext-2", "sample")
@@ -39,8 +40,8 @@ class Source:
     describe: Callable[[str], str]
 
 
-def find_source(data: str, log: Log) -> Source:
-    """The source that ``--data`` names."""
+def find_source(data: str, log: Log, progress: Progress | None = None) -> Source:
+    """The source that ``--data`` names; ``progress`` is told how much of a file is read."""
     if data == "auto":
         try:
             return _wikitext()
@@ -54,7 +55,7 @@ def find_source(data: str, log: Log) -> Source:
         return _sample()
     folder = Path(os.path.expanduser(data))
     if os.path.isdir(data and folder):  # of os.path, since Path's raise errors of their own; '' is no folder
-        return _folder(folder)
+        return _folder(folder, progress)
     expected = "a folder with train.txt, valid.txt and test.txt"
     if data and os.path.exists(folder):
         raise InputError("--data", "not a folder", found=data, expected=expected)
@@ -63,7 +64,7 @@ def find_source(data: str, log: Log) -> Source:
     raise unknown_name("--data", "data set or folder", data, [*DATA_NAMES, "a folder with the three splits"])
 
 
-def _folder(folder: Path) -> Source:
+def _folder(folder: Path, progress: Progress | None) -> Source:
     """A folder with the three splits; all under one of the two ways to name them."""
     pattern = next((p for p in FILE_NAMES if os.path.exists(folder / p.format("train"))), FILE_NAMES[0])
     paths = {split: folder / pattern.format(split) for split in SPLITS}
@@ -83,7 +84,7 @@ def _folder(folder: Path) -> Source:
     return Source(
         name,
         content.hexdigest(),
-        lambda split: read_lines(paths[split]),
+        lambda split: read_lines(paths[split], progress),
         lambda split: str(paths[split]),
     )
 
@@ -116,15 +117,22 @@ def _of_rows(name: str, content: str, rows: Callable[[], Mapping[str, Sequence[s
     )
 
 
-def read_lines(path: Path) -> Iterator[Line]:
+def read_lines(path: Path, progress: Progress | None = None) -> Iterator[Line]:
     r"""Lines of a UTF-8 file, as words; only ``\n`` ends a line, and a BOM at the start is dropped.
+
+    ``progress`` is called after every `PIECE_BYTES`: never for a small file.
 
     Raises:
         InputError: bytes that are not UTF-8, or a NUL; names the line.
     """
     with open(path, "rb") as file:
         number, before, rest = 1, 0, b""  # line, its bytes that are already yielded, and those still to be
+        size, done, told = os.fstat(file.fileno()).st_size, 0, 0
         while chunk := file.readline(PIECE_BYTES):
+            done += len(chunk)
+            if progress and done - told >= PIECE_BYTES:
+                told = done
+                progress(f"reading {path.name}", done, size)
             if number == 1 and not before and not rest:
                 chunk = chunk.removeprefix(b"\xef\xbb\xbf")
             chunk = rest + chunk

@@ -150,7 +150,12 @@ class Tokenizer:
         except RuntimeError as error:
             raise InputError("tokenizer", "not a sentencepiece model", found=error) from None
         self.model = model
-        self.pieces = [_printable(self._processor.id_to_piece(i)) for i in range(len(self._processor))]
+        try:
+            self.pieces = [_printable(self._processor.id_to_piece(i)) for i in range(len(self._processor))]
+        except UnicodeDecodeError as error:
+            raise InputError(
+                "tokenizer", "a piece of the sentencepiece model is not UTF-8", found=error
+            ) from None
         self.end_of_line = self._find_end_of_line()
         if len(set(self.pieces)) != len(self.pieces):
             raise InputError("tokenizer", "two pieces of the sentencepiece model are alike")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import sys
 from typing import TYPE_CHECKING, Any
 
@@ -71,7 +72,9 @@ def print_result(result: Mapping[str, Any]) -> None:
 
 
 def _number(perplexity: float | None) -> str:
-    return "inf" if perplexity is None else f"{perplexity:,.2f}"
+    from fixlm.perplexity import in_digits
+
+    return in_digits(math.inf if perplexity is None else perplexity)
 
 
 def main() -> int:

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-import json
 import math
+import sys
 import time
 from collections.abc import Mapping
+from contextlib import ExitStack
 from dataclasses import dataclass, field
-from typing import Any
+from pathlib import Path
+from typing import Any, NoReturn
 
-import numpy as np
 import torch
 from torch import Tensor
 
@@ -28,7 +29,7 @@ from fixlm.optimization import (
     restore_optimizer,
     take_gradients,
 )
-from fixlm.perplexity import Score, evaluate, unigram_score
+from fixlm.perplexity import Score, evaluate, in_digits, perplexity_of, unigram_score
 from fixlm.precision import multiplies_bfloat16
 from fixlm.run import RunDirectory
 from fixlm.signals import StopRequest
@@ -45,6 +46,21 @@ class Progressed:
     seconds: float = 0.0  # spent in training steps
     validation_seconds: float = 0.0
     best: dict[str, Any] = field(default_factory=lambda: {"step": None, "total_nats": math.inf})
+
+    def require_sound(self, total: int) -> None:
+        """Raises ValueError or KeyError unless it can be that of a run of ``total`` steps."""
+        counts = [(self.step, total)]
+        seconds = [self.seconds, self.validation_seconds]
+        if self.best["step"] is not None:
+            counts += [(self.best["step"], self.step), (self.best["targets"] - 1, sys.maxsize)]
+            counts += [] if self.best["words"] is None else [(self.best["words"] - 1, sys.maxsize)]
+            seconds.append(self.best["total_nats"])
+        for value, most in counts:
+            if not (type(value) is int and 0 <= value <= most):
+                raise ValueError(f"a count of {value!r}")
+        for amount in seconds:
+            if not (type(amount) in (int, float) and 0 <= amount < math.inf):
+                raise ValueError(f"an amount of {amount!r}")
 
 
 def train(config: TrainConfig, given: Mapping[str, Any] | None = None) -> dict[str, Any]:
@@ -63,48 +79,55 @@ def train(config: TrainConfig, given: Mapping[str, Any] | None = None) -> dict[s
         Interrupted: a signal came; the run is saved and can be resumed.
     """
     set_up_torch(config)
-    directory = None if config.run.run is None else RunDirectory(config.run.run)
-    if directory is not None:  # before the corpus is read: what is wrong with the directory is told at once
-        config = _open(directory, config, given or {})
-    try:
-        text = corpus.load(**vars(config.data), log=log)
+    with ExitStack() as held:
+        directory = None if config.run.run is None else RunDirectory(config.run.run)
+        if directory is None:
+            run.check_default_root()
+        else:  # before the corpus is read: what is wrong with the directory is told at once
+            config = _open(directory, config, given or {}, held)
+        with progress() as show:
+            text = corpus.load(**vars(config.data), log=log, progress=show)
         if directory is None:
             directory = RunDirectory(run.default_path(config, text.name))
-            config = _open(directory, config, given or {})
+            config = _open(directory, config, given or {}, held)
         return _train(config, text, directory)
-    except InputError:
-        if directory is not None:
-            directory.release()
-        raise
 
 
 def _train(config: TrainConfig, text: Corpus, directory: RunDirectory) -> dict[str, Any]:
     steps_per_epoch = check_length(config, text)
     if directory.config.exists():
         run.check_corpus(directory, text)
-    if is_finished(directory, config):
+    if (result := finished(directory, config)) is not None:
         log(f"{directory.path} is finished already; this is its result. Another --run trains anew.")
-        return {"run": str(directory.path), **json.loads(directory.result.read_text())}
+        return {"run": str(directory.path), **result}
     with embeddings_log(), progress() as show:
         return _Trainer(config, text, directory, steps_per_epoch, show).run()
 
 
-def _open(directory: RunDirectory, config: TrainConfig, given: Mapping[str, Any]) -> TrainConfig:
-    """Takes the directory for a new run, or the stored configuration of the run that is there."""
+def _open(
+    directory: RunDirectory, config: TrainConfig, given: Mapping[str, Any], held: ExitStack
+) -> TrainConfig:
+    """Takes the directory for a new run, or the stored configuration of the run that is there.
+
+    ``held`` keeps the directory from other processes until the run is over.
+    """
     if config.run.resume:
         config = run.resumed_config(directory, given, config)
         set_up_torch(config)
-    elif not is_finished(directory, config):
-        directory.claim()
+        held.enter_context(directory.locked())
+        directory.sweep()
+    elif finished(directory, config) is None:
+        held.enter_context(directory.claimed())
     return config
 
 
-def is_finished(directory: RunDirectory, config: TrainConfig) -> bool:
-    """Whether the directory holds the result of just this configuration."""
-    if not (directory.config.is_file() and directory.result.is_file()):
-        return False
+def finished(directory: RunDirectory, config: TrainConfig) -> dict[str, Any] | None:
+    """The result of just this configuration, if the directory holds it; None where it is not readable either."""
+    result = directory.read_result() if directory.config.is_file() else None
+    if result is None:
+        return None
     stored = directory.read_config()
-    return all(stored[name] == value for name, value in config.to_json().items())
+    return result if all(stored[name] == value for name, value in config.to_json().items()) else None
 
 
 def set_up_torch(config: TrainConfig) -> None:
@@ -112,8 +135,10 @@ def set_up_torch(config: TrainConfig) -> None:
     if config.run.threads is not None:
         torch.set_num_threads(config.run.threads)
     try:
-        torch.empty(0, device=config.run.device)
-    except (RuntimeError, AssertionError):
+        torch.ones(
+            1, device=config.run.device
+        ).item()  # .item(), since 'meta' makes tensors but holds no numbers
+    except Exception:  # each backend that is missing has exceptions of its own
         raise InputError(
             "--device",
             "this torch cannot use it",
@@ -177,6 +202,9 @@ class _Trainer:
         else:
             model, matrix = new_model(config, text, show)
             self._take(model)
+            self._save(
+                best=False
+            )  # so that from the first step on there is one to go on from, and room for it
             directory.write_start(config, text, matrix)
         counts = self.model.parameter_counts()
         log(
@@ -189,15 +217,17 @@ class _Trainer:
         with StopRequest() as stop:
             while self.at.step < self.total:
                 self._step()
-                validate = self._due(self.config.run.validate_every or self.steps_per_epoch)
-                if validate:
+                if self._due(self.config.run.validate_every or self.steps_per_epoch):
                     self._validate()
                 elif self._due(self.config.run.checkpoint_every) or stop.signal_number:
                     self._save(best=False)
-                if stop.signal_number and self.at.step < self.total:
+                else:
+                    continue
+                # Only here, right behind a save: a signal that came during it stops the run as well.
+                if stop.signal_number:
                     message = f"stopped after step {self.at.step:,} and saved; --resume goes on from here"
                     raise Interrupted(message, 128 + stop.signal_number)
-        return self._finish()
+            return self._finish(stop)
 
     def _take(self, model: LanguageModel) -> None:
         self.model = model.to(self.device).train()
@@ -205,11 +235,11 @@ class _Trainer:
         self.state = self.model.start_state(self.settings.batch_size)
 
     def _streams(self) -> Tensor:
-        """The train split as B streams side by side: (L, B)."""
+        """The train split as B streams side by side: (L, B), int32; a window becomes int64 when its turn comes."""
         batch = self.settings.batch_size
         ids = self.text.splits["train"]
         length = len(ids) // batch
-        return torch.from_numpy(ids[: length * batch].astype(np.int64)).view(batch, length).t().contiguous()
+        return torch.from_numpy(ids[: length * batch]).view(batch, length).t().contiguous()
 
     def _due(self, every: int | None) -> bool:
         return self.at.step == self.total or (every is not None and self.at.step % every == 0)
@@ -223,7 +253,7 @@ class _Trainer:
         rate = learning_rate(self.at.step, self.total, self.settings)
         for group in self.optimizer.param_groups:
             group["lr"] = rate
-        ids = self.streams[start : stop + 1]  # (T + 1, B)
+        ids = self.streams[start : stop + 1].long()  # (T + 1, B)
         mean, gradient_norm, state = take_gradients(
             self.model, self.optimizer, ids, self.state, self.settings.clip
         )
@@ -239,11 +269,14 @@ class _Trainer:
         if self.at.step % METRICS_EVERY == 0 or self.at.step == self.total:
             self._record(epoch + 1, rate)
 
-    def _diverged(self, loss: float, norm: float, rate: float) -> None:
+    def _diverged(self, loss: float, norm: float, rate: float) -> NoReturn:
+        weights = (
+            torch.stack([parameter.detach().norm() for parameter in self.model.parameters()]).norm().item()
+        )
         raise InputError(
             f"step {self.at.step + 1}",
             "the loss or its gradient is not finite",
-            found=f"loss {loss:g}, gradient norm {norm:g} at learning rate {rate:g}",
+            found=f"loss {loss:g}, gradient norm {norm:g}, norm of the weights {weights:g} at learning rate {rate:g}",
             fix=f"a lower --lr in a new run; the last good checkpoint is kept in {self.directory.checkpoints}",
         )
 
@@ -254,18 +287,19 @@ class _Trainer:
         speed = self.settings.batch_size * self.settings.bptt / seconds
         record = {"step": self.at.step, "epoch": epoch, "loss": loss, "lr": rate, "gradient_norm": norm}
         alpha = getattr(self.model.output, "alpha", None)
-        shown = f"epoch {epoch} loss {loss:.2f} ppl {math.exp(min(loss, 700)):,.0f}"
+        shown = f"epoch {epoch} loss {loss:.2f} ppl {in_digits(perplexity_of(loss), 0)}"
         if alpha is not None:
             record["alpha"] = alpha.item()
             shown += f" α {alpha.item():.1f}"
-        self._write_metrics(record | {"tokens_per_second": round(speed)})
+        self.directory.write_metrics(record | {"tokens_per_second": round(speed)})
         self.show(f"train | {shown} {speed:,.0f} tok/s", self.at.step, self.total)
 
-    def _write_metrics(self, record: dict[str, Any]) -> None:
-        with open(self.directory.metrics, "a", encoding="utf-8") as file:
-            file.write(json.dumps(record) + "\n")
-
     def _validate(self) -> None:
+        """Scores the valid split and saves: as the best checkpoint too, if it is."""
+        self._save(best=self._score())
+
+    def _score(self) -> bool:
+        """Scores the valid split and notes it; whether it is the best so far."""
         began = time.perf_counter()
         score = evaluate(self.model, self.text, "valid")
         self.at.validation_seconds += time.perf_counter() - began
@@ -274,10 +308,16 @@ class _Trainer:
             self.at.best = {"step": self.at.step, **vars(score)}
         log(f"step {self.at.step:,}: validation perplexity {score}{', the best so far' if best else ''}")
         epoch = math.ceil(self.at.step / self.steps_per_epoch)
-        self._write_metrics({"step": self.at.step, "epoch": epoch, "validation": score.to_json()})
-        self._save(best=best)
+        self.directory.write_metrics({"step": self.at.step, "epoch": epoch, "validation": score.to_json()})
+        return best
 
     def _save(self, *, best: bool) -> None:
+        model = self.model.state_dict()
+        if broken := [name for name, tensor in model.items() if not tensor.isfinite().all()]:
+            raise InputError(
+                f"step {self.at.step}", "the weights are not finite", found=f"NaN or infinity in {', '.join(broken)}",
+                fix=f"a lower --lr in a new run; the last good checkpoint is kept in {self.directory.checkpoints}",
+            )  # fmt: skip
         training = {
             **optimizer_tensors(self.optimizer, self.model),
             "lstm.hidden": self.state[0],
@@ -287,33 +327,70 @@ class _Trainer:
         state = vars(self.at) | {"recent": self.recent}
         if not math.isfinite(self.at.best["total_nats"]):
             state |= {"best": None}
-        checkpoint.save(
-            self.directory.checkpoints, self.at.step, self.model.state_dict(), training, state, best=best
-        )
+        checkpoint.save(self.directory.checkpoints, self.at.step, model, training, state, best=best)
 
     def _restore(self) -> None:
-        saved = checkpoint.newest(self.directory.checkpoints, log)
+        root = self.directory.checkpoints
+        saved = checkpoint.newest(root, log)
         if saved is None:
             fix = "train it anew under another --run"
-            raise InputError(
-                "--resume", "no checkpoint to go on from", found=self.directory.checkpoints, fix=fix
-            )
+            raise InputError("--resume", "no checkpoint to go on from", found=root, fix=fix)
         self._take(load_model(self.directory, saved))
-        tensors = saved.training()
-        restore_optimizer(self.optimizer, self.model, tensors)
-        self.state = (tensors["lstm.hidden"].to(self.device), tensors["lstm.cell"].to(self.device))
-        torch.set_rng_state(tensors["random_state"])
-        state = saved.state()
-        self.recent = [tuple(entry) for entry in state.pop("recent")]
-        self.at = Progressed(**state | ({} if state["best"] else {"best": Progressed().best}))
+        try:
+            self._take_training(saved.training(), saved.state())
+        except (KeyError, TypeError, ValueError, RuntimeError, AttributeError) as error:
+            if isinstance(error, InputError):
+                raise
+            raise InputError(saved.path, "the checkpoint does not fit its run", found=repr(error)) from None
+        checkpoint.point(root, "last", self.at.step)
+        self._find_best(root)
         self.directory.rewind_metrics(self.at.step)
         log(f"going on from {saved.path.name} of {self.total:,}")
 
-    def _finish(self) -> dict[str, Any]:
+    def _take_training(self, tensors: dict[str, Tensor], state: dict[str, Any]) -> None:
+        """Optimizer, LSTM state, random state and progress of a checkpoint."""
+        restore_optimizer(self.optimizer, self.model, tensors)
+        for parameter, moments in self.optimizer.state.items():
+            for name, like in (("exp_avg", parameter), ("exp_avg_sq", parameter), ("step", torch.zeros(()))):
+                _require_like(name, moments[name], like)
+        for name, like in zip(("lstm.hidden", "lstm.cell"), self.state, strict=True):
+            _require_like(name, tensors[name], like)
+        self.state = (tensors["lstm.hidden"].to(self.device), tensors["lstm.cell"].to(self.device))
+        torch.set_rng_state(tensors["random_state"])
+        self.recent = [
+            (float(loss), float(norm), float(seconds)) for loss, norm, seconds in state.pop("recent")
+        ]
+        best = state.pop("best") or Progressed().best
+        self.at = Progressed(**state, best=best)
+        self.at.require_sound(self.total)
+
+    def _find_best(self, root: Path) -> None:
+        """Points ``best`` at the best checkpoint so far; where that is damaged the next validation takes its place."""
+        step = self.at.best["step"]
+        if step is None:
+            return
+        try:
+            checkpoint.verify(root / f"step-{step}")
+        except InputError as error:
+            log(f"warning: {error} It was the best so far; the best of what follows takes its place.")
+            self.at.best = Progressed().best
+        else:
+            checkpoint.point(root, "best", step)
+
+    def _finish(self, stop: StopRequest) -> dict[str, Any]:
         """Scores the best checkpoint and writes ``result.json``."""
+        if self.at.best["step"] is None:  # its checkpoint was damaged; this last one is there already
+            self._score()
+            checkpoint.point(self.directory.checkpoints, "best", self.at.step)
+
+        def show(what: str, done: float, total: float) -> None:
+            self.show(what, done, total)
+            if stop.signal_number:
+                raise Interrupted("stopped while scoring; --resume scores it again", 128 + stop.signal_number)
+
         best = load_model(self.directory).to(self.device)
         valid = Score(*(self.at.best[name] for name in ("total_nats", "targets", "words")))
-        test = evaluate(best, self.text, "test", self.show)
+        test = evaluate(best, self.text, "test", show)
         tokens = self.at.step * self.settings.batch_size * self.settings.bptt
         result = {
             "valid": valid.to_json(),
@@ -329,5 +406,13 @@ class _Trainer:
             "threads": torch.get_num_threads(),
             "versions": run.versions(),
         }
-        run.write_json(self.directory.result, result)
+        with run.writing(self.directory.result):
+            run.write_json(self.directory.result, result)
         return {"run": str(self.directory.path), **result}
+
+
+def _require_like(name: str, found: Tensor, expected: Tensor) -> None:
+    if found.shape != expected.shape or found.dtype != expected.dtype:
+        raise ValueError(
+            f"{name} {found.dtype}{list(found.shape)}, not {expected.dtype}{list(expected.shape)}"
+        )

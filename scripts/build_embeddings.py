@@ -56,7 +56,12 @@ def command(arguments: Sequence[str]) -> None:
     path = matrix_files.check_output(settings.out or "")
     with console.embeddings_log(), console.progress() as progress:
         text = corpus.load(
-            settings.data, settings.tokenizer, settings.vocab_size, settings.tokenizer_type, log=console.log
+            settings.data,
+            settings.tokenizer,
+            settings.vocab_size,
+            settings.tokenizer_type,
+            console.log,
+            progress,
         )
         statistics = text.statistics()
         matrix_files.check_words(path, statistics.words)

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -38,3 +39,20 @@ def small(tiny_corpus: Path) -> list[str]:
     """Flags of a training run on `tiny_corpus` that takes about a second."""
     flags = "--hidden-size 16 --embed-size 16 --batch-size 4 --bptt 10 --max-steps 24 --validate-every 12 --threads 1"
     return ["--data", str(tiny_corpus), *flags.split()]
+
+
+@pytest.fixture
+def at_step(monkeypatch: pytest.MonkeyPatch) -> Callable[[int, Callable[[Any], Any]], None]:
+    """``at_step(5, do)`` has ``do(trainer)`` called once, right after step 5 was taken."""
+    from fixlm.training import _Trainer
+
+    todo: dict[int, Callable[[Any], Any]] = {}
+    step = _Trainer._step
+
+    def step_and_do(trainer: _Trainer) -> None:
+        step(trainer)
+        if trainer.at.step in todo:
+            todo.pop(trainer.at.step)(trainer)
+
+    monkeypatch.setattr(_Trainer, "_step", step_and_do)
+    return todo.__setitem__

@@ -9,10 +9,11 @@ from pathlib import Path
 
 import pytest
 import torch
+from helpers import final, same, train
 from safetensors.torch import load_file
 
 from embeddings.output_matrix import OutputMatrix, hash_vectors
-from fixlm import cli, training
+from fixlm import training
 from fixlm.assembly import load_model, new_model
 from fixlm.config import read_config
 from fixlm.corpus import load
@@ -20,21 +21,6 @@ from fixlm.optimization import learning_rate, make_optimizer
 from fixlm.run import RunDirectory
 
 LAYERS = ("learned", "tied", "random-orthogonal", "hadamard", "sylvester", "word2vec", "pmi")
-
-
-def train(*flags: str) -> int:
-    return cli.main(["train", *flags])
-
-
-def final(run: Path) -> dict[str, torch.Tensor]:
-    tensors = load_file(run / "checkpoints" / "last" / "model.safetensors")
-    return {
-        name: tensor.clone() for name, tensor in tensors.items()
-    }  # not a view of a file that tests change
-
-
-def same(a: dict[str, torch.Tensor], b: dict[str, torch.Tensor]) -> bool:
-    return a.keys() == b.keys() and all(torch.equal(a[name], b[name]) for name in a)
 
 
 @pytest.mark.parametrize("layer", LAYERS)

@@ -1,0 +1,248 @@
+"""Gives the readers of files bytes that nobody meant well, by atheris: what escapes but a one-line error is a find.
+
+python scripts/fuzz.py word2vec-binary -max_total_time=60
+
+What follows the reader's name goes to libFuzzer; a folder in it keeps interesting inputs from one time to the next.
+`tests/test_fuzz.py` has hypothesis give the same readers damaged files, and keeps what was found in `tests/found/`.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import gzip
+import io
+import json
+import os
+import shutil
+import sys
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+
+from embeddings.errors import InputError, unknown_name
+from fixlm import cli
+from fixlm.errors import InputErrors
+
+WORDS = ["<eos>", "the", "cat", "of", "naïve", "10,000"]
+RUN_FILES = (
+    "config.json", "metrics.jsonl", "result.json", "output_matrix.safetensors", "vocabulary.txt",
+    "checkpoints/step-2/state.json", "checkpoints/step-2/model.safetensors",
+    "checkpoints/step-2/training.safetensors", "checkpoints/step-2/manifest.json",
+)  # fmt: skip
+"""Of a run directory, in the order in which the first byte of an input chooses one."""
+TEXT = "the cat of naïve the 10,000\nof the cat\n"
+
+
+def read_vectors(name: str) -> Callable[[bytes, Path], None]:
+    """A target that reads the bytes as a file of vectors of that name."""
+
+    def target(content: bytes, folder: Path) -> None:
+        from embeddings.vector_files import read_vectors
+
+        path = folder / name
+        path.write_bytes(gzip.compress(content, 1) if name.endswith(".gz") else content)
+        (folder / "vocabulary.txt").write_text("\n".join(WORDS) + "\n", encoding="utf-8")
+        found = read_vectors(path, {word: number for number, word in enumerate(WORDS)})
+        assert found.vectors.shape == (len(found.ids), found.dim)
+        assert found.dim > 0
+        assert abs(found.vectors).max(initial=0) < float("inf")
+
+    return target
+
+
+def read_vocabulary(content: bytes, folder: Path) -> None:
+    """Reads the bytes as the words of an array's rows."""
+    from embeddings.array_files import read_vocabulary
+
+    (folder / "vocabulary.txt").write_bytes(content)
+    assert read_vocabulary(folder / "vocabulary.txt")
+
+
+def read_pieces(content: bytes, folder: Path) -> None:
+    """Reads the bytes as a sentencepiece model, and text by it."""
+    from fixlm.tokenizer import Tokenizer
+
+    tokenizer = Tokenizer(content)
+    ids = tokenizer.encode([(line.split(), True) for line in TEXT.splitlines()])
+    assert ids.max() < len(tokenizer.pieces)
+    tokenizer.join(tokenizer.split(TEXT))
+
+
+def read_corpus(content: bytes, folder: Path) -> None:
+    """Reads the bytes as each of the three splits in turn."""
+    from fixlm import corpus
+
+    for split in ("train", "valid", "test"):
+        for other in ("train", "valid", "test"):
+            (folder / f"{other}.txt").write_bytes(content if other == split else f"{TEXT}<unk>\n".encode())
+        loaded = corpus.load(str(folder), log=lambda line: None)
+        assert all(ids.max() < len(loaded) for ids in loaded.splits.values())
+
+
+def read_run(content: bytes, folder: Path) -> None:
+    """Puts the bytes in the place of one file of a run, whose manifest agrees with it, evaluates and resumes it."""
+    from fixlm.checkpoint import MANIFEST, _sha256
+    from fixlm.evaluate import EvaluateConfig, evaluate_run
+
+    make_run(folder.parent)
+    shutil.copytree(folder.parent / "run", folder / "run", symlinks=True)
+    name = RUN_FILES[content[0] % len(RUN_FILES)] if content else RUN_FILES[0]
+    path, content = folder / "run" / name, content[1:]
+    path.write_bytes(content)
+    manifest = path.with_name(MANIFEST)
+    if manifest.exists() and path != manifest:
+        entries = json.loads(manifest.read_text())
+        manifest.write_text(
+            json.dumps(entries | {path.name: {"bytes": len(content), "sha256": _sha256(content)}})
+        )
+    (folder / "run" / "result.json").unlink(missing_ok=name != "result.json")
+    for work in (
+        lambda: evaluate_run(str(folder / "run"), EvaluateConfig(data=str(folder.parent / "data"))),
+        lambda: _resume(folder / "run"),
+    ):
+        with contextlib.suppress(InputError, InputErrors):
+            work()
+
+
+def _resume(path: Path) -> None:
+    from fixlm.config import read_config
+    from fixlm.training import train
+
+    given = {"run": str(path), "resume": True}
+    train(read_config(given), given)
+
+
+def make_run(folder: Path) -> None:
+    """A tiny run in ``folder/run``, stopped before its end, and its text in ``folder/data``; made once."""
+    if (folder / "run").exists():
+        return
+    (folder / "data").mkdir()
+    for split in ("train", "valid", "test"):
+        (folder / "data" / f"{split}.txt").write_text(TEXT * 4, encoding="utf-8")
+    flags = "--output-embed random-orthogonal --hidden-size 4 --embed-size 4 --batch-size 2 --bptt 4"
+    more = "--max-steps 3 --validate-every 2 --checkpoint-every 1 --threads 1"
+    arguments = [*flags.split(), *more.split(), "--data", str(folder / "data"), "--run", str(folder / "run")]
+    with contextlib.redirect_stderr(io.StringIO()), contextlib.redirect_stdout(io.StringIO()):
+        assert cli.main(["train", *arguments]) == 0
+    shutil.rmtree(folder / "run" / "checkpoints" / "step-3")
+    for link in ("last", "best"):
+        (folder / "run" / "checkpoints" / link).unlink()
+        (folder / "run" / "checkpoints" / link).symlink_to("step-2")
+
+
+TARGETS: dict[str, Callable[[bytes, Path], None]] = {
+    "word2vec-text": read_vectors("v.txt"),
+    "word2vec-binary": read_vectors("v.bin"),
+    "glove": read_vectors("v"),
+    "gzip": read_vectors("v.txt.gz"),
+    "gzip-damaged": read_vectors("v.gz.txt"),
+    "safetensors": read_vectors("v.safetensors"),
+    "npy": read_vectors("v.npy"),
+    "vocabulary": read_vocabulary,
+    "sentencepiece": read_pieces,
+    "corpus": read_corpus,
+    "run": read_run,
+}
+
+
+def well_formed(name: str, folder: Path) -> list[bytes]:
+    """What a reader does take, to begin with; ``folder`` is for the run."""
+    import numpy as np
+
+    rows = np.random.default_rng(1).standard_normal((len(WORDS), 3)).astype(np.float32)
+    lines = [" ".join([word, *map(str, row.tolist())]) for word, row in zip(WORDS, rows, strict=True)]
+    glove = ("\n".join(lines) + "\n").encode()
+    header = f"{len(WORDS)} 3\n".encode()
+    binary = header + b"".join(
+        w.encode() + b" " + r.tobytes() + b"\n" for w, r in zip(WORDS, rows, strict=True)
+    )
+    if name in ("word2vec-text", "gzip"):
+        return [header + glove]
+    if name in ("word2vec-binary", "glove"):
+        return [binary if name == "word2vec-binary" else glove]
+    if name == "gzip-damaged":
+        return [gzip.compress(content, mtime=0) for content in (header + glove, binary)]
+    if name == "safetensors":
+        from safetensors.numpy import save
+
+        recipe = json.dumps({"vocabulary_size": len(WORDS), "sha256": None})
+        return [save({"vectors": rows}, metadata={"recipe": recipe}), save({"a": rows, "b": rows[0]})]
+    if name == "npy":
+        arrays = io.BytesIO(), io.BytesIO()
+        np.save(arrays[0], rows)
+        np.save(arrays[1], np.asfortranarray(rows.astype(np.float16)))
+        return [array.getvalue() for array in arrays]
+    if name == "sentencepiece":
+        return [_model(kind) for kind in ("unigram", "bpe")]
+    if name == "run":
+        make_run(folder)
+        return [bytes([i]) + (folder / "run" / file).read_bytes() for i, file in enumerate(RUN_FILES)]
+    return [f"{TEXT}<unk>\n".encode(), "\n".join([*WORDS, "<unk>"]).encode()]
+
+
+def _model(kind: str) -> bytes:
+    from sentencepiece import SentencePieceTrainer
+
+    model = io.BytesIO()
+    SentencePieceTrainer.train(
+        sentence_iterator=iter(TEXT.splitlines() * 20), model_writer=model, minloglevel=2, vocab_size=24,
+        model_type=kind, normalization_rule_name="identity", hard_vocab_limit=False,
+    )  # fmt: skip
+    return model.getvalue()
+
+
+def run_target(name: str, content: bytes, folder: Path) -> str | None:
+    """Has a reader read the bytes from a file in the folder; the line it refused them with, None if it took them.
+
+    Raises:
+        AssertionError: what it refused them with is no single line.
+        Exception: whatever else escaped.
+    """
+    inside = folder / "input"
+    inside.mkdir()
+    try:
+        TARGETS[name](content, inside)
+    except (InputError, InputErrors) as error:
+        lines = [str(each) for each in getattr(error, "errors", [error])]
+        assert all(len(line.splitlines()) == 1 for line in lines), lines
+        return lines[0]
+    finally:
+        shutil.rmtree(inside)
+    return None
+
+
+def command(arguments: list[str]) -> None:
+    """Fuzzes the reader that the first argument names until libFuzzer is told to stop."""
+    if not arguments or arguments[0] in ("-h", "--help"):
+        print(f"usage: fuzz.py READER [libFuzzer's flags]\n\n{__doc__}\nreaders: {', '.join(TARGETS)}")
+        return
+    name = arguments[0]
+    if name not in TARGETS:
+        raise unknown_name("READER", "reader", name, TARGETS)
+    try:
+        import atheris
+    except ImportError:
+        raise InputError("atheris", "is not installed", fix="pip install 'fixlm[fuzz]'") from None
+    with atheris.instrument_imports(include=["embeddings", "fixlm"]):
+        import embeddings.vector_files  # noqa: F401
+        import fixlm.training  # noqa: F401
+    with tempfile.TemporaryDirectory() as folder:
+        os.environ["FIXLM_CACHE"] = f"{folder}/cache"
+        seeds = Path(folder, "seeds")
+        seeds.mkdir()
+        for number, content in enumerate(well_formed(name, Path(folder))):
+            (seeds / str(number)).write_bytes(content)
+        sys.stderr = io.StringIO() if name == "run" else sys.stderr  # what training says of itself
+        atheris.Setup(
+            [sys.argv[0], *arguments[1:], str(seeds)], lambda content: _once(name, content, Path(folder))
+        )
+        atheris.Fuzz()
+
+
+def _once(name: str, content: bytes, folder: Path) -> None:
+    shutil.rmtree(folder / "cache", ignore_errors=True)
+    run_target(name, content, folder)
+
+
+if __name__ == "__main__":
+    sys.exit(cli.run(command))
