@@ -41,6 +41,7 @@ def take_gradients(
     Returns:
         Mean nats a target, norm of the gradient before it was clipped, and the state after the window.
     """
+    model.input_embedding.recycle_gradient()
     optimizer.zero_grad(set_to_none=True)
     loss, (hidden, cell) = model.loss(ids[:-1], ids[1:], state)
     loss.backward()

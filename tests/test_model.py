@@ -84,3 +84,28 @@ def test_trained_and_fixed_numbers_are_counted_once() -> None:
         "fixed": V * E,
         "output_trainable": V + 1,
     }
+
+
+def test_the_input_embeddings_gradient_is_torchs_and_stays_in_its_memory() -> None:
+    torch.manual_seed(1)
+    ours, ids = input_embedding(50, 6), torch.randint(0, 50, (4, 3, 2))
+    plain = torch.nn.Embedding.from_pretrained(ours.weight.detach().clone(), freeze=False)
+    memory = None
+    for window in ids:
+        ours.recycle_gradient()
+        plain.zero_grad()
+        weights = torch.randn(3, 2, 6)
+        for embedding in (ours, plain):
+            (embedding(window) * weights).sum().backward()
+        torch.testing.assert_close(ours.weight.grad, plain.weight.grad)
+        assert ours.weight.grad is not None
+        assert memory in (None, ours.weight.grad.data_ptr())
+        memory = ours.weight.grad.data_ptr()
+
+
+def test_gradients_of_several_windows_add_up() -> None:
+    ours = input_embedding(5, 2)
+    for _ in range(2):
+        ours(torch.tensor([1, 1, 4])).sum().backward()
+    assert ours.weight.grad is not None
+    assert ours.weight.grad[:, 0].tolist() == [0, 4, 0, 0, 2]
