@@ -93,7 +93,7 @@ def measure(settings: Settings) -> dict[str, Any]:
     compare("decode", decode_calls(settings))
     compare("step", step_calls(settings))
     if not settings.quick:
-        report["extra_memory_mb"] = measure_memory(settings)
+        report["extra_memory_mb"] = measure_memory(settings, [PLAIN, *layers(settings)])
         report["growth"] = measure_growth(max(3, rounds // 2))
     return report
 
@@ -211,7 +211,8 @@ def loss_calls(settings: Settings) -> dict[str, Call]:
     tokens = settings.batch_size * settings.bptt
     hidden, targets = random_tokens(settings, tokens)
     linear = plain_layer(settings)
-    cutoffs = [cutoff for cutoff in ADAPTIVE_CUTOFFS if cutoff < settings.vocabulary_size]
+    size = settings.vocabulary_size
+    cutoffs = [cutoff for cutoff in ADAPTIVE_CUTOFFS if cutoff < size] or [size // 2]
     adaptive = torch.nn.AdaptiveLogSoftmaxWithLoss(settings.hidden_size, settings.vocabulary_size, cutoffs)
     calls = {
         PLAIN: Call(lambda: backward(F.cross_entropy(linear(hidden), targets), linear, hidden), tokens),
@@ -349,9 +350,8 @@ def our_step(name: str, settings: Settings) -> Callable[[], object]:
     return step
 
 
-def measure_memory(settings: Settings) -> dict[str, dict[str, float | None]]:
+def measure_memory(settings: Settings, names: Sequence[str]) -> dict[str, dict[str, float | None]]:
     """(d): extra memory of a loss with its gradients, in MB, at B·T and at four times as many tokens."""
-    names = [PLAIN, *layers(settings)]
     found: dict[str, dict[str, float | None]] = {}
     for name in names:
         found[name] = {}

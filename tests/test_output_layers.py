@@ -85,7 +85,7 @@ def test_many_tokens_are_done_in_tiles_with_the_same_result(monkeypatch: pytest.
     trained = [hidden, *layer.parameters()]
     whole = layer.loss(hidden, targets)
     gradients = torch.autograd.grad(2 * whole, trained)
-    monkeypatch.setattr("fixlm.output.tiles.TILE_TOKENS", 16)
+    monkeypatch.setattr("fixlm.output.tiles.TILE_BYTES", 16 * H * 8)  # 16 tokens
     tiled = layer.loss(hidden, targets)
     torch.testing.assert_close(tiled, whole)
     for ours, right in zip(torch.autograd.grad(2 * tiled, trained), gradients, strict=True):

@@ -9,7 +9,8 @@ import torch
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
-TILE_TOKENS = 1024
+TILE_BYTES = 6 * 2**20
+"""Of the hidden states of a tile; a layer makes several arrays of that size of them."""
 
 
 def loss_by_tiles(
@@ -29,23 +30,29 @@ def loss_by_tiles(
     Returns:
         A scalar, differentiable in ``hidden`` and the parameters.
     """
-    if not torch.is_grad_enabled() or len(targets) <= TILE_TOKENS:
+    tile = max(1, TILE_BYTES // (hidden.shape[1] * hidden.element_size()))
+    if not torch.is_grad_enabled() or len(targets) <= tile:
         return loss(hidden, targets)
     trained = [parameter for parameter in parameters if parameter.requires_grad]
-    total: Tensor = _LossByTiles.apply(loss, hidden, targets, *trained)
+    total: Tensor = _LossByTiles.apply(loss, tile, hidden, targets, *trained)
     return total
 
 
 class _LossByTiles(torch.autograd.Function):
     @staticmethod
     def forward(
-        ctx: Any, loss: Callable[[Tensor, Tensor], Tensor], hidden: Tensor, targets: Tensor, *trained: Tensor
+        ctx: Any,
+        loss: Callable[[Tensor, Tensor], Tensor],
+        size: int,
+        hidden: Tensor,
+        targets: Tensor,
+        *trained: Tensor,
     ) -> Tensor:
         total = hidden.new_zeros(())
         grad_hidden = torch.empty_like(hidden)
         sums = [torch.zeros_like(parameter) for parameter in trained]
-        for start in range(0, len(targets), TILE_TOKENS):
-            part = slice(start, start + TILE_TOKENS)
+        for start in range(0, len(targets), size):
+            part = slice(start, start + size)
             with torch.enable_grad():
                 tile = hidden[part].detach().requires_grad_()
                 share = loss(tile, targets[part]) * (len(tile) / len(targets))
@@ -60,4 +67,4 @@ class _LossByTiles(torch.autograd.Function):
     @once_differentiable
     def backward(ctx: Any, grad_loss: Tensor) -> tuple[Tensor | None, ...]:
         grad_hidden, *sums = (grad * grad_loss for grad in ctx.saved_tensors)
-        return None, grad_hidden, None, *sums
+        return None, None, grad_hidden, None, *sums
