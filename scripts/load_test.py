@@ -39,6 +39,7 @@ class Settings:
     steps: int = option(5, "of training", minimum=1)
     limit: float = option(8.0, "the most memory that either part may take, in GB", above=0)
     seed: int = option(1, "of the shuffling", minimum=0)
+    part: str = option("both", "which of the two", choices=("both", "corpus", "vocabulary"))
     out: str | None = option(None, "a JSON file for the figures")
 
 
@@ -51,7 +52,8 @@ def command(arguments: list[str]) -> None:
         "command": shlex.join(["python", "scripts/load_test.py", *_without_paths(arguments)])
     }
     for part in (large_corpus, large_vocabulary):
-        figures[part.__name__] = _apart(part, settings)
+        if settings.part in ("both", part.__name__.removeprefix("large_")):
+            figures[part.__name__] = _apart(part, settings)
     if settings.out:
         from fixlm import run
 
@@ -79,7 +81,7 @@ def large_corpus(settings: Settings, folder: Path, stage: Callable[[str], None])
 
 
 def large_vocabulary(settings: Settings, folder: Path, stage: Callable[[str], None]) -> dict[str, Any]:
-    """A few steps of training with the `hadamard` matrix of a vocabulary of so many words."""
+    """A few steps of training with the `hadamard` and the `walsh` codes of a vocabulary of so many words."""
     data = folder / "data"
     data.mkdir()
     draw = random.Random(settings.seed)
@@ -91,10 +93,14 @@ def large_vocabulary(settings: Settings, folder: Path, stage: Callable[[str], No
     for split in ("valid", "test"):
         (data / f"{split}.txt").write_text(" ".join(draw.choices(words, k=50)) + "\n")
     stage("write the text")
-    flags = ["--output-embed", "hadamard", "--output-dim", "512", "--embed-size", "32", "--batch-size", "8"]
-    _train(["--data", str(data), *flags, "--bptt", "8"], settings, folder)
-    stage(f"the matrix, and {settings.steps} steps of training")
-    return {"V": settings.words, "N": 512}
+    small = ["--data", str(data), "--embed-size", "32", "--batch-size", "8", "--bptt", "8"]
+    # Of words that occur once each there is no meaning to be had: families by rank.
+    walsh = ["--output-embed", "walsh", "--walsh-families", "2048", "--walsh-positions", "frequency"]
+    _train([*small, *walsh], settings, folder / "walsh")
+    stage(f"walsh codes, and {settings.steps} steps of training")
+    _train([*small, "--output-embed", "hadamard", "--output-dim", "512"], settings, folder / "hadamard")
+    stage(f"hadamard matrix, and {settings.steps} steps of training")
+    return {"V": settings.words, "N": 512, "M": 2048}
 
 
 def write_large_corpus(source: Any, settings: Settings, folder: Path) -> None:

@@ -23,11 +23,10 @@ from fixlm.corpus import Corpus
 from fixlm.model import LanguageModel
 from fixlm.run import RunDirectory
 
-LAYERS = ("learned", "tied", "random-orthogonal", "hadamard", "sylvester", "word2vec", "pmi")
-MATRICES = LAYERS[2:]
-STORED = tuple(
-    layer for layer in MATRICES if layer != "hadamard"
-)  # that one is made by rule, wherever it is needed
+LAYERS = ("learned", "tied", "random-orthogonal", "hadamard", "sylvester", "word2vec", "pmi", "walsh")
+MATRICES = LAYERS[2:-1]
+STORED = tuple(layer for layer in MATRICES if layer != "hadamard")  # that layer reads no matrix
+FLAGS = {"word2vec": ["--output-dim", "8", "--word2vec-epochs", "1"], "walsh": ["--walsh-families", "16"]}
 
 
 def untrained(layer: str, data: Path, **more: str) -> tuple[LanguageModel, Corpus]:
@@ -75,8 +74,8 @@ def test_the_matrix_has_one_hash_before_and_after_training(
     layer: str, small: list[str], tmp_path: Path
 ) -> None:
     run = tmp_path / "run"
-    more = ["--word2vec-epochs", "1"] if layer == "word2vec" else []
-    assert train(*small, "--output-embed", layer, "--output-dim", "8", *more, "--run", str(run)) == 0
+    flags = ["--output-embed", layer, *FLAGS.get(layer, ["--output-dim", "8"])]
+    assert train(*small, *flags, "--run", str(run)) == 0
     recorded = json.loads((run / "config.json").read_text())["output_matrix"]["sha256"]
     assert hash_vectors(load_file(run / "output_matrix.safetensors")["vectors"].numpy()) == recorded
     assert hash_vectors(load_model(RunDirectory(run)).output.vectors.numpy()) == recorded
@@ -101,9 +100,8 @@ def test_the_same_seed_gives_the_same_file_and_another_one_another(
 
 @pytest.mark.parametrize("layer", LAYERS)
 def test_the_same_seed_gives_the_same_short_run(layer: str, small: list[str], tmp_path: Path) -> None:
-    more = ["--word2vec-epochs", "1"] if layer == "word2vec" else []
     for name, seed in (("a", "3"), ("b", "3"), ("c", "4")):
-        flags = [*small, "--output-embed", layer, "--output-dim", "8", *more, "--seed", seed]
+        flags = [*small, "--output-embed", layer, *FLAGS.get(layer, ["--output-dim", "8"]), "--seed", seed]
         assert train(*flags, "--run", str(tmp_path / name)) == 0
     files = ["checkpoints/last/model.safetensors", "checkpoints/last/training.safetensors", "vocabulary.txt"]
     for file in files:
@@ -117,10 +115,10 @@ def test_bfloat16_products_give_nearly_the_run_of_float32(
     layer: str, small: list[str], tmp_path: Path
 ) -> None:
     """Perplexity within 2 %: bfloat16 keeps 8 bits, so that a logit of 16 is off by up to 0.03."""
-    more = ["--word2vec-epochs", "1"] if layer == "word2vec" else []
     results = {}
     for precision in ("float32", "bfloat16"):
-        flags = [*small, "--output-embed", layer, "--output-dim", "8", *more, "--precision", precision]
+        flags = [*small, "--output-embed", layer, *FLAGS.get(layer, ["--output-dim", "8"])]
+        flags += ["--precision", precision]
         run = tmp_path / precision
         assert train(*flags, "--run", str(run)) == 0
         results[precision] = json.loads((run / "result.json").read_text())["test"]["perplexity"]

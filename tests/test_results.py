@@ -51,6 +51,29 @@ def test_what_make_train_leads_one_to_expect() -> None:
         assert f"{name} {score['perplexity']:.0f}" in README
 
 
+def test_the_table_of_ratios_is_that_of_the_benchmark() -> None:
+    found = json.loads((ROOT / "results" / "benchmark" / "full.json").read_text())
+    ratios, memory = found["ratios"], found["extra_memory_mb"]
+    shares = json.loads((ROOT / "results" / "benchmark" / "profile.json").read_text())["percent"]
+    layers = ("learned_fused", "dense_fixed_float32", "walsh", "hadamard")
+    rows = {
+        "loss and gradients": [f"{ratios[f'{layer}_loss']:.1f}" for layer in layers],
+        "scoring": [f"{ratios[f'{layer}_nll']:.1f}" for layer in layers],
+        "logits of one token": ["–", *(f"{ratios[f'{layer}_decode']:.1f}" for layer in layers[1:])],
+        "whole training step": [
+            f"{ratios[f'{layer}_step']:.1f}" for layer in ("tied", "pmi", "walsh", "hadamard")
+        ],
+        f"peak extra memory, MB (plain torch: {max(memory['plain torch, learned'].values()):,.0f})": [
+            f"{max(memory[layer].values()):.0f}" for layer in layers
+        ],
+        "share of the LSTM in the step": [
+            f"{shares[layer]['LSTM']:.0f} %" for layer in ("tied", "pmi", "walsh", "hadamard")
+        ],
+    }
+    for name, cells in rows.items():
+        assert f"| {name} | {' | '.join(cells)} |" in README
+
+
 @pytest.mark.parametrize("run", RUNS, ids=lambda run: run.name)
 def test_a_committed_run_is_whole(run: Path) -> None:
     config = json.loads((run / "config.json").read_text())

@@ -1,0 +1,79 @@
+"""Where the time of a training step goes, for each output layer.
+
+python scripts/profile_step.py --json profile.json
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from benchmark import Settings as Sizes
+from benchmark import our_step, processor
+
+from fixlm.cli import run
+from fixlm.options import Parser, add_options, option, read_options
+
+LAYERS = {"hadamard": "hadamard", "walsh": "walsh", "pmi": "pretrained", "tied": "tied"}
+STEPS = 5
+PARTS = {
+    "LSTM": ("rnn_layer", "lstm", "RnnLayer"),
+    "output layer": ("CrossEntropy", "LossByTiles", "aten::mm", "aten::addmm", "aten::addmv"),
+    "input embedding": ("Lookup", "embedding"),
+    "AdamW": ("adamw", "zero_grad"),
+    "clipping": ("vector_norm", "aten::mul_"),
+}
+"""What the names of torch's operations contain, for each part; the rest is everything else."""
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What is profiled."""
+
+    json: str | None = option(None, "file for the figures")
+    threads: int = option(2, "threads of torch", minimum=1)
+
+
+def command(arguments: Sequence[str]) -> None:
+    """Parses, profiles and prints."""
+    parser = Parser(prog="profile_step.py", description=__doc__)
+    add_options(parser, Settings)
+    settings = read_options(parser.parse_args(list(arguments)), Settings)
+
+    import torch
+
+    from fixlm.run import versions
+
+    torch.set_num_threads(settings.threads)
+    torch.manual_seed(1)
+    sizes = Sizes(threads=settings.threads)
+    shares = {name: profile(layer, sizes) for name, layer in LAYERS.items()}
+    for name, parts in shares.items():
+        print(f"{name}: " + ", ".join(f"{part} {share:.1f} %" for part, share in parts.items()))
+    if settings.json is not None:
+        report = {"processor": processor(), "threads": settings.threads, "versions": versions()}
+        Path(settings.json).write_text(json.dumps({"percent": shares, **report}, indent=2) + "\n")
+
+
+def profile(layer: str, sizes: Sizes) -> dict[str, float]:
+    """Percent of the time of some steps that each part takes."""
+    from torch.profiler import ProfilerActivity
+    from torch.profiler import profile as torch_profile
+
+    step = our_step(layer, sizes)
+    step()
+    with torch_profile(activities=[ProfilerActivity.CPU]) as found:
+        for _ in range(STEPS):
+            step()
+    times = dict.fromkeys([*PARTS, "rest"], 0.0)
+    for event in found.key_averages():
+        part = next((part for part, names in PARTS.items() if any(n in event.key for n in names)), "rest")
+        times[part] += event.self_cpu_time_total
+    return {part: round(100 * time / sum(times.values()), 1) for part, time in times.items()}
+
+
+if __name__ == "__main__":
+    sys.exit(run(command))
