@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import hashlib
 import json
 import logging
+from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol, Self, TypeVar
 
 import numpy as np
 
@@ -144,20 +146,41 @@ def build_cached(
     """`build`, unless ``directory`` holds a matrix of the same recipe; a damaged file there is built anew."""
     options = registry.get(method).Options() if options is None else options
     recipe = request(method, statistics, dim, seed, options)
+    make = functools.partial(build, method, statistics, dim, seed, options, progress)
+    return cached(OutputMatrix, make, method, recipe, directory)
+
+
+class Stored(Protocol):
+    """What can be kept in a file: an `OutputMatrix` or a `Codebook`."""
+
+    def save(self, path: Path) -> None: ...
+
+    @classmethod
+    def load(cls, path: Path) -> Self: ...
+
+
+S = TypeVar("S", bound=Stored)
+
+
+def cached(kind: type[S], make: Callable[[], S], name: str, recipe: dict[str, Any], directory: Path) -> S:
+    """What ``make`` gives, or what it gave before for the same recipe, from a file in ``directory``.
+
+    A damaged file is made anew; a cache that cannot be written costs a warning.
+    """
     key = hashlib.sha256(json.dumps(recipe, sort_keys=True).encode()).hexdigest()
-    path = directory / f"{method}-{key[:32]}.safetensors"
+    path = directory / f"{name}-{key[:32]}.safetensors"
     if path.exists():
         try:
-            return OutputMatrix.load(path)
+            return kind.load(path)
         except InputError:
             path.unlink()
-    matrix = build(method, statistics, dim, seed, options, progress)
+    made = make()
     try:
         directory.mkdir(parents=True, exist_ok=True)
-        matrix.save(path)
+        made.save(path)
     except OSError as error:
         logger.warning("the matrix is not kept, since the cache cannot be written: %s", error)
-    return matrix
+    return made
 
 
 def _silent(what: str, done: float, total: float) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import json
 import os
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,8 +11,7 @@ from typing import Any
 import numpy as np
 
 from embeddings import walsh
-from embeddings.builder import describe
-from embeddings.errors import InputError
+from embeddings.builder import cached, describe
 from embeddings.output_matrix import load_array, save_array
 from embeddings.registry import Progress
 from embeddings.statistics import CorpusStatistics
@@ -61,7 +59,7 @@ def build_codebook(
     options: walsh.Options,
     progress: Progress,
     *,
-    directory: Path | None = None,
+    directory: Path,
 ) -> Codebook:
     """The codebook of the walsh layer, from ``directory`` if it was built before.
 
@@ -71,18 +69,9 @@ def build_codebook(
     recipe = describe("walsh", statistics, None, seed, walsh.used(options))
     if options.positions == "pmi":
         recipe["corpus_sha256"] = statistics.ids_hash()
-    path = None
-    if directory is not None:
-        key = hashlib.sha256(json.dumps(recipe, sort_keys=True).encode()).hexdigest()
-        path = directory / f"walsh-slots-{key[:32]}.safetensors"
-        if path.exists():
-            try:
-                return Codebook.load(path)
-            except InputError:
-                path.unlink()
-    slots = walsh.slots(statistics, seed, options, progress).astype(np.int32)
-    codebook = Codebook(slots, recipe | {"sha256": hash_slots(slots)})
-    if path is not None:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        codebook.save(path)
-    return codebook
+
+    def make() -> Codebook:
+        slots = walsh.slots(statistics, seed, options, progress).astype(np.int32)
+        return Codebook(slots, recipe | {"sha256": hash_slots(slots)})
+
+    return cached(Codebook, make, "walsh-slots", recipe, directory)

@@ -56,12 +56,17 @@ def test_a_full_disk_is_one_line_and_costs_nothing(
     assert_same_end(tmp_path / "whole", run)
 
 
+@pytest.mark.parametrize("layer", ["random-orthogonal", "walsh"])
 def test_a_cache_that_cannot_be_written_costs_one_warning(
-    small: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    layer: str,
+    small: list[str],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
     (tmp_path / "file").write_text("")
     monkeypatch.setenv("FIXLM_CACHE", str(tmp_path / "file"))
-    assert train(*small, "--output-embed", "random-orthogonal", "--run", str(tmp_path / "run")) == 0
+    assert train(*small, "--output-embed", layer, "--run", str(tmp_path / "run")) == 0
     said = capsys.readouterr().err
     assert "no tokenised copy is kept, since the cache cannot be written: " in said
     assert "warning: the matrix is not kept, since the cache cannot be written: " in said
