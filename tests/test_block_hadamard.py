@@ -184,12 +184,13 @@ def test_features_that_are_no_numbers_give_a_loss_that_is_none() -> None:
 def test_projected_features_give_the_loss_and_gradients_of_unprojected_ones(
     tile: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(block_hadamard, "TILE_BYTES", tile)
+    monkeypatch.setattr(block_hadamard, "FEATURE_BYTES", tile)
     _, signs, bias, targets = problem(16, 44, both=True, tokens=37)
     hidden, weight = torch.randn(37, 5, dtype=torch.float64), torch.randn(32, 5, dtype=torch.float64)
-    inputs = [tensor.requires_grad_() for tensor in (hidden, weight, bias)]
-    plain = block_hadamard_cross_entropy(hidden @ weight.t(), signs, bias, targets)
-    ours = projected_cross_entropy(hidden, weight, signs, bias, targets)
+    gain = torch.tensor(1.5, dtype=torch.float64)
+    inputs = [tensor.requires_grad_() for tensor in (hidden, weight, bias, gain)]
+    plain = block_hadamard_cross_entropy(gain * hidden @ weight.t(), signs, bias, targets)
+    ours = projected_cross_entropy(hidden, weight, signs, bias, targets, gain)
     torch.testing.assert_close(ours, plain)
     for found, right in zip(
         torch.autograd.grad(3 * ours, inputs), torch.autograd.grad(3 * plain, inputs), strict=True
@@ -200,8 +201,8 @@ def test_projected_features_give_the_loss_and_gradients_of_unprojected_ones(
 def test_bfloat16_projections_are_near_the_float32_ones() -> None:
     _, signs, bias, targets = problem(16, 44, both=True, tokens=37, dtype=torch.float32)
     hidden, weight = torch.randn(37, 5, requires_grad=True), torch.randn(32, 5, requires_grad=True)
-    exact = projected_cross_entropy(hidden, weight, signs, bias, targets)
-    low = projected_cross_entropy(hidden, weight, signs, bias, targets, torch.bfloat16)
+    exact = projected_cross_entropy(hidden, weight, signs, bias, targets, torch.ones(()))
+    low = projected_cross_entropy(hidden, weight, signs, bias, targets, torch.ones(()), torch.bfloat16)
     torch.testing.assert_close(low, exact, rtol=2e-2, atol=0)
     assert low != exact
     for found, right in zip(

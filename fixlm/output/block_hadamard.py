@@ -19,6 +19,7 @@ import torch
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
+from fixlm.output.scratch import scratch
 from fixlm.output.threads import in_threads
 
 KERNEL_POSITIONS = (16, 8192)
@@ -28,7 +29,10 @@ KERNEL_TOKENS = 8
 """It does as many at a time."""
 
 TILE_BYTES = 32 * 2**20
-"""Of the logits that plain torch holds at a time, and of projected features."""
+"""Of the logits that plain torch holds at a time."""
+
+FEATURE_BYTES = 44 * 2**20
+"""Of projected features at a time: the more tokens, the faster the products."""
 
 UNUSED = -1e30
 """The bias of a slot without a word: its probability is zero, and no sum or difference overflows."""
@@ -59,20 +63,22 @@ def projected_cross_entropy(
     signs: Tensor,
     bias: Tensor,
     slots: Tensor,
+    gain: Tensor,
     precision: torch.dtype | None = None,
 ) -> Tensor:
-    """`block_hadamard_cross_entropy` of the features ``hidden`` weightᵀ, which are never held for all tokens.
+    """`block_hadamard_cross_entropy` of the features gain · ``hidden`` weightᵀ, never held for all tokens.
 
     Args:
         hidden: (n, H).
         weight: (M, H) or (2M, H), trained.
         signs, bias, slots: as above.
+        gain: a scalar, trained.
         precision: type of the products with the weight; that of ``hidden`` if None.
 
     Returns:
-        A scalar, nats a token, differentiable in hidden, weight and bias.
+        A scalar, nats a token, differentiable in hidden, weight, bias and gain.
     """
-    loss: Tensor = _ProjectedCrossEntropy.apply(hidden, weight, signs, bias, slots, precision)
+    loss: Tensor = _ProjectedCrossEntropy.apply(hidden, weight, signs, bias, slots, gain, precision)
     return loss
 
 
@@ -191,29 +197,32 @@ class _ProjectedCrossEntropy(torch.autograd.Function):
         signs: Tensor,
         bias: Tensor,
         slots: Tensor,
+        gain: Tensor,
         precision: torch.dtype | None,
     ) -> Tensor:
         wanted = any(ctx.needs_input_grad)
         weight_in_use = weight if precision is None else weight.to(precision)
         implementation = _choose(hidden, signs)
         total = hidden.new_zeros(())
-        gradients = [torch.zeros_like(tensor) if wanted else None for tensor in (hidden, weight, bias)]
-        grad_hidden, grad_weight, grad_bias = gradients
-        size = max(KERNEL_TOKENS, TILE_BYTES // (len(weight) * hidden.element_size()))
+        gradients = [torch.zeros_like(tensor) for tensor in (hidden, weight, bias, gain)] if wanted else []
+        size = max(KERNEL_TOKENS, FEATURE_BYTES // (len(weight) * hidden.element_size()))
         tiles = -(-len(hidden) // size)
         size = -(-len(hidden) // (tiles * KERNEL_TOKENS)) * KERNEL_TOKENS  # equal ones, as products like them
-        buffer = weight_in_use.new_empty(min(size, len(hidden)), len(weight))
+        buffer = scratch(weight_in_use, min(size, len(hidden)), len(weight))
         for start in range(0, len(hidden), size):
             part = slice(start, start + size)
-            inputs = hidden[part].to(weight_in_use.dtype)
+            inputs = (gain * hidden[part]).to(weight_in_use.dtype)
             products = torch.mm(inputs, weight_in_use.t(), out=buffer[: len(inputs)])
             features = products.to(hidden.dtype)  # itself, but for a lower precision
             nll, grad = implementation(features, signs, bias, slots[part], 1.0, features if wanted else None)
             total += nll.sum()
-            if grad_hidden is not None and grad_weight is not None and grad_bias is not None:
+            if wanted:
+                grad_hidden, grad_weight, grad_bias, grad_gain = gradients
                 grad_bias += grad
                 products = features.to(products.dtype)
-                grad_hidden[part] = (products @ weight_in_use).to(hidden.dtype)
+                grad_inputs = (products @ weight_in_use).to(hidden.dtype)
+                torch.mul(grad_inputs, gain, out=grad_hidden[part])
+                grad_gain += grad_inputs.mul_(hidden[part]).sum()
                 if precision is None:
                     grad_weight.addmm_(products.t(), inputs)
                 else:
@@ -225,8 +234,8 @@ class _ProjectedCrossEntropy(torch.autograd.Function):
     @once_differentiable
     def backward(ctx: Any, grad_loss: Tensor) -> tuple[Tensor | None, ...]:
         scale = grad_loss / len(ctx.saved_tensors[0])
-        grad_hidden, grad_weight, grad_bias = (gradient * scale for gradient in ctx.saved_tensors)
-        return grad_hidden, grad_weight, None, grad_bias, None, None
+        grad_hidden, grad_weight, grad_bias, grad_gain = (saved * scale for saved in ctx.saved_tensors)
+        return grad_hidden, grad_weight, None, grad_bias, None, grad_gain, None
 
 
 Implementation = Callable[[Tensor, Tensor, Tensor, Tensor, float, Tensor | None], tuple[Tensor, Tensor]]

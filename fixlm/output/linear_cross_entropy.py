@@ -20,6 +20,7 @@ import torch
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
+from fixlm.output.scratch import scratch
 from fixlm.output.threads import in_threads
 
 TILE_BYTES = 64 * 2**20  # half a thousand tokens of a large vocabulary: fewer make a slow matrix product
@@ -78,8 +79,7 @@ def _tiles(features: Tensor, weight: Tensor, bias: Tensor, targets: Tensor) -> I
     size = TILE_BYTES // (len(weight) * features.element_size())
     size = min(max(MINIMUM_TILE_TOKENS, size), len(features))
     size = -(-size // MULTIPLE) * MULTIPLE
-    # One buffer for all tiles: a fresh one each costs as much in page faults as some of the arithmetic.
-    buffer = weight.new_empty(len(weight), size)
+    buffer = scratch(weight, len(weight), size)  # one for all tiles
     softmax = _softmax_by_kernel if _kernel_fits(features, weight) else _softmax_by_torch
     for start in range(0, len(features), size):
         rows = slice(start, min(start + size, len(features)))

@@ -66,9 +66,9 @@ class WalshOutput(OutputLayer):
         return torch.from_numpy(codes(self.slots.cpu().numpy(), options)).to(self.weight)
 
     def loss(self, hidden: Tensor, targets: Tensor) -> Tensor:
-        inputs, bias = self.gain * hidden, self._slot_bias()
+        bias, slots = self._slot_bias(), self.slots[targets]
         return projected_cross_entropy(
-            inputs, self.weight, self.signs, bias, self.slots[targets], self.precision
+            hidden, self.weight, self.signs, bias, slots, self.gain, self.precision
         )
 
     @torch.no_grad()

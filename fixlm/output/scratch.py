@@ -1,0 +1,19 @@
+"""Large arrays that live as long as one call."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from torch import Tensor
+
+
+def scratch(like: Tensor, rows: int, columns: int) -> Tensor:
+    """An uninitialised (rows, columns) of the type and on the device of ``like``.
+
+    On the CPU it is numpy's memory, for which the system is asked for large pages: in pages of 4 KB, fresh memory costs
+    as much time as some of the arithmetic on it.
+    """
+    if like.device.type != "cpu":
+        return like.new_empty(rows, columns)
+    memory = torch.from_numpy(np.empty(rows * columns * like.element_size(), dtype=np.uint8))
+    return memory.view(like.dtype).view(rows, columns)
