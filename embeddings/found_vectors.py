@@ -13,8 +13,8 @@ from embeddings.errors import InputError
 logger = logging.getLogger("embeddings")
 
 EXAMPLES = 5
-LARGEST_DIM = 1 << 20
-"""No model has vectors as long; a gzip can claim longer ones and be small all the same."""
+LARGEST_DIM = 1 << 14
+"""No model has vectors as long; a file of one such row would ask for V of them, and a gzip of it is small besides."""
 LARGEST_RATIO = 32
 """Of the rows kept to the file's size. Text takes at least two bytes for the four of a number, int8 one; gzip packs
 vectors to a third, and no more than all alike ones to a thousandth."""
