@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import itertools
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -64,6 +65,37 @@ class Score:
         return f"{in_digits(self.perplexity_per_word)} per word ({in_digits(self.perplexity)} per piece)"
 
 
+@dataclass(frozen=True)
+class Band:
+    """The targets whose word the train split has ``lowest`` to ``highest`` times (None: without a limit).
+
+    Args:
+        words: how many words of the vocabulary are in the band.
+        targets: how many tokens of the scored split are.
+        total_nats: their summed negative log-likelihood.
+    """
+
+    lowest: int
+    highest: int | None
+    words: int
+    targets: int
+    total_nats: float
+
+    @property
+    def perplexity(self) -> float:
+        """exp(total nats / targets)."""
+        return perplexity_of(self.total_nats / self.targets)
+
+    @property
+    def name(self) -> str:
+        """``10–99``, or ``10,000 and more``."""
+        return f"{self.lowest:,} and more" if self.highest is None else f"{self.lowest:,}–{self.highest:,}"
+
+
+BAND_STARTS = (0, 10, 100, 1_000, 10_000, math.inf)
+"""Counts in the train split at which a band of `by_frequency` begins."""
+
+
 def evaluate(
     model: LanguageModel,
     corpus: Corpus,
@@ -77,30 +109,85 @@ def evaluate(
     Raises:
         InputError: the sum is not finite, since a number of the model is not.
     """
-    ids = torch.from_numpy(corpus.splits[split])
-    training = model.training
-    model.eval()
-    try:
-        total = _total_nats(
-            model, ids, lambda done: progress and progress(f"evaluate {split}", done, len(ids) - 1)
-        )
-    finally:
-        model.train(training)
+    windows = _windows(model, corpus.splits[split], progress, f"evaluate {split}")
+    total = sum(nll.double().sum().item() for nll in windows)
+    return _score(total, corpus, split)
+
+
+def target_nats(
+    model: LanguageModel,
+    corpus: Corpus,
+    split: str,
+    progress: Callable[[str, float, float], None] | None = None,
+) -> np.ndarray:
+    """Negative log-likelihood of each target of a split, that is of each token but the first: (n,) float32 nats.
+
+    Scored as by `evaluate`, of which these are the terms.
+
+    Raises:
+        InputError: their sum is not finite.
+    """
+    windows = _windows(model, corpus.splits[split], progress, f"evaluate {split}")
+    nats = np.concatenate([nll.cpu().numpy() for nll in windows])
+    score_of(nats, corpus, split)
+    return nats
+
+
+def score_of(nats: np.ndarray, corpus: Corpus, split: str) -> Score:
+    """The score that `target_nats` add up to.
+
+    Raises:
+        InputError: the sum is not finite.
+    """
+    return _score(float(nats.sum(dtype=np.float64)), corpus, split)
+
+
+def _score(total: float, corpus: Corpus, split: str) -> Score:
     if not math.isfinite(total):
         raise InputError(f"{split} split", "the model's loss is not finite", found=f"{total} nats in all")
-    return Score(total, len(ids) - 1, _words(corpus, split))
+    return Score(total, len(corpus.splits[split]) - 1, _words(corpus, split))
 
 
 @torch.inference_mode()
-def _total_nats(model: LanguageModel, ids: torch.Tensor, report: Callable[[int], object]) -> float:
+def _windows(
+    model: LanguageModel,
+    stream: np.ndarray,
+    progress: Callable[[str, float, float], None] | None = None,
+    what: str = "evaluate",
+) -> Iterator[torch.Tensor]:
+    """The nats of the targets of a stream of ids, window by window: (T,) each."""
+    ids = torch.from_numpy(stream)
     device = model.input_embedding.weight.device
-    state, total = model.start_state(1), 0.0
-    for start in range(0, len(ids) - 1, WINDOW):
-        window = ids[start : start + WINDOW + 1].long().to(device)
-        hidden, state = model(window[:-1, None], state)  # (T, 1, H)
-        total += model.output.nll(hidden.squeeze(1), window[1:]).double().sum().item()
-        report(start + len(window) - 1)
-    return total
+    training = model.training
+    model.eval()
+    try:
+        state = model.start_state(1)
+        for start in range(0, len(ids) - 1, WINDOW):
+            window = ids[start : start + WINDOW + 1].long().to(device)
+            hidden, state = model(window[:-1, None], state)  # (T, 1, H)
+            yield model.output.nll(hidden.squeeze(1), window[1:])
+            if progress:
+                progress(what, start + len(window) - 1, len(ids) - 1)
+    finally:
+        model.train(training)
+
+
+def by_frequency(nats: np.ndarray, corpus: Corpus, split: str) -> list[Band]:
+    """The targets of a split grouped by how often their word stands in the train split, rare ones first.
+
+    Args:
+        nats: (n,) of each target, from `target_nats`.
+    """
+    frequency = corpus.counts[corpus.splits[split][1:]]
+    found = []
+    for lowest, highest in itertools.pairwise(BAND_STARTS):
+        inside = (frequency >= lowest) & (frequency < highest)
+        if inside.any():
+            total = float(nats[inside].sum(dtype=np.float64))
+            words = int(((corpus.counts >= lowest) & (corpus.counts < highest)).sum())
+            most = None if math.isinf(highest) else int(highest) - 1
+            found.append(Band(int(lowest), most, words, int(inside.sum()), total))
+    return found
 
 
 def unigram_score(corpus: Corpus, split: str) -> Score:

@@ -29,7 +29,16 @@ from fixlm.optimization import (
     restore_optimizer,
     take_gradients,
 )
-from fixlm.perplexity import Score, evaluate, in_digits, perplexity_of, unigram_score
+from fixlm.perplexity import (
+    Score,
+    by_frequency,
+    evaluate,
+    in_digits,
+    perplexity_of,
+    score_of,
+    target_nats,
+    unigram_score,
+)
 from fixlm.precision import multiplies_bfloat16
 from fixlm.run import RunDirectory
 from fixlm.signals import StopRequest
@@ -390,11 +399,12 @@ class _Trainer:
 
         best = load_model(self.directory).to(self.device)
         valid = Score(*(self.at.best[name] for name in ("total_nats", "targets", "words")))
-        test = evaluate(best, self.text, "test", show)
+        nats = target_nats(best, self.text, "test", show)
         tokens = self.at.step * self.settings.batch_size * self.settings.bptt
         result = {
             "valid": valid.to_json(),
-            "test": test.to_json(),
+            "test": score_of(nats, self.text, "test").to_json(),
+            "test_by_frequency": [vars(band) for band in by_frequency(nats, self.text, "test")],
             "unigram": {split: unigram_score(self.text, split).to_json() for split in ("valid", "test")},
             "parameters": self.model.parameter_counts(),
             "steps": self.at.step,

@@ -184,3 +184,23 @@ def test_a_loaded_model_is_the_trained_one_frozen_where_it_was(
     assert model.input_embedding.weight.requires_grad == (input_embed in ("learned", "same"))
     counts = json.loads((run / "result.json").read_text())["parameters"]
     assert model.parameter_counts() == counts
+
+
+def test_frequency_bands_split_the_test_perplexity(small: list[str], tmp_path: Path) -> None:
+    run = trained(small, tmp_path / "run", "--output-embed", "hadamard")
+    result = json.loads((run / "result.json").read_text())
+    bands = result["test_by_frequency"]
+    assert len(bands) >= 2
+    assert sum(band["targets"] for band in bands) == result["test"]["targets"]
+    assert sum(band["words"] for band in bands) == result["corpus"]["vocabulary_size"]
+    total = sum(band["total_nats"] for band in bands)
+    assert total / result["test"]["targets"] == pytest.approx(result["test"]["nll"], rel=1e-9)
+
+
+def test_a_target_is_in_the_band_of_its_own_word(tiny_corpus: Path) -> None:
+    text = corpus.load(str(tiny_corpus))
+    targets = text.splits["valid"][1:]
+    nats = text.counts[targets].astype(np.float32)  # each target "costs" how often its word was trained on
+    for band in perplexity.by_frequency(nats, text, "valid"):
+        assert band.lowest <= band.total_nats / band.targets <= (band.highest or math.inf)
+        assert f"{band.lowest:,}" in band.name
