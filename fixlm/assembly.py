@@ -55,7 +55,7 @@ def new_model(
         matrix = _build_codebook(config, corpus, progress)
     elif model.output_embed not in output.TRAINED:
         matrix = build_matrix(
-            model.output_embed, model.output_dim or model.hidden_size, config, corpus, progress
+            model.output_embed, model.output_dim or model.feature_size, config, corpus, progress
         )
     start = None  # of the input embedding, where it is not learned from scratch
     if model.input_embed in ("same", "fixed") and isinstance(matrix, OutputMatrix):
@@ -116,15 +116,18 @@ def _require_fit(
     width = model.embed_size if model.input_embed == "learned" else embedding.shape[-1]  # else a matrix's
     expected = {
         "input_embedding.weight": (vocabulary_size, width),
-        "lstm.weight_ih_l0": (4 * model.hidden_size, model.embed_size),
-        "lstm.weight_hh_l0": (4 * model.hidden_size, model.hidden_size),
         "output.bias": (vocabulary_size,),
     }
-    if model.output_dim not in (None, model.hidden_size) and model.output_embed not in (
+    for layer in range(model.num_layers):
+        units = model.feature_size if layer == model.num_layers - 1 else model.hidden_size
+        inputs = model.embed_size if layer == 0 else model.hidden_size
+        expected[f"lstm.weight_ih_l{layer}"] = (4 * units, inputs)
+        expected[f"lstm.weight_hh_l{layer}"] = (4 * units, units)
+    if model.output_dim not in (None, model.feature_size) and model.output_embed not in (
         *output.TRAINED,
         "walsh",
     ):
-        expected["output.projection.weight"] = (model.output_dim, model.hidden_size)
+        expected["output.projection.weight"] = (model.output_dim, model.feature_size)
     for name, shape in expected.items():
         if name not in tensors or tuple(tensors[name].shape) != shape:
             found = f"{name} {list(tensors[name].shape)}" if name in tensors else f"no {name}"
@@ -184,7 +187,7 @@ def _assemble(
         options |= {"alpha": model.alpha, "alpha_start": model.alpha_start, "normalize": model.normalize}
     layer = output.build(
         model.output_embed if model.output_embed in output.TRAINED else method_of(model.output_embed),
-        model.hidden_size,
+        model.feature_size,
         vocabulary_size,
         input_embedding=embedding,
         **options,
@@ -194,9 +197,13 @@ def _assemble(
         model.hidden_size,
         layer,
         embed_size=model.embed_size,
+        num_layers=model.num_layers,
+        last_hidden_size=model.last_hidden_size,
         dropout_input=config.dropout("input"),
         dropout_between=config.dropout("between"),
         dropout_output=config.dropout("output"),
+        dropout_embedding=model.dropout_embedding,
+        weight_drop=model.weight_drop,
         precision=precision,
     )
 

@@ -12,6 +12,7 @@ import embeddings
 from fixlm import output
 from fixlm.errors import InputError, InputErrors, unknown_name
 from fixlm.options import check_options, flag_name, option, read_options
+from fixlm.recipes import RECIPES, fill_in
 
 
 @dataclass(frozen=True)
@@ -38,14 +39,27 @@ class ModelConfig:
         "input embedding: learned, same (starts at the output matrix), fixed (the output matrix, frozen), "
         "a method or a path (that matrix, frozen); walsh has no such matrix, and takes that of pmi",
     )
+    num_layers: int = option(2, "LSTM layers", minimum=1, maximum=100)
     hidden_size: int = option(512, "H, units of each LSTM layer", minimum=1)
+    last_hidden_size: int | None = option(None, "units of the last LSTM layer (none: H)", minimum=1)
     embed_size: int = option(512, "E, length of an input embedding", minimum=1)
-    output_dim: int | None = option(None, "N, length of a row of the output matrix (none: H)", minimum=1)
+    output_dim: int | None = option(
+        None, "N, length of a row of the output matrix (none: units of the last LSTM layer)", minimum=1
+    )
     matrix_seed: int = option(1, "seed of the output and input matrix", minimum=0, maximum=2**32 - 1)
     dropout: float = option(0.2, "locked dropout where none of the next three is given", minimum=0, below=1)
     dropout_input: float | None = option(None, "of the input embedding", minimum=0, below=1)
     dropout_between: float | None = option(None, "between the LSTM layers", minimum=0, below=1)
     dropout_output: float | None = option(None, "of what the output layer reads", minimum=0, below=1)
+    dropout_embedding: float = option(
+        0.0,
+        "share of the words whose input vector is 0 for a window, wherever they stand",
+        minimum=0,
+        below=1,
+    )
+    weight_drop: float = option(
+        0.0, "share of the recurrent weights (hidden to hidden) that are 0 for a window", minimum=0, below=1
+    )
     normalize: bool = option(True, "fixed layers: read x/‖x‖ instead of x")
     alpha: float | None = option(None, "fixed layers: hold α at this value (none: learned)", above=0)
     alpha_start: float = option(16.0, "fixed layers: where a learned α starts", above=0)
@@ -53,24 +67,66 @@ class ModelConfig:
         "unigram", "output bias starts at the log unigram probability or at 0", choices=("unigram", "zero")
     )
 
+    @property
+    def feature_size(self) -> int:
+        """Units of the last LSTM layer, which the output layer reads."""
+        return self.last_hidden_size or self.hidden_size
+
 
 @dataclass(frozen=True)
 class OptimizationConfig:
     """How it is trained."""
 
+    recipe: str = option(
+        "fast",
+        "values of the flags that are not given: fast (the defaults) or awd (below)",
+        choices=tuple(RECIPES),
+    )
+    fine_tune: str | None = option(None, "directory of a run whose best weights this one starts from")
     epochs: int = option(1, "passes over the train split", minimum=1)
     max_steps: int | None = option(None, "stop after this many steps, if that is sooner", minimum=1)
     batch_size: int = option(40, "B, streams trained side by side", minimum=1)
     bptt: int = option(70, "T, time steps of a window", minimum=1)
-    lr: float = option(3e-3, "learning rate of AdamW at its highest", above=0, maximum=10)
+    vary_bptt: bool = option(
+        False,
+        "windows of random length, at least 5: N(T, 5), or N(T/2, 5) once in 20; each with lr · length/T",
+    )
+    optimizer: str = option("adamw", "adamw, or sgd without momentum", choices=("adamw", "sgd"))
+    lr: float = option(3e-3, "learning rate at its highest", above=0, maximum=100)
+    schedule: str = option(
+        "cosine", "learning rate after the warm-up: cosine or constant", choices=("cosine", "constant")
+    )
     beta1: float = option(0.9, "AdamW", minimum=0, below=1)
     beta2: float = option(0.99, "AdamW", minimum=0, below=1)
     warmup_steps: int = option(100, "steps of linear warm-up (at most a quarter of the run)", minimum=0)
     final_lr: float = option(0.02, "part of --lr left at the last step of the cosine", minimum=0, maximum=1)
     clip: float = option(0.5, "largest norm of the gradient", above=0)
-    weight_decay: float = option(0.01, "AdamW, on matrices (biases have none)", minimum=0, maximum=10)
+    weight_decay: float = option(0.01, "on matrices (biases have none)", minimum=0, maximum=10)
     alpha_weight_decay: float | None = option(
         None, "on α (none: as --weight-decay, like the classifier it replaces)", minimum=0, maximum=10
+    )
+    ar: float = option(
+        0.0,
+        "activation regularization: this, times the mean square of what the output layer reads",
+        minimum=0,
+    )
+    tar: float = option(
+        0.0, "temporal: this, times the mean square of the last layer's change from step to step", minimum=0
+    )
+    average: str = option(
+        "none",
+        "what is scored and kept in place of the weights: ema, their exponential moving average; nt-asgd, their mean "
+        "since validation stopped improving",
+        choices=("none", "ema", "nt-asgd"),
+    )
+    ema_decay: float = option(0.999, "of --average ema", above=0, below=1)
+    nonmono: int = option(
+        5,
+        "nt-asgd begins when a validation is worse than the best of those more than this many before it",
+        minimum=1,
+    )
+    patience: int | None = option(
+        None, "stop when none of this many validations is better than those before (none: never)", minimum=1
     )
     precision: str = option(
         "float32",
@@ -177,6 +233,8 @@ def read_config(given: Mapping[str, Any]) -> TrainConfig:
         except (InputError, InputErrors) as error:
             errors += getattr(error, "errors", [error])
             parts[name] = kind()
+    recipe = parts["optimization"].recipe
+    parts |= {name: fill_in(parts[name], recipe, given) for name in ("model", "optimization")}
     matrices = {method: parts.pop(method) for method in embeddings.names()}
     config = TrainConfig(**parts, matrices=matrices)
     InputErrors.raise_if_any([*errors, *_contradictions(config, given)])
@@ -198,6 +256,7 @@ def _contradictions(config: TrainConfig, given: Mapping[str, Any]) -> Iterator[I
     if model.output_embed == "walsh" and model.output_dim is not None:
         found, fix = f"--output-embed walsh --output-dim {model.output_dim}", "set --walsh-families M"
         yield InputError("--output-dim", "a walsh code has 2·M numbers", found=found, fix=fix)
+    yield from _without_effect(config.optimization, given)
     used = config.methods()
     for method in embeddings.names() if not unknown else ():
         for item in fields(embeddings.get(method).Options):
@@ -210,6 +269,24 @@ def _contradictions(config: TrainConfig, given: Mapping[str, Any]) -> Iterator[I
                     found=f"--output-embed {model.output_embed}",
                     fix=fix,
                 )
+
+
+def _without_effect(settings: OptimizationConfig, given: Mapping[str, Any]) -> Iterator[InputError]:
+    """Flags that were given and that nothing reads beside the others."""
+    for name, owner, needed in (
+        ("beta1", "optimizer", "adamw"),
+        ("beta2", "optimizer", "adamw"),
+        ("final_lr", "schedule", "cosine"),
+        ("ema_decay", "average", "ema"),
+        ("nonmono", "average", "nt-asgd"),
+    ):
+        chosen = getattr(settings, owner)
+        if flag_name(name).removeprefix("--") in given and chosen != needed:
+            found, fix = f"{flag_name(owner)} {chosen}", f"drop it, or use {flag_name(owner)} {needed}"
+            yield InputError(flag_name(name), f"only {needed} has it", found=found, fix=fix)
+    if settings.fine_tune is not None and "nonmono" in given and settings.average == "nt-asgd":
+        found = f"--fine-tune {settings.fine_tune}"
+        yield InputError("--nonmono", "fine-tuning averages from its first step", found=found, fix="drop it")
 
 
 def _unknown_embeddings(model: ModelConfig) -> Iterator[InputError]:

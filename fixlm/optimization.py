@@ -13,8 +13,8 @@ from fixlm.model import LanguageModel, State
 ALPHA = "output.alpha"
 
 
-def make_optimizer(model: nn.Module, config: OptimizationConfig) -> torch.optim.AdamW:
-    """AdamW over what is trained: matrices decay, biases do not, α has a decay of its own."""
+def make_optimizer(model: nn.Module, config: OptimizationConfig) -> torch.optim.Optimizer:
+    """AdamW or SGD over what is trained: matrices decay, biases do not, α has a decay of its own."""
     trained = {name: parameter for name, parameter in model.named_parameters() if parameter.requires_grad}
     alpha_decay = config.weight_decay if config.alpha_weight_decay is None else config.alpha_weight_decay
     decays = {
@@ -25,11 +25,20 @@ def make_optimizer(model: nn.Module, config: OptimizationConfig) -> torch.optim.
         {"params": [trained[name] for name in decays if decays[name] == decay], "weight_decay": decay}
         for decay in dict.fromkeys(decays.values())
     ]
+    if config.optimizer == "sgd":
+        return torch.optim.SGD(groups, lr=config.lr)
     return torch.optim.AdamW(groups, lr=config.lr, betas=(config.beta1, config.beta2), fused=True)
 
 
 def take_gradients(
-    model: LanguageModel, optimizer: torch.optim.Optimizer, ids: Tensor, state: State, clip: float
+    model: LanguageModel,
+    optimizer: torch.optim.Optimizer,
+    ids: Tensor,
+    state: State,
+    clip: float,
+    *,
+    ar: float = 0.0,
+    tar: float = 0.0,
 ) -> tuple[Tensor, Tensor, State]:
     """Loss and gradients of one window, clipped; the optimizer's step is the caller's.
 
@@ -37,23 +46,27 @@ def take_gradients(
         ids: (T + 1, B), inputs and, one later, targets.
         state: what the window before left.
         clip: largest norm of the gradient.
+        ar, tar: α and β of `LanguageModel.regularized_loss`.
 
     Returns:
-        Mean nats a target, norm of the gradient before it was clipped, and the state after the window.
+        Mean nats a target without the penalties, norm of the gradient before it was clipped, and the state after
+        the window.
     """
     model.input_embedding.recycle_gradient()
     optimizer.zero_grad(set_to_none=True)
-    loss, (hidden, cell) = model.loss(ids[:-1], ids[1:], state)
-    loss.backward()
+    nats, whole, (hidden, cell) = model.regularized_loss(ids[:-1], ids[1:], state, ar, tar)
+    whole.backward()
     norm = nn.utils.clip_grad_norm_(model.parameters(), clip)
-    return loss.detach(), norm, (hidden.detach(), cell.detach())
+    return nats.detach(), norm, (hidden.detach(), cell.detach())
 
 
 def learning_rate(step: int, total: int, config: OptimizationConfig) -> float:
-    """The rate of step 0 … total − 1: linear warm-up, then a cosine that ends at ``final_lr · lr``."""
+    """The rate of step 0 … total − 1: linear warm-up, then ``lr``, or a cosine that ends at ``final_lr · lr``."""
     warmup = min(config.warmup_steps, total // 4)
     if step < warmup:
         return config.lr * (step + 1) / warmup
+    if config.schedule == "constant":
+        return config.lr
     part = (step - warmup) / max(1, total - 1 - warmup)  # 0 at the peak, 1 at the last step
     return config.lr * (config.final_lr + (1 - config.final_lr) * (1 + math.cos(math.pi * part)) / 2)
 

@@ -19,7 +19,8 @@ import json
 import os
 import platform
 import stat
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -29,7 +30,7 @@ from embeddings.array_files import read_vocabulary
 from embeddings.codebook import Codebook
 from embeddings.output_matrix import OutputMatrix, write_atomically
 from fixlm import __version__, checkpoint
-from fixlm.config import RunConfig, TrainConfig
+from fixlm.config import GROUPS, RunConfig, TrainConfig
 from fixlm.corpus import Corpus
 from fixlm.errors import InputError, InputErrors
 from fixlm.options import check_options, flag_name
@@ -291,9 +292,12 @@ RUN_SETTINGS = ("validate_every", "checkpoint_every", "threads", "device")
 
 
 def default_path(config: TrainConfig, corpus_name: str) -> Path:
-    """``runs/DATA-LAYER-SIZE-seedSEED``."""
+    """``runs/DATA-LAYER-SIZE-seedSEED``, with the recipe before the seed unless it is the default one."""
     layer = Path(config.model.output_embed).name
-    return Path("runs") / f"{corpus_name}-{layer}-{config.model.hidden_size}-seed{config.optimization.seed}"
+    recipe = "" if config.optimization.recipe == "fast" else f"-{config.optimization.recipe}"
+    tuned = "" if config.optimization.fine_tune is None else "-fine-tuned"
+    size, seed = config.model.hidden_size, config.optimization.seed
+    return Path("runs") / f"{corpus_name}-{layer}-{size}{recipe}-seed{seed}{tuned}"
 
 
 def check_default_root() -> None:
@@ -307,6 +311,35 @@ def check_default_root() -> None:
         raise InputError("runs", "cannot be written", fix="choose another place by --run")
 
 
+@dataclass(frozen=True)
+class Difference:
+    """A setting that two configurations have different values for; ``group`` is a method's name for its options."""
+
+    group: str
+    name: str
+    flag: str
+    now: object
+    before: object
+
+
+def differences(asked: Mapping[str, Any], stored: Mapping[str, Any]) -> Iterator[Difference]:
+    """Where the configuration ``asked`` differs from the ``stored`` one, both as `TrainConfig.to_json` gives them."""
+    groups = {name: (asked[name], stored[name]) for name in ("data", "model", "optimization")}
+    groups |= {name: (mine, stored["matrices"].get(name, {})) for name, mine in asked["matrices"].items()}
+    for group, (mine, theirs) in groups.items():
+        prefix = "" if group in GROUPS else group
+        for name, now in mine.items():
+            if now != (before := theirs.get(name)):
+                yield Difference(group, name, flag_name(name, prefix), now, before)
+
+
+def raise_for(differing: Sequence[Difference], what: str, fix: str) -> None:
+    """Raises InputErrors with a line for each difference, if there is one."""
+    InputErrors.raise_if_any(
+        [InputError(each.flag, what, found=each.now, expected=each.before, fix=fix) for each in differing]
+    )
+
+
 def resumed_config(run: RunDirectory, given: Mapping[str, Any], config: TrainConfig) -> TrainConfig:
     """The stored configuration, with this command's run settings.
 
@@ -318,19 +351,12 @@ def resumed_config(run: RunDirectory, given: Mapping[str, Any], config: TrainCon
         InputErrors: one for each flag that was given and differs from what the run was started with.
     """
     stored = run.read_config()
-    errors = []
-    asked = config.to_json()
-    for group in ("data", "model", "optimization"):
-        for name, now in asked[group].items():
-            before = stored[group][name]
-            if flag_name(name).removeprefix("--") in given and now != before:
-                errors.append(_difference(flag_name(name), now, before))
-    for method, options in asked["matrices"].items():
-        for name, now in options.items():
-            before = stored["matrices"].get(method, {}).get(name)
-            if flag_name(name, method).removeprefix("--") in given and now != before:
-                errors.append(_difference(flag_name(name, method), now, before))
-    InputErrors.raise_if_any(errors)
+    asked = [
+        difference
+        for difference in differences(config.to_json(), stored)
+        if difference.flag.removeprefix("--") in given
+    ]
+    raise_for(asked, "differs from the run to resume", "drop the flag, or start another run")
     settings = {
         name: getattr(config.run, name)
         if flag_name(name).removeprefix("--") in given
@@ -381,8 +407,3 @@ def write_json(path: Path, values: Mapping[str, Any]) -> None:
     write_atomically(
         path, (json.dumps(values, indent=2, allow_nan=False, ensure_ascii=False) + "\n").encode()
     )
-
-
-def _difference(flag: str, now: object, before: object) -> InputError:
-    fix = "drop the flag, or start another run"
-    return InputError(flag, "differs from the run to resume", found=now, expected=before, fix=fix)

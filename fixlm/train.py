@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import sys
+import textwrap
 from typing import TYPE_CHECKING, Any
 
 from fixlm.cli import run
@@ -16,7 +17,11 @@ EPILOGUE = """\
 examples:
   python -m fixlm.train --output-embed pmi --data sample
   python -m fixlm.train --output-embed tied --data wikitext-2 --hidden-size 256 --embed-size 256 --epochs 1
-  python -m fixlm.train --run runs/sample-pmi-512-seed1 --resume"""
+  python -m fixlm.train --run runs/sample-pmi-512-seed1 --resume
+
+--recipe awd (Merity, Keskar and Socher 2017, for WikiText-2) stands for
+{awd}
+where no flag says otherwise; the last layer is as long as --embed-size, and --dropout sets its three rates."""
 
 
 def command(arguments: list[str], program: str = "python -m fixlm.train") -> None:
@@ -35,9 +40,16 @@ def make_parser(program: str) -> Parser:
     import embeddings
     from fixlm import output
     from fixlm.config import GROUPS
+    from fixlm.recipes import as_flags
 
+    awd = textwrap.fill(
+        as_flags("awd"), 78, initial_indent="  ", subsequent_indent="  ", break_on_hyphens=False
+    )
     parser = Parser(
-        prog=program, usage=f"{program} [FLAGS]", description=__doc__.partition(": ")[2], epilog=EPILOGUE
+        prog=program,
+        usage=f"{program} [FLAGS]",
+        description=__doc__.partition(": ")[2],
+        epilog=EPILOGUE.format(awd=awd),
     )
     for name, kind in GROUPS.items():
         add_options(parser.add_argument_group(name, kind.__doc__), kind, layers=", ".join(output.names()))

@@ -6,7 +6,7 @@ import math
 import sys
 import time
 from collections.abc import Mapping
-from contextlib import ExitStack
+from contextlib import AbstractContextManager, ExitStack, nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NoReturn
@@ -17,10 +17,12 @@ from torch import Tensor
 from embeddings.registry import Progress
 from fixlm import checkpoint, corpus, run
 from fixlm.assembly import load_model, new_model
+from fixlm.averaging import WeightAverage, has_no_patience_left, has_stalled
 from fixlm.config import TrainConfig
 from fixlm.console import embeddings_log, log, progress
 from fixlm.corpus import Corpus
 from fixlm.errors import InputError, Interrupted
+from fixlm.fine_tuning import require_same_model, take_weights
 from fixlm.model import LanguageModel
 from fixlm.optimization import (
     learning_rate,
@@ -42,6 +44,7 @@ from fixlm.perplexity import (
 from fixlm.precision import multiplies_bfloat16
 from fixlm.run import RunDirectory
 from fixlm.signals import StopRequest
+from fixlm.windows import Windows
 
 METRICS_EVERY = 10
 """Steps averaged into one line of metrics.jsonl and of the progress bar."""
@@ -55,15 +58,20 @@ class Progressed:
     seconds: float = 0.0  # spent in training steps
     validation_seconds: float = 0.0
     best: dict[str, Any] = field(default_factory=lambda: {"step": None, "total_nats": math.inf})
+    validations: list[float] = field(default_factory=list)  # total nats of each so far
+    average_start: int | None = None  # the step after which the average of the weights begins
 
     def require_sound(self, total: int) -> None:
         """Raises ValueError or KeyError unless it can be that of a run of ``total`` steps."""
         counts = [(self.step, total)]
-        seconds = [self.seconds, self.validation_seconds]
+        counts += [] if self.average_start is None else [(self.average_start, self.step)]
+        seconds = [self.seconds, self.validation_seconds, *self.validations]
         if self.best["step"] is not None:
             counts += [(self.best["step"], self.step), (self.best["targets"] - 1, sys.maxsize)]
             counts += [] if self.best["words"] is None else [(self.best["words"] - 1, sys.maxsize)]
             seconds.append(self.best["total_nats"])
+        if not isinstance(self.validations, list):
+            raise ValueError(f"validations of {self.validations!r}")
         for value, most in counts:
             if not (type(value) is int and 0 <= value <= most):
                 raise ValueError(f"a count of {value!r}")
@@ -103,14 +111,14 @@ def train(config: TrainConfig, given: Mapping[str, Any] | None = None) -> dict[s
 
 
 def _train(config: TrainConfig, text: Corpus, directory: RunDirectory) -> dict[str, Any]:
-    steps_per_epoch = check_length(config, text)
+    windows = check_length(config, text)
     if directory.config.exists():
         run.check_corpus(directory, text)
     if (result := finished(directory, config)) is not None:
         log(f"{directory.path} is finished already; this is its result. Another --run trains anew.")
         return {"run": str(directory.path), **result}
     with embeddings_log(), progress() as show:
-        return _Trainer(config, text, directory, steps_per_epoch, show).run()
+        return _Trainer(config, text, directory, windows, show).run()
 
 
 def _open(
@@ -167,66 +175,63 @@ def _devices() -> str:
     return " or ".join(found)
 
 
-def check_length(config: TrainConfig, text: Corpus) -> int:
-    """Steps of an epoch, that is whole windows of B streams.
+def check_length(config: TrainConfig, text: Corpus) -> Windows:
+    """The windows of B streams that the train split is cut into.
 
     Raises:
         InputError: not even one window fits, or a split has nothing to predict.
     """
-    batch, window = config.optimization.batch_size, config.optimization.bptt
-    steps = (len(text.splits["train"]) // batch - 1) // window
-    if steps < 1:
-        found, needed = f"{len(text.splits['train']):,} tokens", f"at least {batch * (window + 1):,}"
+    batch, needed = config.optimization.batch_size, Windows.shortest_stream(config.optimization)
+    length = len(text.splits["train"]) // batch
+    if length < needed:
+        found, expected = f"{len(text.splits['train']):,} tokens", f"at least {batch * needed:,}"
         fix = "lower --batch-size or --bptt, or use more text"
         raise InputError(
-            "--data", "the train split is too short for the batch", found=found, expected=needed, fix=fix
+            "--data", "the train split is too short for the batch", found=found, expected=expected, fix=fix
         )
     for split in ("valid", "test"):
         if len(text.splits[split]) < 2:
             raise InputError(
                 "--data", f"the {split} split is too short", found=len(text.splits[split]), expected=2
             )
-    return steps
+    return Windows(length, config.optimization)
 
 
 class _Trainer:
     """One run, from wherever its newest checkpoint left it to its result."""
 
     def __init__(
-        self, config: TrainConfig, text: Corpus, directory: RunDirectory, steps_per_epoch: int, show: Progress
+        self, config: TrainConfig, text: Corpus, directory: RunDirectory, windows: Windows, show: Progress
     ) -> None:
         self.config, self.text, self.directory, self.show = config, text, directory, show
         self.settings = config.optimization
-        self.steps_per_epoch = steps_per_epoch
-        whole = self.settings.epochs * steps_per_epoch
-        self.total = min(whole, self.settings.max_steps or whole)
+        self.windows, self.total = windows, windows.total
         self.device = torch.device(config.run.device)
         self.streams = self._streams().to(self.device)
         self.at = Progressed()
+        self.average: WeightAverage | None = None
         torch.manual_seed(self.settings.seed)
         # Loss, gradient norm and seconds of each step since the last record.
         self.recent: list[tuple[float, float, float]] = []
         if config.run.resume:
             self._restore()
         else:
-            model, matrix = new_model(config, text, show)
-            self._take(model)
-            self._save(
-                best=False
-            )  # so that from the first step on there is one to go on from, and room for it
-            directory.write_start(config, text, matrix)
+            self._begin()
         counts = self.model.parameter_counts()
+        tokens = self.settings.batch_size * self.settings.bptt
         log(
             f"{directory.path}: {text.name}, V = {len(text.words):,}, {self.total:,} steps of "
-            f"{self.settings.batch_size * self.settings.bptt:,} tokens; {counts['trainable']:,} numbers are trained "
+            f"{'about ' * self.settings.vary_bptt}{tokens:,} tokens; {counts['trainable']:,} numbers are trained "
             f"({counts['output_trainable']:,} of them in the output layer), {counts['fixed']:,} are fixed."
         )
 
     def run(self) -> dict[str, Any]:
         with StopRequest() as stop:
-            while self.at.step < self.total:
+            if self.settings.fine_tune is not None and not self.at.validations:
+                self._score_start()
+            while self.at.step < self.total and not self._has_no_patience_left():
                 self._step()
-                if self._due(self.config.run.validate_every or self.steps_per_epoch):
+                if self._validation_is_due():
                     self._validate()
                 elif self._due(self.config.run.checkpoint_every) or stop.signal_number:
                     self._save(best=False)
@@ -236,7 +241,23 @@ class _Trainer:
                 if stop.signal_number:
                     message = f"stopped after step {self.at.step:,} and saved; --resume goes on from here"
                     raise Interrupted(message, 128 + stop.signal_number)
+            if self.at.step < self.total:
+                log(f"the last {self.settings.patience} validations were no better: training ends here")
             return self._finish(stop)
+
+    def _begin(self) -> None:
+        """A new model, saved before its first step, so that there is one to go on from, and room for it."""
+        source = None if self.settings.fine_tune is None else RunDirectory(self.settings.fine_tune)
+        if source is not None:  # before minutes are spent on a matrix
+            require_same_model(source, self.config, self.text)
+        model, matrix = new_model(self.config, self.text, self.show)
+        if source is not None:
+            take_weights(model, matrix, source)
+        self._take(model)
+        if self.settings.average == "ema" or (self.settings.average == "nt-asgd" and source is not None):
+            self.at.average_start = 0
+        self._save(best=False)
+        self.directory.write_start(self.config, self.text, matrix)
 
     def _take(self, model: LanguageModel) -> None:
         self.model = model.to(self.device).train()
@@ -253,18 +274,31 @@ class _Trainer:
     def _due(self, every: int | None) -> bool:
         return self.at.step == self.total or (every is not None and self.at.step % every == 0)
 
+    def _validation_is_due(self) -> bool:
+        every = self.config.run.validate_every
+        return self._due(every) or (every is None and self.windows.ends_epoch(self.at.step))
+
+    def _has_no_patience_left(self) -> bool:
+        return has_no_patience_left(self.at.validations, self.settings.patience)
+
     def _step(self) -> None:
         began = time.perf_counter()
-        epoch, window = divmod(self.at.step, self.steps_per_epoch)
-        if window == 0:
+        window = self.windows.at(self.at.step)
+        if window.start == 0:
             self.state = self.model.start_state(self.settings.batch_size)
-        start, stop = window * self.settings.bptt, (window + 1) * self.settings.bptt
         rate = learning_rate(self.at.step, self.total, self.settings)
         for group in self.optimizer.param_groups:
-            group["lr"] = rate
-        ids = self.streams[start : stop + 1].long()  # (T + 1, B)
+            # The mean over fewer targets is no less of a gradient: shorter windows would weigh more.
+            group["lr"] = rate * (len(window) / self.settings.bptt)
+        ids = self.streams[window.start : window.stop + 1].long()  # (T + 1, B)
         mean, gradient_norm, state = take_gradients(
-            self.model, self.optimizer, ids, self.state, self.settings.clip
+            self.model,
+            self.optimizer,
+            ids,
+            self.state,
+            self.settings.clip,
+            ar=self.settings.ar,
+            tar=self.settings.tar,
         )
         loss, norm = mean.item(), gradient_norm.item()
         if not math.isfinite(norm) or not math.isfinite(loss):
@@ -272,11 +306,25 @@ class _Trainer:
         self.optimizer.step()
         self.state = state
         self.at.step += 1
+        self._take_average()
         seconds = time.perf_counter() - began
         self.at.seconds += seconds
         self.recent.append((loss, norm, seconds))
         if self.at.step % METRICS_EVERY == 0 or self.at.step == self.total:
-            self._record(epoch + 1, rate)
+            self._record(window.epoch + 1, rate)
+
+    def _take_average(self) -> None:
+        """Takes the weights of this step into their average, if that has begun."""
+        if self.at.average_start is not None:
+            self.average = self.average or WeightAverage(self.model, self._decay())
+            self.average.update(self.at.step - self.at.average_start)
+
+    def _decay(self) -> float | None:
+        return self.settings.ema_decay if self.settings.average == "ema" else None
+
+    def _averaged(self) -> AbstractContextManager[None]:
+        """Within it the model has the weights that are scored and kept: the averaged ones, if there are any."""
+        return nullcontext() if self.average is None else self.average.in_place()
 
     def _diverged(self, loss: float, norm: float, rate: float) -> NoReturn:
         weights = (
@@ -292,43 +340,65 @@ class _Trainer:
     def _record(self, epoch: int, rate: float) -> None:
         """One line of metrics: means since the last one."""
         loss, norm, seconds = (sum(column) / len(self.recent) for column in zip(*self.recent, strict=True))
+        tokens = self._tokens(max(0, self.at.step - len(self.recent))) / len(self.recent)
         self.recent = []
-        speed = self.settings.batch_size * self.settings.bptt / seconds
         record = {"step": self.at.step, "epoch": epoch, "loss": loss, "lr": rate, "gradient_norm": norm}
         alpha = getattr(self.model.output, "alpha", None)
         shown = f"epoch {epoch} loss {loss:.2f} ppl {in_digits(perplexity_of(loss), 0)}"
         if alpha is not None:
             record["alpha"] = alpha.item()
             shown += f" α {alpha.item():.1f}"
-        self.directory.write_metrics(record | {"tokens_per_second": round(speed)})
-        self.show(f"train | {shown} {speed:,.0f} tok/s", self.at.step, self.total)
+        self.directory.write_metrics(record | {"tokens_per_second": round(tokens / seconds)})
+        self.show(f"train | {shown} {tokens / seconds:,.0f} tok/s", self.at.step, self.total)
 
     def _validate(self) -> None:
         """Scores the valid split and saves: as the best checkpoint too, if it is."""
-        self._save(best=self._score())
+        best = self._score()
+        waiting = self.settings.average == "nt-asgd" and self.at.average_start is None
+        if waiting and has_stalled(self.at.validations, self.settings.nonmono):
+            self.at.average_start = self.at.step
+            log(
+                f"step {self.at.step:,}: validation has stopped improving; from here on the weights are averaged"
+            )
+        self._save(best=best)
+
+    def _score_start(self) -> None:
+        """Scores the weights that fine-tuning starts from, which are the best so far, and saved as step 0."""
+        self._score()
+        checkpoint.point(self.directory.checkpoints, "best", 0)
+
+    def _tokens(self, begin: int) -> int:
+        """Targets of all streams since that step."""
+        return self.settings.batch_size * self.windows.steps(begin, self.at.step)
 
     def _score(self) -> bool:
         """Scores the valid split and notes it; whether it is the best so far."""
         began = time.perf_counter()
-        score = evaluate(self.model, self.text, "valid")
+        with self._averaged():
+            score = evaluate(self.model, self.text, "valid")
         self.at.validation_seconds += time.perf_counter() - began
+        self.at.validations.append(score.total_nats)
         best = score.total_nats < self.at.best["total_nats"]
         if best:
             self.at.best = {"step": self.at.step, **vars(score)}
         log(f"step {self.at.step:,}: validation perplexity {score}{', the best so far' if best else ''}")
-        epoch = math.ceil(self.at.step / self.steps_per_epoch)
-        self.directory.write_metrics({"step": self.at.step, "epoch": epoch, "validation": score.to_json()})
+        self.directory.write_metrics(
+            {"step": self.at.step, "epoch": self.windows.epochs(self.at.step), "validation": score.to_json()}
+        )
         return best
 
     def _save(self, *, best: bool) -> None:
-        model = self.model.state_dict()
-        if broken := [name for name, tensor in model.items() if not tensor.isfinite().all()]:
+        with self._averaged():
+            model = self.model.state_dict()  # of tensors, which stay the averaged ones
+        own = {} if self.average is None else self.average.own_weights()
+        if broken := [name for name, tensor in (model | own).items() if not tensor.isfinite().all()]:
             raise InputError(
                 f"step {self.at.step}", "the weights are not finite", found=f"NaN or infinity in {', '.join(broken)}",
                 fix=f"a lower --lr in a new run; the last good checkpoint is kept in {self.directory.checkpoints}",
             )  # fmt: skip
         training = {
             **optimizer_tensors(self.optimizer, self.model),
+            **own,
             "lstm.hidden": self.state[0],
             "lstm.cell": self.state[1],
             "random_state": torch.get_rng_state(),
@@ -353,11 +423,11 @@ class _Trainer:
             raise InputError(saved.path, "the checkpoint does not fit its run", found=repr(error)) from None
         checkpoint.point(root, "last", self.at.step)
         self._find_best(root)
-        self.directory.rewind_metrics(self.at.step)
+        self.directory.rewind_metrics(self.at.step or -1)  # what fine-tuning scored at step 0 it scores again
         log(f"going on from {saved.path.name} of {self.total:,}")
 
     def _take_training(self, tensors: dict[str, Tensor], state: dict[str, Any]) -> None:
-        """Optimizer, LSTM state, random state and progress of a checkpoint."""
+        """Optimizer, LSTM state, random state, progress and, beside an average, the weights of a checkpoint."""
         restore_optimizer(self.optimizer, self.model, tensors)
         for parameter, moments in self.optimizer.state.items():
             for name, like in (("exp_avg", parameter), ("exp_avg_sq", parameter), ("step", torch.zeros(()))):
@@ -372,6 +442,9 @@ class _Trainer:
         best = state.pop("best") or Progressed().best
         self.at = Progressed(**state, best=best)
         self.at.require_sound(self.total)
+        if self.at.average_start not in (None, self.at.step):
+            self.average = WeightAverage(self.model, self._decay())
+            self.average.take_own_weights(tensors)
 
     def _find_best(self, root: Path) -> None:
         """Points ``best`` at the best checkpoint so far; where that is damaged the next validation takes its place."""
@@ -400,7 +473,6 @@ class _Trainer:
         best = load_model(self.directory).to(self.device)
         valid = Score(*(self.at.best[name] for name in ("total_nats", "targets", "words")))
         nats = target_nats(best, self.text, "test", show)
-        tokens = self.at.step * self.settings.batch_size * self.settings.bptt
         result = {
             "valid": valid.to_json(),
             "test": score_of(nats, self.text, "test").to_json(),
@@ -411,7 +483,7 @@ class _Trainer:
             "best_step": self.at.best["step"],
             "seconds": round(self.at.seconds, 3),
             "validation_seconds": round(self.at.validation_seconds, 3),
-            "tokens_per_second": round(tokens / self.at.seconds, 1),
+            "tokens_per_second": round(self._tokens(0) / self.at.seconds, 1),
             "corpus": run.describe_corpus(self.text),
             "threads": torch.get_num_threads(),
             "versions": run.versions(),
