@@ -109,3 +109,98 @@ def test_gradients_of_several_windows_add_up() -> None:
         ours(torch.tensor([1, 1, 4])).sum().backward()
     assert ours.weight.grad is not None
     assert ours.weight.grad[:, 0].tolist() == [0, 4, 0, 0, 2]
+
+
+# --- weight drop, embedding dropout, penalties, layers of another length --------------------------------------
+
+IDS = torch.arange(12).view(6, 2)
+
+
+def test_weight_drop_acts_in_training_only_also_after_an_evaluation() -> None:
+    built = model(weight_drop=0.5)
+    seen = [built(IDS, built.start_state(2))[0] for _ in range(2)]
+    built.eval()
+    evaluated = [built(IDS, built.start_state(2))[0] for _ in range(2)]
+    built.train()
+    seen += [built(IDS, built.start_state(2))[0] for _ in range(2)]
+    assert torch.equal(*evaluated)
+    assert torch.equal(evaluated[0], model().eval()(IDS, built.start_state(2))[0])  # the raw weights
+    for i, one in enumerate(seen):
+        assert all(not torch.equal(one, other) for other in [*seen[:i], evaluated[0]])
+
+
+def test_weight_drop_leaves_out_recurrent_weights_alone_and_the_raw_ones_are_trained() -> None:
+    built = model(weight_drop=0.5)
+    first = IDS[:1]  # one step from the state 0: no recurrent weight has a part in it
+    assert torch.equal(built(first, built.start_state(2))[0], built(first, built.start_state(2))[0])
+    before = built.lstm.weight_hh_l0.clone()
+    loss, _ = built.loss(IDS[:-1], IDS[1:], built.start_state(2))
+    loss.backward()
+    for layer in (0, 1):
+        gradient = getattr(built.lstm, f"weight_hh_l{layer}").grad
+        assert gradient is not None
+        assert 0.3 < (gradient == 0).float().mean().item() < 0.7  # the dropped ones have none
+    assert torch.equal(built.lstm.weight_hh_l0, before)
+
+
+def test_embedding_dropout_drops_words_wherever_they_stand(monkeypatch: pytest.MonkeyPatch) -> None:
+    built = model(dropout_embedding=0.5)
+    ids = torch.arange(V).repeat(4).view(4, V)  # each word four times in a window
+    read = []
+    lstm = built.lstm.forward
+    monkeypatch.setattr(built.lstm, "forward", lambda x, state: read.append(x) or lstm(x, state))
+    built(ids, built.start_state(V))
+    (x,) = read
+    dropped = (x == 0).all(dim=2)
+    assert 0 < dropped[0].sum() < V
+    assert (dropped == dropped[0]).all()
+    kept = built.input_embedding(ids)[~dropped]
+    torch.testing.assert_close(x[~dropped], 2 * kept)
+    built.eval()(ids, built.start_state(V))
+    assert torch.equal(read[1], built.input_embedding(ids))
+
+
+def test_the_penalties_are_beside_the_nats() -> None:
+    built = model(dropout_output=0.5)
+
+    def parts(ar: float, tar: float) -> tuple[float, float]:
+        torch.manual_seed(5)
+        nats, whole, _ = built.regularized_loss(IDS[:-1], IDS[1:], built.start_state(2), ar, tar)
+        return nats.item(), whole.item()
+
+    torch.manual_seed(5)
+    raw, _ = built.hidden(IDS[:-1], built.start_state(2))
+    dropped = locked_dropout(raw, 0.5, training=True)
+    plain = parts(0, 0)
+    assert plain[0] == plain[1]
+    for ar, tar in ((2.0, 0.0), (0.0, 3.0), (2.0, 3.0)):
+        nats, whole = parts(ar, tar)
+        assert nats == plain[0]
+        expected = ar * dropped.pow(2).mean() + tar * (raw[1:] - raw[:-1]).pow(2).mean()
+        assert whole - nats == pytest.approx(expected.item(), rel=1e-4)
+    _, one_step, _ = built.regularized_loss(IDS[:1], IDS[1:2], built.start_state(2), 1.0, 1.0)
+    assert one_step.isfinite()  # no change from step to step in it
+
+
+@pytest.mark.parametrize(("layers", "last"), [(3, None), (1, 5), (2, 5), (3, 9)])
+def test_layers_of_other_numbers_and_lengths_are_torchs_one_on_the_other(
+    layers: int, last: int | None
+) -> None:
+    torch.manual_seed(0)
+    ours = LockedDropoutLSTM(E, H, layers, last_hidden_size=last).eval()
+    sizes = [H] * (layers - 1) + [last or H]
+    x, state = torch.randn(7, 3, E), (torch.zeros(layers, 3, max(H, *sizes)),) * 2
+    out, (hidden, cell) = ours(x, state)
+    expected = x
+    for layer, units in enumerate(sizes):
+        theirs = nn.LSTM(expected.shape[-1], units)
+        theirs.load_state_dict(
+            {name: getattr(ours, f"{name[:-1]}{layer}") for name in theirs.state_dict()}  # weight_ih_l0 …
+        )
+        expected, (h, c) = theirs(expected)
+        torch.testing.assert_close(hidden[layer, :, :units], h[0])
+        torch.testing.assert_close(cell[layer, :, :units], c[0])
+        assert not hidden[layer, :, units:].any()
+    torch.testing.assert_close(out, expected)
+    first, between = ours(x[:4], state)
+    torch.testing.assert_close(torch.cat([first, ours(x[4:], between)[0]]), out)
