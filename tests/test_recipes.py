@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 from pathlib import Path
 from typing import Any
@@ -15,9 +16,10 @@ from safetensors.torch import load_file
 from fixlm import cli, training
 from fixlm.config import GROUPS, TrainConfig, read_config
 from fixlm.optimization import learning_rate, make_optimizer
-from fixlm.recipes import as_flags
+from fixlm.recipes import RECIPES, as_flags
 
-RESULTS = Path(__file__).parents[1] / "results"
+ROOT = Path(__file__).parents[1]
+RESULTS, README = ROOT / "results", (ROOT / "README.md").read_text(encoding="utf-8")
 AWD_MODEL = {
     "num_layers": 3,
     "hidden_size": 1150,
@@ -101,6 +103,24 @@ def test_the_help_shows_what_the_recipe_sets(capsys: pytest.CaptureFixture[str])
     with pytest.raises(SystemExit):
         cli.main(["train", "--help"])
     assert as_flags("awd") in " ".join(capsys.readouterr().out.split())
+
+
+def test_the_table_in_the_readme_is_the_recipes() -> None:
+    rows = re.findall(
+        r"^\| `--([\w-]+)` \| .* \| (.*) \| (.*) \|$",
+        README.partition("## The recipe")[2].partition("\n## ")[0],
+        re.M,
+    )
+    values = {True: "yes", False: "no", None: "none"}
+    assert {row[0].replace("-", "_") for row in rows} == {*RECIPES["awd"], "dropout"}
+    for column, recipe in ((1, "fast"), (2, "awd")):
+        config = read_config({"recipe": recipe})
+        settings = vars(config.model) | vars(config.optimization)
+        for row in rows:
+            value = settings[row[0].replace("-", "_")]
+            shown = values[value] if value is None or isinstance(value, bool) else value
+            shown = f"{shown:g}" if isinstance(shown, float) else str(shown)
+            assert row[column] == shown or (row[0], recipe) == ("dropout", "awd"), row
 
 
 # --- each flag acts --------------------------------------------------------------------------------------------
