@@ -15,7 +15,7 @@ from embeddings.registry import Progress
 from fixlm import checkpoint, output
 from fixlm.cache import cache_directory
 from fixlm.checkpoint import Checkpoint
-from fixlm.config import TrainConfig, method_of
+from fixlm.config import ModelConfig, TrainConfig, method_of
 from fixlm.corpus import Corpus
 from fixlm.errors import InputError
 from fixlm.model import LanguageModel, input_embedding
@@ -114,7 +114,7 @@ def _require_fit(
     model = config.model
     embedding = tensors.get("input_embedding.weight", torch.empty(0))
     width = model.embed_size if model.input_embed == "learned" else embedding.shape[-1]  # else a matrix's
-    expected = {
+    expected: dict[str, tuple[object, ...]] = {
         "input_embedding.weight": (vocabulary_size, width),
         "output.bias": (vocabulary_size,),
     }
@@ -123,11 +123,8 @@ def _require_fit(
         inputs = model.embed_size if layer == 0 else model.hidden_size
         expected[f"lstm.weight_ih_l{layer}"] = (4 * units, inputs)
         expected[f"lstm.weight_hh_l{layer}"] = (4 * units, units)
-    if model.output_dim not in (None, model.feature_size) and model.output_embed not in (
-        *output.TRAINED,
-        "walsh",
-    ):
-        expected["output.projection.weight"] = (model.output_dim, model.feature_size)
+    if model.output_embed not in (*output.TRAINED, "walsh"):
+        expected |= _fixed_shapes(model, vocabulary_size)
     for name, shape in expected.items():
         if name not in tensors or tuple(tensors[name].shape) != shape:
             found = f"{name} {list(tensors[name].shape)}" if name in tensors else f"no {name}"
@@ -139,6 +136,20 @@ def _require_fit(
     for name, tensor in tensors.items():
         if tensor.is_floating_point() and tensor.dtype != torch.float32:
             raise _misfit(run, f"{name} of {tensor.dtype}", torch.float32)
+
+
+def _fixed_shapes(model: ModelConfig, vocabulary_size: object) -> dict[str, tuple[object, ...]]:
+    """The shapes of what a fixed layer trains, as far as the configuration alone tells them."""
+    shapes: dict[str, tuple[object, ...]] = {}
+    width = model.feature_size  # of what the projection reads
+    if model.output_map == "mlp":
+        width = model.output_map_size or 4 * model.feature_size
+        shapes["output.hidden_map.weight"] = (width, model.feature_size)
+    if model.output_dim is not None and (model.output_map != "auto" or model.output_dim != width):
+        shapes["output.projection.weight"] = (model.output_dim, width)
+    if model.word_scales:
+        shapes["output.scales"] = (vocabulary_size,)
+    return shapes
 
 
 def _misfit(run: RunDirectory, found: object, expected: object = None) -> InputError:
@@ -185,6 +196,8 @@ def _assemble(
     elif model.output_embed not in output.TRAINED:
         options |= {"vectors": _tensor(matrix), "output_dim": model.output_dim}
         options |= {"alpha": model.alpha, "alpha_start": model.alpha_start, "normalize": model.normalize}
+        options |= {"map": model.output_map, "map_size": model.output_map_size}
+        options |= {"word_scales": True} if model.word_scales else {}
     layer = output.build(
         model.output_embed if model.output_embed in output.TRAINED else method_of(model.output_embed),
         model.feature_size,

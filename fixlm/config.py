@@ -46,6 +46,14 @@ class ModelConfig:
     output_dim: int | None = option(
         None, "N, length of a row of the output matrix (none: units of the last LSTM layer)", minimum=1
     )
+    output_map: str = option(
+        "auto",
+        "fixed matrices: learned map H → N in front of Q; auto: linear, where H and N differ; mlp: H → K → N with "
+        "GELU between",
+        choices=("auto", "linear", "mlp"),
+    )
+    output_map_size: int | None = option(None, "K of --output-map mlp (none: 4·H)", minimum=1)
+    word_scales: bool = option(False, "fixed matrices: learn a scale of each word's row (not of hadamard)")
     matrix_seed: int = option(1, "seed of the output and input matrix", minimum=0, maximum=2**32 - 1)
     dropout: float = option(0.2, "locked dropout where none of the next three is given", minimum=0, below=1)
     dropout_input: float | None = option(None, "of the input embedding", minimum=0, below=1)
@@ -256,6 +264,7 @@ def _contradictions(config: TrainConfig, given: Mapping[str, Any]) -> Iterator[I
     if model.output_embed == "walsh" and model.output_dim is not None:
         found, fix = f"--output-embed walsh --output-dim {model.output_dim}", "set --walsh-families M"
         yield InputError("--output-dim", "a walsh code has 2·M numbers", found=found, fix=fix)
+    yield from _useless_parts(model)
     yield from _without_effect(config.optimization, given)
     used = config.methods()
     for method in embeddings.names() if not unknown else ():
@@ -287,6 +296,22 @@ def _without_effect(settings: OptimizationConfig, given: Mapping[str, Any]) -> I
     if settings.fine_tune is not None and "nonmono" in given and settings.average == "nt-asgd":
         found = f"--fine-tune {settings.fine_tune}"
         yield InputError("--nonmono", "fine-tuning averages from its first step", found=found, fix="drop it")
+
+
+def _useless_parts(model: ModelConfig) -> Iterator[InputError]:
+    """Flags for the parts of a layer that this layer does not have."""
+    found = f"--output-embed {model.output_embed}"
+    dense = model.output_embed not in (*output.TRAINED, "walsh", "hadamard")
+    if model.output_map != "auto" and not dense and model.output_embed != "hadamard":
+        yield InputError("--output-map", "there is no map in front of this layer", found=found, fix="drop it")
+    if model.output_map_size is not None and model.output_map != "mlp":
+        yield InputError(
+            "--output-map-size", "only an mlp has it", found=f"--output-map {model.output_map}", fix="drop it"
+        )
+    if model.word_scales and not dense:
+        yield InputError(
+            "--word-scales", "this layer has no rows to scale", found=found, expected="a dense fixed matrix"
+        )
 
 
 def _unknown_embeddings(model: ModelConfig) -> Iterator[InputError]:

@@ -46,11 +46,14 @@ def independent_perplexity(run: Path, text: Path) -> float:
                 x = x @ saved["input_projection.weight"].T
             hidden, state = lstm(x, state)
             h = hidden.flatten()
+            if "output.hidden_map.weight" in saved:
+                h = F.gelu(saved["output.hidden_map.weight"] @ h + saved["output.hidden_map.bias"])
             if "output.projection.weight" in saved:
                 h = saved["output.projection.weight"] @ h
             if "output.alpha" in saved:
                 q = load_file(run / "output_matrix.safetensors")["vectors"].double()
-                logits = saved["output.alpha"] * (q @ (h / h.norm())) + saved["output.bias"]
+                scores = (q @ (h / h.norm())) * saved.get("output.scales", torch.tensor(1.0))
+                logits = saved["output.alpha"] * scores + saved["output.bias"]
             else:
                 weight = saved.get("output.weight", saved["input_embedding.weight"])
                 logits = weight @ h + saved["output.bias"]
@@ -65,6 +68,8 @@ def independent_perplexity(run: Path, text: Path) -> float:
         "--output-embed tied",
         "--output-embed tied --embed-size 12",
         "--output-embed pmi --output-dim 8",
+        "--output-embed pmi --output-dim 8 --output-map mlp --word-scales",
+        "--output-embed hadamard --output-map linear",
         "--output-embed hadamard",
         "--output-embed hadamard --output-dim 32 --input-embed fixed",
     ],

@@ -69,6 +69,38 @@ def test_without_normalisation_the_norm_of_the_features_counts() -> None:
     torch.testing.assert_close(built.logits(hidden), 2.0 * hidden @ built.matrix().t())
 
 
+@pytest.mark.parametrize("normalize", [True, False])
+def test_a_learned_map_comes_before_the_matrix(normalize: bool) -> None:
+    hidden, _ = tokens()
+    for flags, features in (
+        ({"map": "linear"}, lambda m, x: m.projection(x)),
+        ({"map": "mlp", "map_size": 5}, lambda m, x: m.projection(F.gelu(m.hidden_map(x)))),
+    ):
+        built = layer("random-orthogonal", normalize=normalize, **flags)
+        assert built.projection.weight.shape == (H, 5 if "map_size" in flags else H)
+        mapped = features(built, hidden)
+        mapped = F.normalize(mapped, dim=1) if normalize else mapped
+        torch.testing.assert_close(built.logits(hidden), built.alpha * mapped @ built.vectors.t())
+
+
+def test_the_perceptron_is_four_times_as_wide_as_what_it_reads_unless_told() -> None:
+    assert layer("hadamard", map="mlp").hidden_map.weight.shape == (4 * H, H)
+
+
+def test_learned_scales_of_the_rows() -> None:
+    hidden, targets = tokens()
+    built = layer("random-orthogonal", word_scales=True, alpha_start=2.0)
+    with torch.no_grad():
+        built.scales.copy_(torch.linspace(0.5, 2, V))
+    expected = 2.0 * F.normalize(hidden, dim=1) @ (built.scales[:, None] * built.vectors).t()
+    torch.testing.assert_close(built.logits(hidden), expected)
+    built.loss(hidden, targets).backward()
+    gradient = built.scales.grad.clone()
+    built.scales.grad = None
+    F.cross_entropy(built.logits(hidden), targets).backward()
+    torch.testing.assert_close(gradient, built.scales.grad)
+
+
 def test_features_of_zero_give_the_bias_and_a_finite_gradient() -> None:
     built = layer("hadamard", log_unigram=torch.linspace(-2, 0, V))
     hidden = torch.zeros(1, H, dtype=torch.float64, requires_grad=True)

@@ -94,7 +94,7 @@ def sending(number: int, at_call: int, real: Callable[..., Any]) -> Callable[...
         ("save", 5, "stopped after step 12 and saved; --resume goes on from here"),
         ("evaluate", 1, "stopped after step 12 and saved; --resume goes on from here"),
         ("evaluate", 2, "stopped after step 24 and saved; --resume goes on from here"),
-        ("evaluate", 3, "stopped while scoring; --resume scores it again"),
+        ("target_nats", 1, "stopped while scoring; --resume scores it again"),
     ],
 )
 def test_a_signal_during_a_save_or_an_evaluation(

@@ -19,12 +19,15 @@ NORM_EPSILON = 1e-6
 class ScaledOutput(DenseOutput):
     """logits = α Q x̂ + b with x̂ = x/‖x‖ (Hoffer, Hubara and Soudry 2018), Q (V, N) fixed, with rows of norm 1.
 
-    Where H and N differ, a learned projection comes first: x̂ = Px/‖Px‖.
+    Where H and N differ, or if asked for, a learned map m comes first: x̂ = m(x)/‖m(x)‖ with m(x) = Px, P (N, H), or
+    the perceptron P gelu(Wx + c), W (K, H), P (N, K).
 
     Args:
         hidden_size: H.
         vocabulary_size: V.
         dim: N.
+        map: ``auto`` (linear where H and N differ, none where they do not), ``linear`` or ``mlp``.
+        map_size: K of ``mlp``; 4·H if None.
         alpha: a value to fix α at; learned if None.
         alpha_start: where a learned α starts.
         normalize: False leaves x as it is, logits = α Q x + b.
@@ -40,6 +43,8 @@ class ScaledOutput(DenseOutput):
         vocabulary_size: int,
         dim: int,
         *,
+        map: str = "auto",
+        map_size: int | None = None,
         alpha: float | None = None,
         alpha_start: float = ALPHA_START,
         normalize: bool = True,
@@ -48,7 +53,14 @@ class ScaledOutput(DenseOutput):
     ) -> None:
         super().__init__(vocabulary_size, log_unigram, precision)
         self.dim = dim
-        self.projection = joining_projection(hidden_size, dim)
+        self.hidden_map: nn.Linear | None = None
+        if map == "mlp":
+            self.hidden_map = nn.Linear(hidden_size, map_size or 4 * hidden_size)
+            self.projection: nn.Linear | None = nn.Linear(self.hidden_map.out_features, dim, bias=False)
+        elif map == "linear":
+            self.projection = nn.Linear(hidden_size, dim, bias=False)
+        else:
+            self.projection = joining_projection(hidden_size, dim)
         self.normalize = normalize
         if alpha is None:
             self.alpha = nn.Parameter(torch.tensor(float(alpha_start)))
@@ -56,6 +68,8 @@ class ScaledOutput(DenseOutput):
             self.register_buffer("alpha", torch.tensor(float(alpha)))
 
     def features(self, hidden: Tensor) -> Tensor:
+        if self.hidden_map is not None:
+            hidden = nn.functional.gelu(self.hidden_map(hidden))
         if self.projection is not None:
             hidden = self.projection(hidden)
         if self.normalize:
@@ -69,14 +83,19 @@ class FixedOutput(ScaledOutput):
     Args:
         hidden_size: H.
         vectors: Q, (V, N), rows of norm 1; a buffer, never trained. Not part of the state dict: a run stores it once.
+        word_scales: learn a scale s of each row: logits = α s ∘ Q x̂ + b. The rows then get the gradient of a trained
+            matrix on the way, and the layer is as slow as one.
         options: those of `ScaledOutput`.
     """
 
     vectors: Tensor
 
-    def __init__(self, hidden_size: int, vectors: Tensor, **options: Any) -> None:
+    def __init__(
+        self, hidden_size: int, vectors: Tensor, *, word_scales: bool = False, **options: Any
+    ) -> None:
         super().__init__(hidden_size, *vectors.shape, **options)
         self.register_buffer("vectors", vectors, persistent=False)
+        self.scales = nn.Parameter(torch.ones(len(vectors))) if word_scales else None
 
     def matrix(self) -> Tensor:
-        return self.vectors
+        return self.vectors if self.scales is None else self.scales[:, None] * self.vectors
