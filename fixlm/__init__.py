@@ -1,3 +1,3 @@
-"""fixlm: 2-layer LSTM language models whose output layer need not be trained."""
+"""fixlm: LSTM language models whose output layer need not be trained."""
 
 __version__ = "0.1.0"

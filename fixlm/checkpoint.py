@@ -42,11 +42,11 @@ class Checkpoint:
     path: Path
 
     def model(self) -> dict[str, Tensor]:
-        """The model's state dict."""
+        """The model's state dict, as it was scored: with the averaged weights where there is an average."""
         return self._tensors(MODEL)
 
     def training(self) -> dict[str, Tensor]:
-        """Optimizer moments, random state and LSTM state."""
+        """Optimizer moments, random state, LSTM state and, beside an average, the weights of training itself."""
         return self._tensors(TRAINING)
 
     def state(self) -> dict[str, Any]:

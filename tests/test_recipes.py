@@ -17,6 +17,7 @@ from fixlm import cli, training
 from fixlm.config import GROUPS, TrainConfig, read_config
 from fixlm.optimization import learning_rate, make_optimizer
 from fixlm.recipes import RECIPES, as_flags
+from fixlm.run import default_path
 
 ROOT = Path(__file__).parents[1]
 RESULTS, README = ROOT / "results", (ROOT / "README.md").read_text(encoding="utf-8")
@@ -121,6 +122,15 @@ def test_the_table_in_the_readme_is_the_recipes() -> None:
             shown = values[value] if value is None or isinstance(value, bool) else value
             shown = f"{shown:g}" if isinstance(shown, float) else str(shown)
             assert row[column] == shown or (row[0], recipe) == ("dropout", "awd"), row
+
+
+def test_the_default_run_directory_names_the_recipe_and_the_fine_tuning() -> None:
+    for given, expected in (
+        ({}, "sample-pmi-512-seed1"),
+        ({"recipe": "awd"}, "sample-pmi-1150-awd-seed1"),
+        ({"recipe": "awd", "fine-tune": "x"}, "sample-pmi-1150-awd-seed1-fine-tuned"),
+    ):
+        assert default_path(read_config(given), "sample") == Path("runs") / expected
 
 
 # --- each flag acts --------------------------------------------------------------------------------------------
