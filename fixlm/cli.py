@@ -11,6 +11,7 @@ from fixlm.errors import report, unknown_name
 COMMANDS = {
     "train": "train a language model and report its perplexity",
     "evaluate": "perplexity of a trained run",
+    "compare": "train a grid of settings and seeds, and write its table and plots",
 }
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
@@ -13,11 +13,28 @@ if TYPE_CHECKING:
     from embeddings.registry import Progress
 
 SECONDS_BETWEEN_LINES = 10.0
+_listeners: list[Callable[[str], object]] = []
 
 
 def log(message: str) -> None:
     """One line to stderr; stdout is kept for results."""
     print(message, file=sys.stderr, flush=True)
+    _tell(message)
+
+
+@contextmanager
+def listening(listener: Callable[[str], object]) -> Iterator[None]:
+    """Gives ``listener`` every line that `log` shows, and those of `progress` where a terminal has bars instead."""
+    _listeners.append(listener)
+    try:
+        yield
+    finally:
+        _listeners.remove(listener)
+
+
+def _tell(message: str) -> None:
+    for listener in _listeners:
+        listener(message)
 
 
 @contextmanager
@@ -29,9 +46,9 @@ def progress() -> Iterator[Progress]:
     """
     if sys.stderr.isatty():
         with _bars() as show:
-            yield show
+            yield _both(show, _Lines(_tell)) if _listeners else show
     else:
-        yield _Lines()
+        yield _Lines(log)
 
 
 @contextmanager
@@ -55,8 +72,17 @@ def embeddings_log() -> Iterator[None]:
         logger.propagate = propagate
 
 
+def _both(one: Progress, other: Progress) -> Progress:
+    def show(what: str, done: float, total: float) -> None:
+        one(what, done, total)
+        other(what, done, total)
+
+    return show
+
+
 class _Lines:
-    def __init__(self) -> None:
+    def __init__(self, write: Callable[[str], object]) -> None:
+        self.write = write
         self.name = ""
         self.printed = 0.0
         self.began = (0.0, 0.0)  # when this name came first, and what was done by then
@@ -71,7 +97,7 @@ class _Lines:
         self.printed = now
         rate = (done - self.began[1]) / max(now - self.began[0], 1e-9)
         left = f", {(total - done) / rate:,.0f} s left" if rate > 0 and done < total else ""
-        log(f"{what}: {done:,.0f}/{total:,.0f}{left}")
+        self.write(f"{what}: {done:,.0f}/{total:,.0f}{left}")
 
 
 @contextmanager

@@ -10,7 +10,16 @@ from collections.abc import Callable, Sequence
 
 from embeddings.errors import InputError, unknown_name
 
-__all__ = ["InputError", "InputErrors", "Interrupted", "report", "unknown_name"]
+__all__ = [
+    "Ended",
+    "InputError",
+    "InputErrors",
+    "Interrupted",
+    "RunsFailed",
+    "as_input_error",
+    "report",
+    "unknown_name",
+]
 
 NO_MEMORY = re.compile(
     r"(can't|not enough|tried to) allocate|out of memory|Storage size calculation overflowed"
@@ -33,12 +42,20 @@ class InputErrors(ValueError):
             raise InputErrors(errors)
 
 
-class Interrupted(Exception):
-    """A signal stopped the run after a step was saved; ``status`` is the exit status, 128 + signal."""
+class Ended(Exception):
+    """A command came to an end that is not its goal; ``status`` is its exit status."""
 
     def __init__(self, message: str, status: int) -> None:
         super().__init__(message)
         self.status = status
+
+
+class Interrupted(Ended):
+    """A signal stopped the run after a step was saved; the status is 128 + signal."""
+
+
+class RunsFailed(Ended):
+    """Some runs of a comparison failed and the others are done."""
 
 
 def report(command: Callable[[], None], *, debug: bool = False) -> int:
@@ -54,14 +71,14 @@ def report(command: Callable[[], None], *, debug: bool = False) -> int:
         # `| head` closed the pipe: the interpreter's own flush at exit must not complain about it again.
         _discard_stdout()
         return 141
-    except Interrupted as stop:
+    except Ended as stop:
         print(f"fixlm: {stop}", file=sys.stderr)
         return stop.status
     except KeyboardInterrupt:
         print("fixlm: interrupted", file=sys.stderr)
         return 130
     except Exception as error:
-        known = _as_input_error(error)
+        known = as_input_error(error)
         if known is None:  # a fault of this program: its traceback is what helps
             raise
         if debug:
@@ -72,7 +89,7 @@ def report(command: Callable[[], None], *, debug: bool = False) -> int:
     return 0
 
 
-def _as_input_error(error: Exception) -> InputError | InputErrors | None:
+def as_input_error(error: Exception) -> InputError | InputErrors | None:
     """What a user is told of an exception; None if that is no matter of the input or the machine."""
     if isinstance(error, InputError | InputErrors):
         return error

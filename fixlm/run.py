@@ -95,7 +95,7 @@ class RunDirectory:
         except OSError as error:
             raise _unwritable(where, error) from None
         with self.locked():
-            if any(self.path.iterdir()) and not self._never_started():
+            if not self.is_free():
                 fix = (
                     "--resume to go on with it, or another --run" if self.config.exists() else "another --run"
                 )
@@ -151,6 +151,10 @@ class RunDirectory:
             and all(path.name in before or _is_temporary(path) for path in self.path.iterdir())
             and all(path.name in inside or _is_temporary(path) for path in self.checkpoints.iterdir())
         )
+
+    def is_free(self) -> bool:
+        """Whether a new run may take the directory that is there: it is empty, or its run never started."""
+        return self.path.is_dir() and (not any(self.path.iterdir()) or self._never_started())
 
     def _clear(self) -> None:
         for path in self.path.iterdir():

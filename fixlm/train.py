@@ -11,7 +11,7 @@ from fixlm.cli import run
 from fixlm.options import Parser, add_options
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
 EPILOGUE = """\
 examples:
@@ -37,9 +37,6 @@ def command(arguments: list[str], program: str = "python -m fixlm.train") -> Non
 
 def make_parser(program: str) -> Parser:
     """All flags, in the groups of the configuration; importing neither torch nor gensim."""
-    import embeddings
-    from fixlm import output
-    from fixlm.config import GROUPS
     from fixlm.recipes import as_flags
 
     awd = textwrap.fill(
@@ -51,14 +48,24 @@ def make_parser(program: str) -> Parser:
         description=__doc__.partition(": ")[2],
         epilog=EPILOGUE.format(awd=awd),
     )
+    add_flags(parser)
+    return parser
+
+
+def add_flags(parser: Parser, skip: Sequence[str] = ()) -> None:
+    """Adds the flags of a training run, without those fields of `RunConfig` that ``skip`` names."""
+    import embeddings
+    from fixlm import output
+    from fixlm.config import GROUPS
+
     for name, kind in GROUPS.items():
-        add_options(parser.add_argument_group(name, kind.__doc__), kind, layers=", ".join(output.names()))
+        group = parser.add_argument_group(name, kind.__doc__)
+        add_options(group, kind, skip=skip if name == "run" else (), layers=", ".join(output.names()))
     for method in embeddings.names():
         module = embeddings.get(method)
         group = parser.add_argument_group(f"output matrix {method}", module.SUMMARY)
         # A path given as --output-embed is that option already.
         add_options(group, module.Options, method, skip=("file",) if method == "pretrained" else ())
-    return parser
 
 
 def print_result(result: Mapping[str, Any]) -> None:

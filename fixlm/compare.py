@@ -1,0 +1,173 @@
+"""``python -m fixlm.compare``: train a grid of settings and seeds, and write its table and plots."""
+
+from __future__ import annotations
+
+import dataclasses
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from fixlm.cli import run
+from fixlm.errors import InputError, RunsFailed
+from fixlm.grid import Plan, Setting, read_plan
+from fixlm.options import Parser, add_options, option, read_options
+from fixlm.product import product, read_seeds, split_values
+
+if TYPE_CHECKING:
+    from fixlm.comparison import compare
+
+__all__ = ["Plan", "Setting", "compare", "study"]
+
+EPILOGUE = """\
+Every flag of fixlm.train may have several values, separated by commas (a comma within a value is written \\,); a
+switch varies where both forms are given, as in --normalize --no-normalize. The grid is their product; each run has a
+directory below DIRECTORY, named by what varies. Runs that are done are not trained again, those that were cut go on.
+DIRECTORY then holds plan.json, table.md, table.csv, table.json and the plots as PNG.
+
+examples:
+  python -m fixlm.compare runs/layers --data wikitext-2 --output-embed tied,pmi,walsh --seed 1,2,3
+  python -m fixlm.compare runs/rates --output-embed tied,pmi --lr 0.003,0.006 --best-by output-embed
+  python -m fixlm.compare runs/layers            # goes on with the grid that is there
+  python -m fixlm.compare results --table-only   # any directory of runs"""
+
+
+@dataclass(frozen=True)
+class CompareConfig:
+    """The comparison itself."""
+
+    plan: str | None = option(None, "JSON file with settings that are no product; other flags replace theirs")
+    jobs: int = option(1, "runs trained at a time, each with its --threads (none: an equal share)", minimum=1)
+    table_only: bool = option(False, "train nothing: table and plots of what is there")
+    best_by: str | None = option(
+        None,
+        "also write best.md: of the rows with the same value of this flag, the one with the best validation",
+    )
+
+
+def command(arguments: list[str], program: str = "python -m fixlm.compare") -> None:
+    """Parses, trains what is left, writes, prints."""
+    parser = make_parser(program, __doc__.partition(": ")[2], EPILOGUE)
+    parser.add_argument("directory", metavar="DIRECTORY", help="where the runs are, a directory each")
+    given, config, flags = _parse(parser, arguments)
+    directory = Path(given["directory"])
+    _carry_out(directory, _plan(directory, config, flags), config)
+
+
+def study(
+    description: str | None,
+    directory: str,
+    settings: Sequence[Setting],
+    *,
+    common: Mapping[str, Any] | None = None,
+    seeds: Sequence[int] = (1, 2, 3),
+    best_by: str | None = None,
+    arguments: Sequence[str] | None = None,
+) -> int:
+    """A comparison as a program: its settings are in the code, its command line may replace flags of all of them.
+
+    Args:
+        description: for ``--help``.
+        directory: where the runs go unless the command line says otherwise.
+        settings, common, seeds, best_by: as for `fixlm.comparison.compare`.
+        arguments: the command line; the process's own by default.
+
+    Returns:
+        The exit status: 0, 1 when runs failed, 2 after bad input, 128 + signal after an interruption.
+    """
+
+    def body(arguments: list[str]) -> None:
+        parser = make_parser(Path(sys.argv[0]).name, description or "")
+        words = {"metavar": "DIRECTORY", "nargs": "?", "default": directory}
+        parser.add_argument("directory", help=f"where the runs are (default: {directory})", **words)  # type: ignore[arg-type]
+        given, config, flags = _parse(parser, arguments)
+        if config.best_by is None:
+            config = dataclasses.replace(config, best_by=best_by)
+        plan = _overridden(Plan(settings, seeds, common or {}), flags)
+        _carry_out(Path(given["directory"]), plan, config)
+
+    return run(body, arguments)
+
+
+def make_parser(program: str, description: str, epilogue: str | None = None) -> Parser:
+    """The flags of a comparison and those of a training run; importing nothing heavy."""
+    from fixlm.train import add_flags
+
+    parser = Parser(
+        prog=program, usage=f"{program} DIRECTORY [FLAGS]", description=description, epilog=epilogue
+    )
+    add_options(parser.add_argument_group("comparison", CompareConfig.__doc__), CompareConfig)
+    add_flags(parser, skip=("run", "resume"))
+    return parser
+
+
+def _parse(parser: Parser, arguments: list[str]) -> tuple[dict[str, Any], CompareConfig, dict[str, Any]]:
+    """Everything given, the flags of the comparison, and those of `fixlm.train`."""
+    given = vars(parser.parse_args(arguments))
+    own = {
+        "directory",
+        "debug",
+        *(field.name.replace("_", "-") for field in dataclasses.fields(CompareConfig)),
+    }
+    flags = {flag: value for flag, value in given.items() if flag not in own}
+    for flag, value in flags.items():
+        if isinstance(value, bool) and {f"--{flag}", f"--no-{flag}"} <= {*arguments}:
+            flags[flag] = [True, False]
+    return given, read_options(given, CompareConfig), flags
+
+
+def _plan(directory: Path, config: CompareConfig, flags: Mapping[str, Any]) -> Plan | None:
+    """The grid that a command line names; None for whatever runs are there."""
+    stored = directory / "plan.json"
+    if config.plan is not None:
+        return _overridden(read_plan(Path(config.plan)), flags)
+    if {*flags} - {"threads"}:
+        return product(flags)
+    if stored.is_file():
+        return _overridden(read_plan(stored), flags)
+    if config.table_only:
+        return None
+    fix = "name the grid, as in --output-embed tied,pmi,walsh --seed 1,2,3"
+    raise InputError(directory, "there is no plan.json to go on with", fix=fix)
+
+
+def _overridden(plan: Plan, flags: Mapping[str, Any]) -> Plan:
+    flags = dict(flags)
+    seeds = read_seeds(split_values("seed", flags.pop("seed"))) if "seed" in flags else None
+    for flag, value in flags.items():
+        if isinstance(value, list):
+            raise InputError(f"--{flag}", "takes one value here, for all settings", found="both")
+    return plan.overridden(flags, seeds)
+
+
+def _carry_out(directory: Path, plan: Plan | None, config: CompareConfig) -> None:
+    """Trains or not, and prints the table; raises RunsFailed if there is reason to."""
+    from fixlm.comparison import tabulate, train_plan
+
+    if config.table_only or plan is None:
+        comparison = tabulate(directory, plan, config.best_by)
+    else:
+        comparison = train_plan(directory, plan, config.jobs, config.best_by)
+    print((directory / "table.md").read_text(encoding="utf-8"), end="")
+    if comparison.failed and not config.table_only:
+        count = len(comparison.failed)
+        raise RunsFailed(f"{count} {'run' if count == 1 else 'runs'} failed; the same command tries again", 1)
+
+
+def __getattr__(name: str) -> Any:
+    """`compare`, which brings torch with it, once it is asked for: ``--help`` answers without."""
+    if name == "compare":
+        from fixlm import comparison
+
+        return comparison.compare
+    raise AttributeError(name)
+
+
+def main() -> int:
+    """Exit status of the entry point."""
+    return run(command)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
