@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING, Any
 
 from fixlm.cli import run
 from fixlm.errors import InputError, RunsFailed
-from fixlm.grid import Plan, Setting, read_plan
+from fixlm.grid import LAYER, PLAN, Plan, Setting, read_plan
 from fixlm.options import Parser, add_options, option, read_options
-from fixlm.product import product, read_seeds, split_values
+from fixlm.product import product, read_seeds, values_of
 
 if TYPE_CHECKING:
     from fixlm.comparison import compare
@@ -119,13 +119,16 @@ def _parse(parser: Parser, arguments: list[str]) -> tuple[dict[str, Any], Compar
 
 def _plan(directory: Path, config: CompareConfig, flags: Mapping[str, Any]) -> Plan | None:
     """The grid that a command line names; None for whatever runs are there."""
-    stored = directory / "plan.json"
     if config.plan is not None:
         return _overridden(read_plan(Path(config.plan)), flags)
-    if {*flags} - {"threads"}:
+    stored = directory / PLAN
+    varied = [flag for flag, value in flags.items() if flag != "seed" and len(values_of(flag, value)) > 1]
+    if stored.is_file() and not varied and LAYER not in flags:
+        return _overridden(
+            read_plan(stored), flags
+        )  # goes on with that grid, or with some flags of it changed
+    if flags:
         return product(flags)
-    if stored.is_file():
-        return _overridden(read_plan(stored), flags)
     if config.table_only:
         return None
     fix = "name the grid, as in --output-embed tied,pmi,walsh --seed 1,2,3"
@@ -133,12 +136,13 @@ def _plan(directory: Path, config: CompareConfig, flags: Mapping[str, Any]) -> P
 
 
 def _overridden(plan: Plan, flags: Mapping[str, Any]) -> Plan:
-    flags = dict(flags)
-    seeds = read_seeds(split_values("seed", flags.pop("seed"))) if "seed" in flags else None
-    for flag, value in flags.items():
-        if isinstance(value, list):
-            raise InputError(f"--{flag}", "takes one value here, for all settings", found="both")
-    return plan.overridden(flags, seeds)
+    single = {flag: values_of(flag, value) for flag, value in flags.items()}
+    seeds = read_seeds(single.pop("seed")) if "seed" in single else None
+    for flag, values in single.items():
+        if len(values) > 1:
+            what = "takes one value here, in place of that of every setting"
+            raise InputError(f"--{flag}", what, found=", ".join(map(str, values)))
+    return plan.overridden({flag: values[0] for flag, values in single.items()}, seeds)
 
 
 def _carry_out(directory: Path, plan: Plan | None, config: CompareConfig) -> None:

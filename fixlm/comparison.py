@@ -12,11 +12,9 @@ from fixlm.config import DataConfig
 from fixlm.console import log, progress
 from fixlm.corpus import Corpus
 from fixlm.errors import InputError, InputErrors
-from fixlm.grid import Plan, PlannedRun, Setting, write_plan
+from fixlm.grid import PLAN, Plan, PlannedRun, Setting, write_plan
 from fixlm.survey import DONE, FAILED, Row, Run, best_by_validation, discover, survey
 from fixlm.table import sort_rows, write_tables
-
-PLAN = "plan.json"
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from fixlm.run import RunDirectory
-from fixlm.survey import Run
+from fixlm.survey import Run, perplexity
 
 Curve = dict[int, float]
 
@@ -23,21 +23,15 @@ def alpha(run: Run) -> Curve:
 
 
 def validation_loss(run: Run) -> Curve:
-    """Nats a target, without dropout; where tokens are pieces, nats a word of the original text."""
-    found = {}
-    for record in _records(run):
-        score = record.get("validation")
-        if isinstance(score, Mapping):
-            value = score.get("perplexity_per_word")
-            nats = math.log(value) if value else score.get("nll")
-            if nats is not None:
-                found[record["step"]] = nats
-    return found
+    """Nats a target, without dropout."""
+    scores = {step: score.get("nll") for step, score in _scores(run).items()}
+    return {step: nats for step, nats in scores.items() if nats is not None}
 
 
 def validation_perplexity(run: Run) -> Curve:
-    """exp of `validation_loss`."""
-    return {step: math.exp(nats) for step, nats in validation_loss(run).items() if nats < 709}
+    """Per word of the original text, as in the table."""
+    scores = {step: perplexity(score) for step, score in _scores(run).items()}
+    return {step: value for step, value in scores.items() if math.isfinite(value)}
 
 
 def tokens(run: Run, steps: Sequence[int]) -> list[float]:
@@ -79,6 +73,11 @@ def _field(run: Run, name: str) -> Curve:
         for record in _records(run)
         if isinstance(record.get(name), int | float) and math.isfinite(record[name])
     }
+
+
+def _scores(run: Run) -> dict[int, Mapping[str, Any]]:
+    scores = {record["step"]: record.get("validation") for record in _records(run)}
+    return {step: score for step, score in scores.items() if isinstance(score, Mapping)}
 
 
 def _records(run: Run) -> list[dict[str, Any]]:

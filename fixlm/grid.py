@@ -19,6 +19,8 @@ from fixlm.errors import InputError, InputErrors, unknown_name
 from fixlm.options import flag_name
 
 LAYER = "output-embed"
+PLAN = "plan.json"
+"""In the directory of a comparison: what it was asked for last."""
 OWN = ("run", "resume", "seed")
 """Flags of `fixlm.train` that the comparison sets itself."""
 

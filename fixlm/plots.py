@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import importlib.util
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
 
 from fixlm import curves
 from fixlm.survey import Row, Run, mean_and_deviation
@@ -14,6 +17,7 @@ from fixlm.survey import Row, Run, mean_and_deviation
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
+    from matplotlib.lines import Line2D
 
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00", "#000000")
 """Of Okabe and Ito (2008), which colour-blind readers tell apart; without the yellow, too faint for a line."""
@@ -37,10 +41,12 @@ def draw(rows: Sequence[Row], directory: Path) -> list[str]:
     if importlib.util.find_spec("matplotlib") is None:
         return ["No plots, since matplotlib is not installed: pip install matplotlib, then --table-only."]
     rows = [row for row in rows if row.done]
-    shown = [row for row in rows if row.corpus == rows[0].corpus]
+    texts = Counter(row.corpus for row in rows).most_common(1)
+    shown = [row for row in rows if row.corpus == texts[0][0]]
     notes = []
     if len(shown) < len(rows):
-        notes.append(f"The plots show the first {len(shown)} rows only, which are of one text.")
+        left_out = ", ".join(row.name for row in rows if row not in shown)
+        notes.append(f"The plots show rows of one text only, and so not {left_out}.")
     for name, plot in PLOTS.items():
         with _plain_style():
             figure = plot(shown)
@@ -77,14 +83,23 @@ def alpha_by_steps(rows: Sequence[Row]) -> Figure | None:
     """α against steps on a logarithmic axis: growth like log t, as the paper has it, is a straight line."""
     figure = _panels(rows, [(curves.alpha, "")], lambda run, steps: steps, "steps", "α")
     if figure is not None:
-        figure.axes[0].set_xscale("log")
+        figure.axes[0].autoscale(axis="x")
+        _logarithmic(figure.axes[0], "x")
     return figure
 
 
 def losses(rows: Sequence[Row]) -> Figure | None:
-    """Training beside validation loss: the paper has fixed layers train to a higher loss and validate the same."""
+    """Training beside validation loss: the paper has fixed layers train to a higher loss and validate the same.
+
+    The first tenth of a curve may lie outside.
+    """
     both = [(curves.training_loss, "training, with dropout"), (curves.validation_loss, "validation")]
-    return _panels(rows, both, curves.tokens, "tokens trained on", "loss, nats a word")
+    figure = _panels(rows, both, curves.tokens, "tokens trained on", "loss, nats a token")
+    if figure is not None:  # the fall of the first steps would leave no room for what differs at the end
+        late = [y for panel in figure.axes for line in panel.lines for y in _late(line)]
+        margin = 0.05 * (max(late) - min(late)) or 0.1
+        figure.axes[0].set_ylim(min(late) - margin, max(late) + margin)
+    return figure
 
 
 def by_frequency(rows: Sequence[Row]) -> Figure | None:
@@ -93,7 +108,7 @@ def by_frequency(rows: Sequence[Row]) -> Figure | None:
     order = sorted({key for row in shown for run in row.done for key in bands(run)})
     if not order:
         return None
-    figure, (panel,) = _figure(1, len(shown))
+    figure, (panel,) = _figure(1, shown)
     for place, row in enumerate(rows):
         found = [bands(run) for run in row.done if bands(run)]
         if not found:
@@ -110,7 +125,7 @@ def by_frequency(rows: Sequence[Row]) -> Figure | None:
     panel.set_xticks(range(len(order)), [names[key] for key in order])
     panel.set_xlabel("occurrences of the word in the train split")
     panel.set_ylabel("test perplexity of these words")
-    panel.set_yscale("log")
+    _logarithmic(panel, "y")
     _legend(figure, panel)
     return figure
 
@@ -139,14 +154,19 @@ def _panels(
     """A panel for each kind of curve: thin lines for the runs, a thick one for their mean."""
     if not any(curve(run) for curve, _ in kinds for row in rows for run in row.done):
         return None
-    figure, panels = _figure(len(kinds), len(rows))
+    from matplotlib.ticker import EngFormatter, MaxNLocator
+
+    figure, panels = _figure(len(kinds), rows)
     for panel, (curve, title) in zip(panels, kinds, strict=True):
         for place, row in enumerate(rows):
             _draw_row(panel, row, curve, scale, _look(place))
         panel.set_title(title, fontsize="medium")
         panel.set_xlabel(across)
         if "perplexity" in up:
-            _logarithmic(panel)
+            _logarithmic(panel, "y")
+        panel.set_xlim(left=0)
+        panel.xaxis.set_major_locator(MaxNLocator(5))
+        panel.xaxis.set_major_formatter(EngFormatter(sep="\N{THIN SPACE}"))
     panels[0].set_ylabel(up)
     _legend(figure, panels[-1] if len(panels[-1].lines) > len(panels[0].lines) else panels[0])
     return figure
@@ -159,17 +179,19 @@ def _draw_row(panel: Axes, row: Row, curve: CurveOf, scale: Scale, look: Mapping
     each = [curve(run) for run in runs]
     if len(runs) > 1:
         for run, points in zip(runs, each, strict=True):
-            panel.plot(scale(run, [*points]), [*points.values()], **look, linewidth=0.6, alpha=0.5)
+            panel.plot(
+                scale(run, [*points]), [*points.values()], color=look["color"], linewidth=0.6, alpha=0.5
+            )
     mean = curves.mean(each)
     across = [sum(values) / len(runs) for values in zip(*(scale(run, [*mean]) for run in runs), strict=True)]
     marker: dict[str, Any] = {"marker": "o", "markersize": 4} if len(mean) <= FEW else {}
     panel.plot(across, [*mean.values()], **look, **marker, linewidth=1.6, label=row.name)
 
 
-def _figure(panels: int, rows: int) -> tuple[Figure, Sequence[Axes]]:
+def _figure(panels: int, rows: Sequence[Row]) -> tuple[Figure, Sequence[Axes]]:
     from matplotlib.figure import Figure
 
-    legend = 0.25 * -(-rows // 3)  # inches, of a legend with three columns
+    legend = 0.25 * -(-len(rows) // _columns([row.name for row in rows]))  # inches
     figure = Figure(figsize=(WIDTH, HEIGHT + legend), layout="constrained")
     axes = figure.subplots(1, panels, sharex=True, sharey=True, squeeze=False)[0]
     for panel in axes:
@@ -183,10 +205,15 @@ def _legend(figure: Figure, panel: Axes) -> None:
         handles,
         labels,
         loc="outside lower center",
-        ncols=min(3, len(labels)),
+        ncols=_columns(labels),
         frameon=False,
         handlelength=3.5,
     )
+
+
+def _columns(names: Sequence[str]) -> int:
+    """Of the legend, so that it is no wider than the figure."""
+    return max(1, min(3, len(names), 95 // (max(map(len, names)) + 9)))
 
 
 def _look(place: int) -> dict[str, Any]:
@@ -194,14 +221,25 @@ def _look(place: int) -> dict[str, Any]:
     return {"color": COLOURS[place % len(COLOURS)], "linestyle": DASHES[place % len(DASHES)]}
 
 
-def _logarithmic(panel: Axes) -> None:
-    """A logarithmic axis with plain numbers, enough of them within less than a factor of ten too."""
-    from matplotlib.ticker import LogLocator, NullLocator, ScalarFormatter
+def _late(line: Line2D) -> list[float]:
+    """Values of a line without its first tenth."""
+    across, up = np.asarray(line.get_xdata(), float), np.asarray(line.get_ydata(), float)
+    return [float(y) for y in up[across >= across.max(initial=0) / 10]]
 
-    panel.set_yscale("log")
-    panel.yaxis.set_major_locator(LogLocator(subs=(1, 1.2, 1.5, 2, 2.5, 3, 4, 5, 6, 8)))
-    panel.yaxis.set_major_formatter(ScalarFormatter())
-    panel.yaxis.set_minor_locator(NullLocator())
+
+def _logarithmic(panel: Axes, name: Literal["x", "y"]) -> None:
+    """A logarithmic axis with plain numbers, the more of them the fewer powers of ten it has."""
+    from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
+
+    (panel.set_xscale if name == "x" else panel.set_yscale)("log")
+    axis = panel.xaxis if name == "x" else panel.yaxis
+    low, high = axis.get_view_interval()
+    steps: tuple[float, ...] = (1,)
+    if high < 200 * low:
+        steps = (1, 2, 5) if high > 8 * low else (1, 1.2, 1.5, 2, 2.5, 3, 4, 5, 6, 8)
+    axis.set_major_locator(LogLocator(subs=steps))
+    axis.set_major_formatter(FuncFormatter(lambda value, place: f"{value:,.10g}"))
+    axis.set_minor_locator(NullLocator())
 
 
 @contextmanager

@@ -26,12 +26,10 @@ def product(given: Mapping[str, Any]) -> Plan:
     errors: list[InputError] = []
     lists = {}
     for flag, value in given.items():
-        lists[flag] = value if isinstance(value, list) else [value]
-        if isinstance(value, str):
-            try:
-                lists[flag] = split_values(flag, value)
-            except InputError as error:
-                errors.append(error)
+        try:
+            lists[flag] = values_of(flag, value)
+        except InputError as error:
+            errors.append(error)
     InputErrors.raise_if_any(errors)
     seeds = read_seeds(lists.pop("seed", ["1"]))
     common = {flag: values[0] for flag, values in lists.items() if len(values) == 1}
@@ -53,20 +51,24 @@ def product(given: Mapping[str, Any]) -> Plan:
     return Plan([*settings.values()], seeds, common)
 
 
-def split_values(flag: str, text: str) -> list[str]:
-    """``a,b\\,c`` → ``['a', 'b,c']``.
+def values_of(flag: str, given: Any) -> list[Any]:
+    """``'a,b\\,c'`` → ``['a', 'b,c']``; what is a list or no string stays as it is.
 
     Raises:
-        InputError: a value is empty or there twice.
+        InputError: a value is empty or there twice, or it is the name of a file.
     """
-    values = [value.replace("\\,", ",") for value in re.split(r"(?<!\\),", text)]
-    if os.path.exists(text) and len(values) > 1:
-        fix = f"write {text.replace(',', chr(92) + ',')} for the file"
-        raise InputError(f"--{flag}", "a comma separates values, and there is a file of this name", fix=fix)
-    if "" in values and len(values) > 1:
-        raise InputError(f"--{flag}", "an empty value between commas", found=text)
+    if not isinstance(given, str):
+        return given if isinstance(given, list) else [given]
+    values = [value.replace("\\,", ",") for value in re.split(r"(?<!\\),", given)]
+    if len(values) > 1 and os.path.exists(given):
+        fix = "write \\, for the comma of a name"
+        raise InputError(
+            f"--{flag}", "commas separate values, and a file has this name", found=given, fix=fix
+        )
+    if len(values) > 1 and "" in values:
+        raise InputError(f"--{flag}", "an empty value between commas", found=given)
     if len({*values}) < len(values):
-        raise InputError(f"--{flag}", "a value stands there twice", found=text)
+        raise InputError(f"--{flag}", "a value stands there twice", found=given)
     return values
 
 

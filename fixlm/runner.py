@@ -22,7 +22,7 @@ from fixlm.process import Process
 from fixlm.run import RUN_SETTINGS, RunDirectory, writing
 from fixlm.schedule import Work, in_words, measured, seconds_left, total_tokens
 from fixlm.signals import StopRequest
-from fixlm.survey import DONE, FAILED, LOG, MARK, Run, perplexity, read_run
+from fixlm.survey import CUT, DONE, FAILED, LOG, MARK, NEW, Run, perplexity, read_run
 
 FIRST_ESTIMATE = 20.0
 """Seconds of a run before the time left is told from its own speed, where no other run told it."""
@@ -74,6 +74,9 @@ class Runner:
             Interrupted: a signal came; what was under way is saved.
         """
         left = [index for index, run in enumerate(self.runs) if run.state != DONE]
+        for index in left:  # one that failed before is tried again
+            state = CUT if self._resumes(index) else NEW
+            self.runs[index] = dataclasses.replace(self.runs[index], state=state, reason="")
         if not left:
             say(f"all {len(self.runs)} runs are done")
         elif self.jobs == 1:
