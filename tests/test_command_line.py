@@ -154,9 +154,9 @@ def test_unknown_commands_are_named(capsys: pytest.CaptureFixture[str]) -> None:
     )
 
 
-@pytest.mark.parametrize("command", ["fixlm.train", "fixlm.evaluate"])
+@pytest.mark.parametrize("command", ["fixlm.train", "fixlm.evaluate", "fixlm.compare"])
 def test_help_imports_nothing_heavy_and_shows_defaults(command: str) -> None:
-    heavy = ("torch", "gensim", "datasets", "scipy", "sentencepiece", "rich")
+    heavy = ("torch", "gensim", "datasets", "scipy", "sentencepiece", "rich", "matplotlib")
     program = f"""
 import runpy, sys
 sys.argv = ["{command}", "--help"]
@@ -169,7 +169,7 @@ assert not set({heavy}) & set(sys.modules), set({heavy}) & set(sys.modules)
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     assert "(default: " in done.stdout
-    if command == "fixlm.train":
+    if command != "fixlm.evaluate":
         for flag in ("--output-embed", "--lr", "--matrix-seed", "--pmi-window", "--word2vec-vectors"):
             assert flag in done.stdout
 
@@ -179,6 +179,7 @@ def test_the_console_script_lists_its_commands(capsys: pytest.CaptureFixture[str
     out = capsys.readouterr().out
     assert "train" in out
     assert "evaluate" in out
+    assert "compare" in out
 
 
 def test_a_reader_that_goes_away_gets_no_traceback() -> None:

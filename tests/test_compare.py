@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import signal
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -15,6 +17,7 @@ from helpers import assert_same_end, interrupt, train
 from fixlm import cli, console, training
 from fixlm.compare import Setting, study
 from fixlm.comparison import compare
+from fixlm.process import Process
 from fixlm.schedule import Work, in_words, seconds_left
 
 
@@ -297,6 +300,29 @@ def test_jobs_are_processes_that_share_the_time(
     log = (tmp_path / "two" / "tied-seed1" / "log.txt").read_text()
     assert log.startswith("compare: 2 at a time\n")
     assert "perplexity: valid " in log
+
+
+def test_ctrl_c_stops_all_jobs_and_saves_them(
+    small: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ended, sent = Process.ended, []
+
+    def interrupt_once_all_train(process: Process) -> bool:
+        if not sent and len([*tmp_path.glob("*/metrics.jsonl")]) == 2:
+            sent.append(os.kill(os.getpid(), signal.SIGINT))
+        return ended(process)
+
+    monkeypatch.setattr(Process, "ended", interrupt_once_all_train)
+    long = ["--epochs", "1000", "--max-steps", "90000"]
+    assert (
+        run(tmp_path, *small, "--output-embed", "tied,hadamard", "--seed", "1,2", *long, "--jobs", "2") == 130
+    )
+    for name in ("tied-seed1", "hadamard-seed1"):
+        log = (tmp_path / name / "log.txt").read_text()
+        assert "and saved; --resume goes on from here" in log
+        assert (tmp_path / name / "checkpoints" / "last").exists()
+    assert cells(tmp_path)["tied"][3] == "not finished, not started"
+    assert not (tmp_path / "tied-seed2").exists()
 
 
 def test_seeds_can_be_added_and_the_plan_is_remembered(small: list[str], tmp_path: Path) -> None:

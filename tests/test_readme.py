@@ -54,6 +54,8 @@ def run(command: str) -> None:
             words += (
                 SMALL if "--hidden-size" in words else [*SMALL, "--hidden-size", "32", "--embed-size", "32"]
             )
+        if name == "compare":  # one grid to begin with, which the others go on with
+            words += [*SMALL, "--hidden-size", "16", "--embed-size", "16"] if "--data" in words else []
         assert cli.main([name, *words[3:]]) == 0, command
     else:
         words += BENCHMARK if words[1] == "scripts/benchmark.py" else []
@@ -65,6 +67,7 @@ def test_the_readme_is_covered() -> None:
     known = (
         "python -m fixlm.train",
         "python -m fixlm.evaluate",
+        "python -m fixlm.compare",
         "python scripts/",
         "make train",
         "make test",
@@ -83,13 +86,23 @@ def test_every_command_runs_in_order(workplace: Path, monkeypatch: pytest.Monkey
 
 
 def test_the_matrix_in_20_lines_trains(tiny_corpus: Path, tmp_path: Path) -> None:
-    (program,) = blocks("python")
+    (program,) = [block for block in blocks("python") if "class RandomSigns" in block]
     (tmp_path / "program.py").write_text(program)
     flags = [*SMALL, "--hidden-size", "8", "--embed-size", "8", "--random-signs-density", "0.9"]
     command = [sys.executable, "program.py", "--data", str(tiny_corpus), *flags]
     done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     assert "perplexity per word" in done.stdout
+
+
+def test_the_study_in_15_lines_compares(tiny_corpus: Path, tmp_path: Path) -> None:
+    (program,) = [block for block in blocks("python") if "study(" in block]
+    (tmp_path / "study.py").write_text(program)
+    flags = [*SMALL, "--hidden-size", "8", "--embed-size", "8", "--seed", "1", "--data", str(tiny_corpus)]
+    command = [sys.executable, "study.py", "here", *flags]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert "| [pmi, α = 1](pmi-alpha-1-seed1) |" in done.stdout
 
 
 @pytest.mark.parametrize(
