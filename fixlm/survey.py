@@ -240,7 +240,12 @@ def discover(directory: Path) -> tuple[list[Row], list[str]]:
             continue
         assert run.config is not None
         same = flat(run.config) | {"--seed": 0, "--data": run.config["corpus"]["sha256"]}
-        groups.setdefault(repr(sorted(same.items())), []).append(run)
+        key = repr(sorted(same.items()))
+        while run.seed in {
+            other.seed for other in groups.get(key, ())
+        }:  # the same run twice is no second seed
+            key += " again"
+        groups.setdefault(key, []).append(run)
     if not groups:
         raise InputError(directory, "there is no run below it", fix="name the grid: --output-embed tied,pmi")
     rows = []

@@ -175,6 +175,13 @@ def test_the_best_of_each_layer_is_chosen_by_validation_among_whole_rows(tmp_pat
     assert [row.name for row in fast] == ["tied-lr0.003", "pmi-lr0.006"]
 
 
+def test_the_same_run_twice_is_no_second_seed(tmp_path: Path) -> None:
+    for name in ("one", "other"):
+        commit(tmp_path / name)
+    assert tabulate(tmp_path) == 0
+    assert {name: row["n"] for name, row in table(tmp_path).items()} == {"one": 1, "other": 1}
+
+
 def test_names_are_safe_in_a_table(grid: Path) -> None:
     rows, _ = survey.discover(grid)
     text = markdown([Row("a|b [c]", rows[0].runs)], grid)
