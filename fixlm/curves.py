@@ -37,18 +37,18 @@ def validation_perplexity(run: Run) -> Curve:
 def tokens(run: Run, steps: Sequence[int]) -> list[float]:
     """Tokens of the train split passed by each step, each as often as it was passed."""
     assert run.config is not None
-    settings = run.config["optimization"]
-    return [step * settings["batch_size"] * settings["bptt"] for step in steps]
+    batch = run.config["optimization"]["batch_size"]
+    return [batch * run.windows.steps(0, step) for step in steps]
 
 
 def seconds(run: Run, steps: Sequence[int]) -> list[float]:
     """Seconds of training steps by each step, from the speeds in the metrics; validation is not counted."""
     speeds = _field(run, "tokens_per_second")
-    (batch,) = tokens(run, [1])
     total, before, passed = 0.0, 0, {0: 0.0}
     for step, speed in sorted(speeds.items()):
         if speed > 0:
-            total += (step - before) * batch / speed
+            earlier, now = tokens(run, [before, step])
+            total += (now - earlier) / speed
             before = step
         passed[step] = total
     known = sorted(passed)

@@ -34,11 +34,13 @@ class Setting:
         flags: those of ``fixlm.train`` by name, with or without dashes; numbers may be numbers, and a switch such as
             ``normalize`` is True or False.
         folder: beginning of the names of its run directories; from the name if not given.
+        seeds: of this setting alone; those of the plan if None.
     """
 
     name: str
     flags: Mapping[str, Any]
     folder: str = ""
+    seeds: Sequence[int] | None = None
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "flags", plain_flags(self.flags))
@@ -92,6 +94,8 @@ class Plan:
             )
             for setting in self.settings
         ]
+        if seeds is not None:
+            settings = [dataclasses.replace(setting, seeds=None) for setting in settings]
         return Plan(settings, self.seeds if seeds is None else seeds, {**self.common, **flags})
 
     def runs(self, directory: Path, *, trusting: bool = False) -> list[PlannedRun]:
@@ -109,7 +113,7 @@ class Plan:
         errors = [*self._problems()]
         wrong: dict[str, tuple[InputError, list[str]]] = {}
         found = []
-        for seed, setting in itertools.product(self.seeds, self.settings):
+        for seed, setting in self._in_order():
             flags = self._flags(setting) | {"seed": str(seed)}
             config = None
             try:
@@ -131,6 +135,19 @@ class Plan:
         """What stands in ``plan.json`` and what ``--plan`` reads."""
         settings = [dataclasses.asdict(setting) for setting in self.settings]
         return {"common": dict(self.common), "seeds": list(self.seeds), "settings": settings}
+
+    def _in_order(self) -> Iterator[tuple[int, Setting]]:
+        """The first seed of every setting, then the second of those that have one, and so on."""
+        rounds = itertools.zip_longest(*(self._seeds(setting) for setting in self.settings))
+        for seeds in rounds:
+            yield from (
+                (seed, setting)
+                for seed, setting in zip(seeds, self.settings, strict=True)
+                if seed is not None
+            )
+
+    def _seeds(self, setting: Setting) -> Sequence[int]:
+        return self.seeds if setting.seeds is None else setting.seeds
 
     def _flags(self, setting: Setting) -> dict[str, Any]:
         others = {
@@ -154,8 +171,9 @@ class Plan:
                 what = f"the runs would have the directories of '{seen[folder]}'"
                 yield InputError(setting.name, what, found=setting.folder, fix="another name or folder")
             seen[folder] = setting.name
-        if not all(type(seed) is int for seed in self.seeds) or len({*self.seeds}) < len(self.seeds):
-            yield InputError("--seed", "not whole numbers, each once", found=list(self.seeds))
+        for seeds in dict.fromkeys(tuple(self._seeds(setting)) for setting in self.settings):
+            if not all(type(seed) is int for seed in seeds) or len({*seeds}) < len(seeds):
+                yield InputError("--seed", "not whole numbers, each once", found=list(seeds))
         yield from self._problems_of_flags()
 
     def _problems_of_flags(self) -> Iterator[InputError]:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from fixlm.config import TrainConfig
 from fixlm.run import RunDirectory
+from fixlm.windows import Windows
 
 
 @dataclass(frozen=True)
@@ -58,14 +59,13 @@ def in_words(seconds: float | None) -> str:
 def total_tokens(config: TrainConfig, train_tokens: int) -> int:
     """Tokens that a run of this configuration trains on, with a train split of so many tokens."""
     settings = config.optimization
-    batch = settings.batch_size * settings.bptt
-    whole = settings.epochs * ((train_tokens // settings.batch_size - 1) // settings.bptt)
-    return min(whole, settings.max_steps or whole) * batch
+    windows = Windows(train_tokens // settings.batch_size, settings)
+    return settings.batch_size * windows.steps(0, windows.total)
 
 
 def measured(directory: RunDirectory, config: TrainConfig, setting: str) -> Work:
     """What a run has done so far, from its result or its metrics."""
-    batch = config.optimization.batch_size * config.optimization.bptt
+    batch = config.optimization.batch_size * config.optimization.bptt  # about, where windows vary
     layer = config.model.output_embed
     result = directory.read_result()
     if result is not None:

@@ -11,9 +11,11 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+from fixlm.config import OptimizationConfig
 from fixlm.errors import InputError, InputErrors
 from fixlm.grid import PlannedRun, flat
 from fixlm.run import RunDirectory
+from fixlm.windows import Windows
 
 DONE, CUT, NEW, FAILED = "done", "not finished", "not started", "failed"
 LOG = "log.txt"
@@ -40,6 +42,13 @@ class Run:
     config: Mapping[str, Any] | None = None
     result: Mapping[str, Any] | None = None
     at_a_time: int | None = None
+
+    @cached_property
+    def windows(self) -> Windows:
+        """Which tokens each of its steps reads."""
+        assert self.config is not None
+        settings = OptimizationConfig(**self.config["optimization"])
+        return Windows(self.config["corpus"]["tokens"]["train"] // settings.batch_size, settings)
 
     @property
     def shown_state(self) -> str:
@@ -91,7 +100,7 @@ class Row:
     def epochs(self) -> list[float]:
         """Passes over the train split of each run that is done."""
         return [
-            run.result["steps"] / steps_per_epoch(run.config)
+            run.windows.steps(0, run.result["steps"]) / run.windows.read[1]
             for run in self.done
             if run.result and run.config
         ]
@@ -131,12 +140,6 @@ def perplexity(score: Mapping[str, Any]) -> float:
     """Per word of the original text, of a score in ``result.json``; infinity for one that overflowed."""
     value = score.get("perplexity_per_word", score["perplexity"])
     return float("inf") if value is None else value
-
-
-def steps_per_epoch(config: Mapping[str, Any]) -> int:
-    """Whole windows of B streams in the train split, of a ``config.json``."""
-    settings = config["optimization"]
-    return max(1, (config["corpus"]["tokens"]["train"] // settings["batch_size"] - 1) // settings["bptt"])
 
 
 def survey(planned: Sequence[PlannedRun], corpora: Mapping[Path, str] | None = None) -> list[Run]:

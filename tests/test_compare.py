@@ -17,6 +17,7 @@ from helpers import assert_same_end, interrupt, train
 from fixlm import cli, console, training
 from fixlm.compare import Setting, study
 from fixlm.comparison import compare
+from fixlm.grid import Plan, read_plan, write_plan
 from fixlm.process import Process
 from fixlm.schedule import Work, in_words, seconds_left
 
@@ -403,3 +404,17 @@ def test_time_left_is_that_of_the_setting_or_else_of_the_layer_or_else_of_all() 
 )
 def test_time_left_in_words(seconds: float | None, words: str) -> None:
     assert in_words(seconds) == words
+
+
+def test_a_setting_may_have_seeds_of_its_own(tmp_path: Path) -> None:
+    plan = Plan(
+        [Setting("pmi", {"output-embed": "pmi"}, seeds=[1, 2, 3]), Setting("tied", {"output-embed": "tied"})],
+        seeds=[1],
+    )
+    names = [run.path.name for run in plan.runs(tmp_path)]
+    assert names == ["pmi-seed1", "tied-seed1", "pmi-seed2", "pmi-seed3"]
+    again = plan.overridden({}, seeds=[7])  # what --seed 7 asks for
+    assert [run.path.name for run in again.runs(tmp_path)] == ["pmi-seed7", "tied-seed7"]
+    path = tmp_path / "plan.json"
+    write_plan(path, plan)
+    assert [run.path.name for run in read_plan(path).runs(tmp_path)] == names
