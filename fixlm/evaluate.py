@@ -5,12 +5,16 @@ from __future__ import annotations
 import dataclasses
 import json
 import sys
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from fixlm.cli import run
+from fixlm.errors import InputError, InputErrors
 from fixlm.options import Parser, add_options, option, read_options
 
 if TYPE_CHECKING:
+    from collections.abc import Collection, Iterator
+
+    from fixlm.continuous_cache import CacheSettings
     from fixlm.perplexity import Score
 
 
@@ -22,6 +26,12 @@ class EvaluateConfig:
     checkpoint: str = option("best", "best, last or step-N")
     data: str | None = option(None, "where the run's corpus is now, if it moved (none: as in config.json)")
     threads: int | None = option(None, "threads of torch (none: its default)", minimum=1, maximum=1024)
+    cache_size: int = option(0, "n, tokens that a continuous cache looks back (0: no cache)", minimum=0)
+    cache_theta: float = option(
+        0.66, "θ, flatness of the cache: 0 only counts words", minimum=0, maximum=1000
+    )
+    cache_lambda: float = option(0.13, "λ, the cache's part in the mixture", minimum=0, below=1)
+    cache_tune: bool = option(False, "take the θ and λ that are best on the valid split")
     json: bool = option(False, "print one JSON object and nothing else")
 
 
@@ -32,16 +42,45 @@ def command(arguments: list[str], program: str = "python -m fixlm.evaluate") -> 
     add_options(parser, EvaluateConfig)
     given = vars(parser.parse_args(arguments))
     config = read_options(given, EvaluateConfig)
-    score = evaluate_run(given["run"], config)
+    InputErrors.raise_if_any([*_contradictions(config, given)])
+    evaluation = evaluate_run(given["run"], config)
     if config.json:
-        print(json.dumps({"split": config.split, **score.to_json()}))
+        print(json.dumps({"split": config.split, **evaluation.to_json()}))
     else:
+        score, with_cache = evaluation.score, ""
+        if evaluation.cache:
+            with_cache = " " + evaluation.cache.describe("word" if score.words is None else "piece")
+            with_cache += ", chosen on valid" if config.cache_tune else ""
         print(
-            f"{given['run']}: {config.split} perplexity {score}, {score.nll:.4f} nats, {score.targets:,} targets"
+            f"{given['run']}: {config.split} perplexity {score}{with_cache}, {score.nll:.4f} nats, "
+            f"{score.targets:,} targets"
         )
 
 
-def evaluate_run(path: str, config: EvaluateConfig) -> Score:
+def _contradictions(config: EvaluateConfig, given: Collection[str]) -> Iterator[InputError]:
+    """What no single flag shows."""
+    for flag in ("cache-theta", "cache-lambda", "cache-tune"):
+        if not config.cache_size and flag in given:
+            yield InputError(
+                f"--{flag}", "there is no cache", found="--cache-size 0", fix="add --cache-size 2000"
+            )
+        elif config.cache_tune and flag in given and flag != "cache-tune":
+            yield InputError(f"--{flag}", "--cache-tune chooses it", fix="drop one of the two")
+
+
+@dataclasses.dataclass(frozen=True)
+class Evaluation:
+    """A score, and the continuous cache that it was had with, if any."""
+
+    score: Score
+    cache: CacheSettings | None = None
+
+    def to_json(self) -> dict[str, Any]:
+        """The score's plain values, and those of the cache under ``cache``."""
+        return self.score.to_json() | ({"cache": self.cache.to_json()} if self.cache else {})
+
+
+def evaluate_run(path: str, config: EvaluateConfig) -> Evaluation:
     """Scores a split of the corpus that a run was trained on.
 
     Raises:
@@ -49,26 +88,21 @@ def evaluate_run(path: str, config: EvaluateConfig) -> Score:
     """
     import torch
 
-    from fixlm import corpus
-    from fixlm.assembly import find_checkpoint, load_model
-    from fixlm.config import DataConfig
-    from fixlm.console import log, progress
+    from fixlm.console import progress
+    from fixlm.continuous_cache import CacheSettings, choose
+    from fixlm.inspection import open_run
     from fixlm.perplexity import evaluate
-    from fixlm.run import RunDirectory, check_corpus
 
-    directory = RunDirectory(path).require()
     if config.threads is not None:
         torch.set_num_threads(config.threads)
-    data = DataConfig(**directory.read_config()["data"])
-    data = dataclasses.replace(data, data=config.data or data.data)
-    if directory.tokenizer.exists():  # the run's own: nothing is trained again, and a file may have moved
-        data = dataclasses.replace(data, tokenizer=str(directory.tokenizer), vocab_size=None)
+    opened = open_run(path, config.checkpoint, config.data)
+    cache = None
     with progress() as show:
-        text = corpus.load(**vars(data), log=log, progress=show)
-    check_corpus(directory, text)
-    model = load_model(directory, find_checkpoint(directory, config.checkpoint))
-    with progress() as show:
-        return evaluate(model, text, config.split, show)
+        if config.cache_size and config.cache_tune:
+            cache = choose(opened.model, opened.corpus, config.cache_size, show)
+        elif config.cache_size:
+            cache = CacheSettings(config.cache_size, config.cache_theta, config.cache_lambda)
+        return Evaluation(evaluate(opened.model, opened.corpus, config.split, show, cache), cache)
 
 
 def main() -> int:

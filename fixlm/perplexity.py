@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from fixlm.continuous_cache import CacheSettings, ContinuousCache, mix
 from fixlm.corpus import Corpus
 from fixlm.errors import InputError
 from fixlm.model import LanguageModel
@@ -101,15 +102,19 @@ def evaluate(
     corpus: Corpus,
     split: str,
     progress: Callable[[str, float, float], None] | None = None,
+    cache: CacheSettings | None = None,
 ) -> Score:
     """Scores a split of the corpus as one stream in float32, summed in float64; leaves the model as it was.
 
     A batch of streams would be faster and only an approximation: each further stream begins without its context.
 
+    Args:
+        cache: a continuous cache to mix in, empty at the first token; none if None.
+
     Raises:
         InputError: the sum is not finite, since a number of the model is not.
     """
-    windows = _windows(model, corpus.splits[split], progress, f"evaluate {split}")
+    windows = _windows(model, corpus.splits[split], progress, f"evaluate {split}", cache)
     total = sum(nll.double().sum().item() for nll in windows)
     return _score(total, corpus, split)
 
@@ -119,6 +124,7 @@ def target_nats(
     corpus: Corpus,
     split: str,
     progress: Callable[[str, float, float], None] | None = None,
+    cache: CacheSettings | None = None,
 ) -> np.ndarray:
     """Negative log-likelihood of each target of a split, that is of each token but the first: (n,) float32 nats.
 
@@ -127,7 +133,7 @@ def target_nats(
     Raises:
         InputError: their sum is not finite.
     """
-    windows = _windows(model, corpus.splits[split], progress, f"evaluate {split}")
+    windows = _windows(model, corpus.splits[split], progress, f"evaluate {split}", cache)
     nats = np.concatenate([nll.cpu().numpy() for nll in windows])
     score_of(nats, corpus, split)
     return nats
@@ -148,14 +154,29 @@ def _score(total: float, corpus: Corpus, split: str) -> Score:
     return Score(total, len(corpus.splits[split]) - 1, _words(corpus, split))
 
 
-@torch.inference_mode()
 def _windows(
     model: LanguageModel,
     stream: np.ndarray,
     progress: Callable[[str, float, float], None] | None = None,
     what: str = "evaluate",
+    cache: CacheSettings | None = None,
 ) -> Iterator[torch.Tensor]:
     """The nats of the targets of a stream of ids, window by window: (T,) each."""
+    past = ContinuousCache(cache.size, [cache.theta]) if cache and cache.size else None
+    for hidden, targets, nll in hidden_windows(model, stream, progress, what):
+        if cache and past:
+            nll = mix(nll, past.log_probability(hidden, targets, nll)[0], cache.weight)
+        yield nll
+
+
+@torch.inference_mode()
+def hidden_windows(
+    model: LanguageModel,
+    stream: np.ndarray,
+    progress: Callable[[str, float, float], None] | None = None,
+    what: str = "evaluate",
+) -> Iterator[tuple[torch.Tensor, torch.Tensor, torch.Tensor]]:
+    """A stream of ids window by window: what the output layer reads (T, H), the targets (T,) and their nats (T,)."""
     ids = torch.from_numpy(stream)
     device = model.input_embedding.weight.device
     training = model.training
@@ -165,7 +186,8 @@ def _windows(
         for start in range(0, len(ids) - 1, WINDOW):
             window = ids[start : start + WINDOW + 1].long().to(device)
             hidden, state = model(window[:-1, None], state)  # (T, 1, H)
-            yield model.output.nll(hidden.squeeze(1), window[1:])
+            hidden = hidden.squeeze(1)
+            yield hidden, window[1:], model.output.nll(hidden, window[1:])
             if progress:
                 progress(what, start + len(window) - 1, len(ids) - 1)
     finally:
