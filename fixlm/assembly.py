@@ -57,11 +57,14 @@ def new_model(
         matrix = build_matrix(
             model.output_embed, model.output_dim or model.feature_size, config, corpus, progress
         )
-    start = None  # of the input embedding, where it is not learned from scratch
-    if model.input_embed in ("same", "fixed") and isinstance(matrix, OutputMatrix):
+    start: OutputMatrix | Codebook | None = (
+        None  # of the input embedding, where it is not learned from scratch
+    )
+    embed = config.input_matrix()
+    if embed == "same":
         start = matrix
-    elif model.input_embed != "learned":
-        start = build_matrix(config.input_matrix(), model.embed_size, config, corpus, progress)
+    elif embed is not None:
+        start = build_matrix(embed, model.embed_size, config, corpus, progress)
     unigram = torch.from_numpy(log_unigram(corpus.counts)) if model.bias_start == "unigram" else None
     return _assemble(config, len(corpus), matrix, _tensor(start), unigram), matrix
 
@@ -113,7 +116,7 @@ def _require_fit(
     """Holds the sizes that ``config.json`` claims against the tensors, before anything of such a size is made."""
     model = config.model
     embedding = tensors.get("input_embedding.weight", torch.empty(0))
-    width = model.embed_size if model.input_embed == "learned" else embedding.shape[-1]  # else a matrix's
+    width = model.embed_size if config.input_matrix() is None else embedding.shape[-1]  # else a matrix's
     expected: dict[str, tuple[object, ...]] = {
         "input_embedding.weight": (vocabulary_size, width),
         "output.bias": (vocabulary_size,),

@@ -39,6 +39,9 @@ class ModelConfig:
         "input embedding: learned, same (starts at the output matrix), fixed (the output matrix, frozen), "
         "a method or a path (that matrix, frozen); walsh has no such matrix, and takes that of pmi",
     )
+    input_start: str = option(
+        "random", "where a learned input embedding starts: random, or at the matrix of a method or a path"
+    )
     num_layers: int = option(2, "LSTM layers", minimum=1, maximum=100)
     hidden_size: int = option(512, "H, units of each LSTM layer", minimum=1)
     last_hidden_size: int | None = option(None, "units of the last LSTM layer (none: H)", minimum=1)
@@ -204,12 +207,19 @@ class TrainConfig:
     def methods(self) -> list[str]:
         """The output-matrix methods that this run needs, each once."""
         chosen = (self.model.output_embed, self.input_matrix())
-        return sorted({method_of(name) for name in chosen if name not in (*output.TRAINED, "same", "fixed")})
+        return sorted({method_of(name) for name in chosen if name not in (*output.TRAINED, "same", None)})
 
-    def input_matrix(self) -> str:
-        """``--input-embed``; with walsh, which has no (V, N) matrix to share, ``same`` and ``fixed`` mean pmi."""
-        shared = self.model.input_embed in ("same", "fixed")
-        return "pmi" if shared and self.model.output_embed == "walsh" else self.model.input_embed
+    def input_matrix(self) -> str | None:
+        """What the input embedding is or starts at: a method, a path, ``same`` for the output matrix, None for nothing.
+
+        With walsh, which has no (V, N) matrix to share, ``same`` and ``fixed`` mean pmi.
+        """
+        model = self.model
+        if model.input_embed == "learned":
+            return None if model.input_start == "random" else model.input_start
+        if model.input_embed in ("same", "fixed"):
+            return "pmi" if model.output_embed == "walsh" else "same"
+        return model.input_embed
 
 
 GROUPS: dict[str, type[Any]] = {
@@ -264,6 +274,9 @@ def _contradictions(config: TrainConfig, given: Mapping[str, Any]) -> Iterator[I
     if model.output_embed == "walsh" and model.output_dim is not None:
         found, fix = f"--output-embed walsh --output-dim {model.output_dim}", "set --walsh-families M"
         yield InputError("--output-dim", "a walsh code has 2·M numbers", found=found, fix=fix)
+    if model.input_start != "random" and model.input_embed != "learned":
+        found = f"--input-embed {model.input_embed}"
+        yield InputError("--input-start", "only a learned input embedding has it", found=found, fix="drop it")
     yield from _useless_parts(model)
     yield from _without_effect(config.optimization, given)
     used = config.methods()
@@ -319,6 +332,7 @@ def _unknown_embeddings(model: ModelConfig) -> Iterator[InputError]:
     for flag, embed, words in (
         ("--output-embed", model.output_embed, output.names()),
         ("--input-embed", model.input_embed, ["learned", "same", "fixed", *embeddings.names()]),
+        ("--input-start", model.input_start, ["random", *embeddings.names()]),
     ):
         without = ("pretrained",) if flag == "--output-embed" else ("pretrained", "walsh")
         known = [word for word in words if word not in without]
@@ -327,4 +341,5 @@ def _unknown_embeddings(model: ModelConfig) -> Iterator[InputError]:
         if os.path.sep in embed or "." in embed:
             yield InputError(flag, "there is no such file of vectors", found=embed, fix="check the path")
         else:
-            yield unknown_name(flag, flag.removeprefix("--").replace("-embed", " embedding"), embed, known)
+            kind = flag.removeprefix("--").replace("-embed", " embedding").replace("-", " ")
+            yield unknown_name(flag, kind, embed, known)

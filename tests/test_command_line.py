@@ -47,6 +47,8 @@ def refused(capsys: pytest.CaptureFixture[str], *arguments: str) -> list[str]:
         ("--output-embed pmi --output-map-size 9", "--output-map-size: only an mlp has it (found --output-map auto)."),
         ("--output-embed hadamard --word-scales", "--word-scales: this layer has no rows to scale (found --output-embed hadamard, expected a dense fixed matrix)."),
         ("--output-embed tied --input-embed fixed", "--input-embed: 'fixed' needs an output matrix (found --output-embed tied)."),
+        ("--output-embed pmi --input-embed fixed --input-start pmi", "--input-start: only a learned input embedding has it (found --input-embed fixed)."),
+        ("--input-start pmy", "--input-start: unknown input start 'pmy'. Fix: Did you mean 'pmi'?"),
         ("--output-embed tied --input-embed pmi", "--input-embed: tied trains the input embedding (found pmi, expected learned)."),
         ("--output-embed hadamard --pmi-window 3", "--pmi-window: this run builds no such matrix (found --output-embed hadamard)."),
         ("--pmi-window many", "--pmi-window: not a number (found 'many', expected a whole number"),

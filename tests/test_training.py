@@ -14,7 +14,7 @@ from safetensors.torch import load_file
 
 from embeddings.output_matrix import OutputMatrix, hash_vectors
 from fixlm import training
-from fixlm.assembly import load_model, new_model
+from fixlm.assembly import build_matrix, load_model, new_model
 from fixlm.config import read_config
 from fixlm.corpus import load
 from fixlm.optimization import learning_rate, make_optimizer
@@ -245,3 +245,38 @@ def test_a_loss_that_is_not_finite_stops_the_run_and_keeps_the_last_checkpoint(
     error = capsys.readouterr().err
     assert "step 15: the loss or its gradient is not finite (found loss nan" in error
     assert all(tensor.isfinite().all() for tensor in final(run).values())
+
+
+@pytest.mark.parametrize("layer", ["tied", "learned", "hadamard"])
+def test_a_learned_input_embedding_can_start_at_a_matrix(
+    layer: str, small: list[str], tmp_path: Path
+) -> None:
+    flags = {
+        "data": small[1],
+        "output-embed": layer,
+        "input-start": "pmi",
+        "hidden-size": "8",
+        "embed-size": "8",
+    }
+    config = read_config(flags)
+    text = load(small[1])
+    model, _ = new_model(config, text)
+    start = build_matrix("pmi", 8, config, text).vectors
+    assert torch.equal(model.input_embedding.weight, torch.from_numpy(start))
+    assert model.input_embedding.weight.requires_grad
+    run = tmp_path / "run"
+    arguments = [
+        *small,
+        "--output-embed",
+        layer,
+        "--input-start",
+        "pmi",
+        "--embed-size",
+        "8",
+        "--run",
+        str(run),
+    ]
+    assert train(*arguments) == 0
+    trained = final(run)["input_embedding.weight"]
+    assert trained.shape == start.shape
+    assert not torch.equal(trained, torch.from_numpy(start))

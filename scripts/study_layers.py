@@ -1,0 +1,35 @@
+"""All output layers at one size, 2×256, after two epochs of WikiText-2; walsh also for as long as tied takes.
+
+python scripts/study_layers.py
+"""
+
+from __future__ import annotations
+
+import sys
+
+from studies import COMMON, setting
+
+from fixlm.compare import study
+
+MATRICES = ("random-orthogonal", "hadamard", "sylvester", "word2vec", "pmi")
+SEVERAL = (1, 2, 3)
+TIED_TIME = 5
+"""Epochs of walsh that take less time than two of tied: see the ratio of their steps in
+results/benchmark/steps-256.json."""
+
+SETTINGS = [
+    setting("learned"),
+    setting("tied", seeds=SEVERAL),
+    setting("random-orthogonal"),
+    setting("hadamard", seeds=SEVERAL),
+    setting("sylvester"),
+    setting("word2vec"),
+    setting("pmi", seeds=SEVERAL),
+    setting("walsh", seeds=SEVERAL),
+    *(setting(layer, f"{layer}, both ends fixed", input_embed="fixed") for layer in (*MATRICES, "walsh")),
+    setting("walsh", "walsh, in the time of tied", epochs=TIED_TIME),
+]
+
+if __name__ == "__main__":
+    common = {**COMMON, "epochs": 2, "validate-every": 298}
+    sys.exit(study(__doc__, "runs/layers", SETTINGS, common=common, seeds=[1]))

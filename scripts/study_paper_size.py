@@ -1,0 +1,27 @@
+"""The paper's size, 2×512, after two epochs of WikiText-2: tied, pmi and walsh, and walsh for as long as tied takes.
+
+python scripts/study_paper_size.py
+"""
+
+from __future__ import annotations
+
+import sys
+
+from studies import COMMON, setting
+
+from fixlm.compare import study
+
+TIED_TIME = 5
+"""Epochs of walsh that take less time than two of tied: see the ratio of their steps in
+results/benchmark/steps-512.json."""
+
+SETTINGS = [
+    setting("tied"),
+    setting("pmi"),
+    setting("walsh"),
+    setting("walsh", "walsh, in the time of tied", epochs=TIED_TIME),
+]
+
+if __name__ == "__main__":
+    common = {**COMMON, "hidden-size": 512, "embed-size": 512, "epochs": 2, "validate-every": 298}
+    sys.exit(study(__doc__, "runs/paper-size", SETTINGS, common=common, seeds=[1]))

@@ -1,0 +1,75 @@
+"""Writes the tables of docs/study.md and README.md anew from the runs under results/, and the plots beside those runs.
+
+python scripts/study_report.py
+
+A table stands between the lines ``<!-- table: NAME -->`` and ``<!-- end of table -->``, NAME being the folder under
+results/ that holds the runs of a study and its plan.json.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from fixlm.cli import run
+from fixlm.options import Parser
+
+ROOT = Path(__file__).resolve().parents[1]
+PAGES = (ROOT / "README.md", ROOT / "docs" / "study.md")
+BLOCK = re.compile(r"(<!-- table: ([\w-]+) -->\n).*?(<!-- end of table -->)", re.DOTALL)
+
+
+def command(arguments: Sequence[str]) -> None:
+    """Parses and writes."""
+    from fixlm.comparison import tabulate
+    from fixlm.grid import PLAN, read_plan
+
+    Parser(prog="study_report.py", description=__doc__).parse_args(list(arguments))
+    pages = {page: page.read_text(encoding="utf-8") for page in PAGES}
+    for study in sorted({name for text in pages.values() for _, name, _ in BLOCK.findall(text)}):
+        directory = ROOT / "results" / study
+        tabulate(directory, read_plan(directory / PLAN))
+    for page, text in pages.items():
+        page.write_text(filled(text, page.parent), encoding="utf-8")
+
+
+def filled(text: str, place: Path) -> str:
+    """A page with its tables as the results have them now.
+
+    Args:
+        place: directory of the page, where links start.
+    """
+    return BLOCK.sub(lambda block: f"{block[1]}{table(block[2], place)}{block[3]}", text)
+
+
+def table(study: str, place: Path) -> str:
+    """The runs of a study in five columns, by falling quality; each row links the logs of its runs."""
+    from fixlm.grid import PLAN, read_plan
+    from fixlm.survey import LOG, Row, survey
+    from fixlm.table import plus_minus, sort_rows
+
+    directory = ROOT / "results" / study
+    planned = read_plan(directory / PLAN).runs(directory, trusting=True)
+    runs = survey(planned)
+    names = dict.fromkeys(each.setting.name for each in planned)
+    rows = [
+        Row(name, [run for each, run in zip(planned, runs, strict=True) if each.setting.name == name])
+        for name in names
+    ]
+    lines = ["| output layer | trained in it | valid | test | logs, by seed |", "|---|---:|---:|---:|---|"]
+    for row in sort_rows(rows):
+        if row.done:
+            trained = f"{row.numbers('parameters', 'output_trainable')[0]:,}"
+            scores = (plus_minus(row.perplexities(split)) for split in ("valid", "test"))
+            logs = (f"[{run.seed}]({os.path.relpath(run.path / LOG, place)})" for run in row.done)
+            lines.append(f"| {row.name} | {trained} | {' | '.join(scores)} | {', '.join(logs)} |")
+    missing = [f"{row.name} (seed {run.seed})" for row in rows for run in row.runs if run not in row.done]
+    note = f"\nNot run: {', '.join(missing)}.\n" if missing else ""
+    return "\n".join(lines) + "\n" + note
+
+
+if __name__ == "__main__":
+    sys.exit(run(command))
