@@ -104,6 +104,12 @@ class OptimizationConfig:
     )
     optimizer: str = option("adamw", "adamw, or sgd without momentum", choices=("adamw", "sgd"))
     lr: float = option(3e-3, "learning rate at its highest", above=0, maximum=100)
+    output_lr: float = option(
+        1.0,
+        "learning rate of the output layer's own matrices (W, A, P), as a part of --lr",
+        above=0,
+        maximum=100,
+    )
     schedule: str = option(
         "cosine", "learning rate after the warm-up: cosine or constant", choices=("cosine", "constant")
     )

@@ -14,16 +14,21 @@ ALPHA = "output.alpha"
 
 
 def make_optimizer(model: nn.Module, config: OptimizationConfig) -> torch.optim.Optimizer:
-    """AdamW or SGD over what is trained: matrices decay, biases do not, α has a decay of its own."""
+    """AdamW or SGD over what is trained: matrices decay, biases do not, α has a decay of its own.
+
+    Each group has the key ``part``: what its learning rate is of the run's.
+    """
     trained = {name: parameter for name, parameter in model.named_parameters() if parameter.requires_grad}
     alpha_decay = config.weight_decay if config.alpha_weight_decay is None else config.alpha_weight_decay
-    decays = {
-        name: alpha_decay if name == ALPHA else config.weight_decay if parameter.dim() > 1 else 0.0
-        for name, parameter in trained.items()
-    }
+    members: dict[tuple[float, float], list[nn.Parameter]] = {}
+    for name, parameter in trained.items():
+        matrix = parameter.dim() > 1
+        decay = alpha_decay if name == ALPHA else config.weight_decay if matrix else 0.0
+        part = config.output_lr if matrix and name.startswith("output.") else 1.0
+        members.setdefault((decay, part), []).append(parameter)
     groups = [
-        {"params": [trained[name] for name in decays if decays[name] == decay], "weight_decay": decay}
-        for decay in dict.fromkeys(decays.values())
+        {"params": parameters, "weight_decay": decay, "part": part}
+        for (decay, part), parameters in members.items()
     ]
     if config.optimizer == "sgd":
         return torch.optim.SGD(groups, lr=config.lr)

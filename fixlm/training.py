@@ -289,7 +289,7 @@ class _Trainer:
         rate = learning_rate(self.at.step, self.total, self.settings)
         for group in self.optimizer.param_groups:
             # The mean over fewer targets is no less of a gradient: shorter windows would weigh more.
-            group["lr"] = rate * (len(window) / self.settings.bptt)
+            group["lr"] = rate * group["part"] * (len(window) / self.settings.bptt)
         ids = self.streams[window.start : window.stop + 1].long()  # (T + 1, B)
         mean, gradient_norm, state = take_gradients(
             self.model,

@@ -218,6 +218,37 @@ def test_alpha_decays_like_a_matrix_unless_told_otherwise(small: list[str]) -> N
         assert decays[model.output.bias.data_ptr()] == 0.0
 
 
+@pytest.mark.parametrize(
+    ("layer", "name"), [("walsh", "weight"), ("learned", "weight"), ("pmi", "projection.weight")]
+)
+def test_the_output_layers_matrices_may_have_a_learning_rate_of_their_own(
+    layer: str, name: str, small: list[str], tmp_path: Path
+) -> None:
+    flags = [
+        *small,
+        "--output-embed",
+        layer,
+        "--max-steps",
+        "1",
+        "--warmup-steps",
+        "0",
+        "--weight-decay",
+        "0",
+    ]
+    flags += {"walsh": ["--walsh-families", "16"], "pmi": ["--output-dim", "8"]}.get(layer, [])
+    moved = {}
+    for part in ("0.25", "1"):
+        run = tmp_path / part
+        assert train(*flags, "--lr", "0.01", "--output-lr", part, "--run", str(run)) == 0
+        before = load_file(run / "checkpoints" / "step-0" / "model.safetensors")
+        moved[part] = {key: (value - before[key]).abs().max().item() for key, value in final(run).items()}
+    # The first step of Adam is the learning rate itself wherever there is a gradient.
+    assert moved["0.25"][f"output.{name}"] == pytest.approx(0.0025, rel=1e-3)
+    assert moved["1"][f"output.{name}"] == pytest.approx(0.01, rel=1e-3)
+    assert moved["0.25"]["lstm.weight_hh_l0"] == pytest.approx(0.01, rel=1e-3)
+    assert moved["0.25"]["output.bias"] == pytest.approx(0.01, rel=1e-3)
+
+
 def test_the_learning_rate_warms_up_and_ends_at_its_last_part() -> None:
     config = read_config({"output-embed": "tied"}).optimization
     rates = [learning_rate(step, 1000, config) for step in range(1000)]
