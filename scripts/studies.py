@@ -14,7 +14,11 @@ COMMON: dict[str, Any] = {
     "epochs": 1,
     "precision": "bfloat16",
 }
-LEARNING_RATES = {"tied": 0.006, "pmi": 0.006, "walsh": 0.006}
+LEARNING_RATES: dict[str, dict[str, float]] = {
+    "tied": {"lr": 0.012},
+    "pmi": {"lr": 0.012},
+    "walsh": {"lr": 0.012, "output-lr": 0.1},
+}
 """Best of one grid on the valid split; the learned softmax takes that of tied, every fixed matrix that of pmi."""
 
 
@@ -27,6 +31,6 @@ def setting(layer: str, name: str | None = None, seeds: Sequence[int] | None = N
         seeds: those of this row; the study's if None.
         flags: with underscores for dashes.
     """
-    rate = LEARNING_RATES[{"learned": "tied", "tied": "tied", "walsh": "walsh"}.get(layer, "pmi")]
+    rates = LEARNING_RATES[{"learned": "tied", "tied": "tied", "walsh": "walsh"}.get(layer, "pmi")]
     given = {flag.replace("_", "-"): value for flag, value in flags.items()}
-    return Setting(name or layer, {"output-embed": layer, "lr": rate, **given}, seeds=seeds)
+    return Setting(name or layer, {"output-embed": layer, **rates, **given}, seeds=seeds)

@@ -34,6 +34,7 @@ FAMILIES = [
     setting("pmi", "pmi, perceptron as large as A", output_map="mlp", output_map_size=2048),
 ]
 
+SETTINGS = SCALE_AND_BIAS + MATRICES + FAMILIES
+
 if __name__ == "__main__":
-    settings = SCALE_AND_BIAS + MATRICES + FAMILIES
-    sys.exit(study(__doc__, "runs/ablations", settings, common=COMMON, seeds=[1]))
+    sys.exit(study(__doc__, "runs/ablations", SETTINGS, common=COMMON, seeds=[1]))

@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import sys
 
-from studies import COMMON, setting
+import studies
+from studies import setting
 
 from fixlm.compare import study
 
@@ -16,6 +17,8 @@ SEVERAL = (1, 2, 3)
 TIED_TIME = 5
 """Epochs of walsh that take less time than two of tied: see the ratio of their steps in
 results/benchmark/steps-256.json."""
+
+START = ", input starts at pmi"
 
 SETTINGS = [
     setting("learned"),
@@ -26,10 +29,13 @@ SETTINGS = [
     setting("word2vec"),
     setting("pmi", seeds=SEVERAL),
     setting("walsh", seeds=SEVERAL),
+    *(setting(layer, layer + START, input_start="pmi") for layer in ("tied", "pmi", "walsh")),
     *(setting(layer, f"{layer}, both ends fixed", input_embed="fixed") for layer in (*MATRICES, "walsh")),
     setting("walsh", "walsh, in the time of tied", epochs=TIED_TIME),
+    setting("walsh", f"walsh{START}, in the time of tied", epochs=TIED_TIME, input_start="pmi"),
 ]
 
+COMMON = {**studies.COMMON, "epochs": 2, "validate-every": 298}
+
 if __name__ == "__main__":
-    common = {**COMMON, "epochs": 2, "validate-every": 298}
-    sys.exit(study(__doc__, "runs/layers", SETTINGS, common=common, seeds=[1]))
+    sys.exit(study(__doc__, "runs/layers", SETTINGS, common=COMMON, seeds=[1]))

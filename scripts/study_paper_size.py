@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import sys
 
-from studies import COMMON, setting
+import studies
+from studies import setting
 
 from fixlm.compare import study
 
@@ -22,6 +23,7 @@ SETTINGS = [
     setting("walsh", "walsh, in the time of tied", epochs=TIED_TIME),
 ]
 
+COMMON = {**studies.COMMON, "hidden-size": 512, "embed-size": 512, "epochs": 2, "validate-every": 298}
+
 if __name__ == "__main__":
-    common = {**COMMON, "hidden-size": 512, "embed-size": 512, "epochs": 2, "validate-every": 298}
-    sys.exit(study(__doc__, "runs/paper-size", SETTINGS, common=common, seeds=[1]))
+    sys.exit(study(__doc__, "runs/paper-size", SETTINGS, common=COMMON, seeds=[1]))

@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import sys
 
-from studies import COMMON, setting
+import studies
+from studies import setting
 
 from fixlm.compare import study
 
@@ -21,6 +22,7 @@ SETTINGS = [
     setting("pmi", "pmi of left contexts", pmi_context="left"),
 ]
 
+COMMON = {**studies.COMMON, "epochs": 2, "validate-every": 298}
+
 if __name__ == "__main__":
-    common = {**COMMON, "epochs": 2, "validate-every": 298}
-    sys.exit(study(__doc__, "runs/pmi", SETTINGS, common=common, seeds=[1]))
+    sys.exit(study(__doc__, "runs/pmi", SETTINGS, common=COMMON, seeds=[1]))

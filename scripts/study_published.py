@@ -9,12 +9,14 @@ from __future__ import annotations
 
 import sys
 
-from studies import COMMON, setting
+import studies
+from studies import setting
 
 from fixlm.compare import study
 
 SETTINGS = [setting("tied"), setting("pmi"), setting("walsh")]
 
+COMMON = {**studies.COMMON, "hidden-size": 200, "embed-size": 200, "epochs": 6, "dropout": 0.3}
+
 if __name__ == "__main__":
-    common = {**COMMON, "hidden-size": 200, "embed-size": 200, "epochs": 6, "dropout": 0.3}
-    sys.exit(study(__doc__, "runs/published", SETTINGS, common=common, seeds=[1]))
+    sys.exit(study(__doc__, "runs/published", SETTINGS, common=COMMON, seeds=[1]))
