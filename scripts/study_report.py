@@ -3,11 +3,12 @@
 python scripts/study_report.py
 
 A table stands between the lines ``<!-- table: NAME -->`` and ``<!-- end of table -->``, NAME being the folder under
-results/ that holds the runs of a study and its plan.json.
+results/ that holds the runs of a study.
 """
 
 from __future__ import annotations
 
+import importlib
 import os
 import re
 import sys
@@ -15,6 +16,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from fixlm.cli import run
+from fixlm.compare import Plan
 from fixlm.options import Parser
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -25,15 +27,19 @@ BLOCK = re.compile(r"(<!-- table: ([\w-]+) -->\n).*?(<!-- end of table -->)", re
 def command(arguments: Sequence[str]) -> None:
     """Parses and writes."""
     from fixlm.comparison import tabulate
-    from fixlm.grid import PLAN, read_plan
 
     Parser(prog="study_report.py", description=__doc__).parse_args(list(arguments))
     pages = {page: page.read_text(encoding="utf-8") for page in PAGES}
     for study in sorted({name for text in pages.values() for _, name, _ in BLOCK.findall(text)}):
-        directory = ROOT / "results" / study
-        tabulate(directory, read_plan(directory / PLAN))
+        tabulate(ROOT / "results" / study, plan(study))
     for page, text in pages.items():
         page.write_text(filled(text, page.parent), encoding="utf-8")
+
+
+def plan(study: str) -> Plan:
+    """What the program of a study trains: that of ``layers`` is ``study_layers.py``."""
+    module = importlib.import_module(f"study_{study.replace('-', '_')}")
+    return Plan(module.SETTINGS, [1], module.COMMON)
 
 
 def filled(text: str, place: Path) -> str:
@@ -47,12 +53,11 @@ def filled(text: str, place: Path) -> str:
 
 def table(study: str, place: Path) -> str:
     """The runs of a study in five columns, by falling quality; each row links the logs of its runs."""
-    from fixlm.grid import PLAN, read_plan
-    from fixlm.survey import LOG, Row, survey
+    from fixlm.survey import LOG, Row, perplexity, survey
     from fixlm.table import plus_minus, sort_rows
 
     directory = ROOT / "results" / study
-    planned = read_plan(directory / PLAN).runs(directory, trusting=True)
+    planned = plan(study).runs(directory)
     runs = survey(planned)
     names = dict.fromkeys(each.setting.name for each in planned)
     rows = [
@@ -66,6 +71,10 @@ def table(study: str, place: Path) -> str:
             scores = (plus_minus(row.perplexities(split)) for split in ("valid", "test"))
             logs = (f"[{run.seed}]({os.path.relpath(run.path / LOG, place)})" for run in row.done)
             lines.append(f"| {row.name} | {trained} | {' | '.join(scores)} | {', '.join(logs)} |")
+    result = next(row.done[0].result for row in rows if row.done)
+    assert result is not None
+    alone = (f"{perplexity(result['unigram'][split]):,.1f}" for split in ("valid", "test"))
+    lines.append(f"| word frequencies alone | – | {' | '.join(alone)} | – |")
     missing = [f"{row.name} (seed {run.seed})" for row in rows for run in row.runs if run not in row.done]
     note = f"\nNot run: {', '.join(missing)}.\n" if missing else ""
     return "\n".join(lines) + "\n" + note
