@@ -82,6 +82,8 @@ def study(
         words = {"metavar": "DIRECTORY", "nargs": "?", "default": directory}
         parser.add_argument("directory", help=f"where the runs are (default: {directory})", **words)  # type: ignore[arg-type]
         given, config, flags = _parse(parser, arguments)
+        if config.plan is not None:
+            raise InputError("--plan", "the settings of this study are in its program", fix="drop it")
         if config.best_by is None:
             config = dataclasses.replace(config, best_by=best_by)
         plan = _overridden(Plan(settings, seeds, common or {}), flags)

@@ -406,6 +406,12 @@ def test_time_left_in_words(seconds: float | None, words: str) -> None:
     assert in_words(seconds) == words
 
 
+def test_a_study_takes_no_other_plan(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    settings = [Setting("tied", {"output-embed": "tied"})]
+    assert study("A study.", str(tmp_path), settings, arguments=["--plan", "plan.json"]) == 2
+    assert "--plan: the settings of this study are in its program" in capsys.readouterr().err
+
+
 def test_a_setting_may_have_seeds_of_its_own(tmp_path: Path) -> None:
     plan = Plan(
         [Setting("pmi", {"output-embed": "pmi"}, seeds=[1, 2, 3]), Setting("tied", {"output-embed": "tied"})],
