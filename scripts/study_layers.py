@@ -29,6 +29,9 @@ SETTINGS = [
     setting("word2vec"),
     setting("pmi", seeds=SEVERAL),
     setting("walsh", seeds=SEVERAL),
+    # As trained before the grid was whole.
+    setting("hadamard", "hadamard, lr 0.006", lr=0.006),
+    setting("walsh", "walsh, lr 0.006, A too", lr=0.006, output_lr=1),
     *(setting(layer, layer + START, input_start="pmi") for layer in ("tied", "pmi", "walsh")),
     *(setting(layer, f"{layer}, both ends fixed", input_embed="fixed") for layer in (*MATRICES, "walsh")),
     setting("walsh", "walsh, in the time of tied", epochs=TIED_TIME),
