@@ -75,8 +75,11 @@ def table(study: str, place: Path) -> str:
     assert result is not None
     alone = (f"{perplexity(result['unigram'][split]):,.1f}" for split in ("valid", "test"))
     lines.append(f"| word frequencies alone | – | {' | '.join(alone)} | – |")
-    missing = [f"{row.name} (seed {run.seed})" for row in rows for run in row.runs if run not in row.done]
-    note = f"\nNot run: {', '.join(missing)}.\n" if missing else ""
+    missing = {row.name: [str(run.seed) for run in row.runs if run not in row.done] for row in rows}
+    listed = "; ".join(f"{name} (seed {', '.join(seeds)})" for name, seeds in missing.items() if seeds)
+    if place == ROOT:
+        listed = listed and "some rows, see [docs/study.md](docs/study.md)"
+    note = f"\nNot run yet: {listed}.\n" if listed else ""
     return "\n".join(lines) + "\n" + note
 
 
