@@ -57,9 +57,8 @@ def new_model(
         matrix = build_matrix(
             model.output_embed, model.output_dim or model.feature_size, config, corpus, progress
         )
-    start: OutputMatrix | Codebook | None = (
-        None  # of the input embedding, where it is not learned from scratch
-    )
+    # Of the input embedding, where it does not start at random.
+    start: OutputMatrix | Codebook | None = None
     embed = config.input_matrix()
     if embed == "same":
         start = matrix

@@ -19,7 +19,10 @@ LEARNING_RATES: dict[str, dict[str, float]] = {
     "pmi": {"lr": 0.012},
     "walsh": {"lr": 0.012, "output-lr": 0.1},
 }
-"""Best of one grid on the valid split; the learned softmax takes that of tied, every fixed matrix that of pmi."""
+"""The best so far on the valid split, that of pmi with an input embedding that starts at PMI vectors.
+
+The learned softmax takes that of tied, every fixed matrix that of pmi.
+"""
 
 
 def setting(layer: str, name: str | None = None, seeds: Sequence[int] | None = None, **flags: Any) -> Setting:
