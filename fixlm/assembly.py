@@ -20,6 +20,8 @@ from fixlm.corpus import Corpus
 from fixlm.errors import InputError
 from fixlm.model import LanguageModel, input_embedding
 from fixlm.options import naming_flags
+from fixlm.output.learned import LearnedOutput
+from fixlm.output.walsh import WalshOutput
 from fixlm.perplexity import log_unigram
 from fixlm.run import RunDirectory
 
@@ -65,7 +67,15 @@ def new_model(
     elif embed is not None:
         start = build_matrix(embed, model.embed_size, config, corpus, progress)
     unigram = torch.from_numpy(log_unigram(corpus.counts)) if model.bias_start == "unigram" else None
-    return _assemble(config, len(corpus), matrix, _tensor(start), unigram), matrix
+    built = _assemble(config, len(corpus), matrix, _tensor(start), unigram)
+    if model.output_start != "random":
+        rows = build_matrix(model.output_start, model.feature_size, config, corpus, progress).vectors
+        if rows.shape[1] != model.feature_size:
+            what, found = "its rows are not as long as the last LSTM layer is wide", rows.shape[1]
+            raise InputError("--output-start", what, found=found, expected=model.feature_size)
+        assert isinstance(built.output, LearnedOutput | WalshOutput)
+        built.output.start_at(torch.from_numpy(rows))
+    return built, matrix
 
 
 def load_model(run: RunDirectory, saved: Checkpoint | None = None) -> LanguageModel:
@@ -194,6 +204,7 @@ def _assemble(
             "slots": torch.from_numpy(matrix.slots),
             "walsh_families": walsh.families,
             "halves": walsh.halves,
+            "basis": model.walsh_basis,
         }
     elif model.output_embed not in output.TRAINED:
         options |= {"vectors": _tensor(matrix), "output_dim": model.output_dim}

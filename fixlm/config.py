@@ -42,6 +42,11 @@ class ModelConfig:
     input_start: str = option(
         "random", "where a learned input embedding starts: random, or at the matrix of a method or a path"
     )
+    output_start: str = option(
+        "random",
+        "learned, walsh: where their matrix starts: random, or at that of a method or a path (walsh: a family at its "
+        "most frequent word, its words alike)",
+    )
     num_layers: int = option(2, "LSTM layers", minimum=1, maximum=100)
     hidden_size: int = option(512, "H, units of each LSTM layer", minimum=1)
     last_hidden_size: int | None = option(None, "units of the last LSTM layer (none: H)", minimum=1)
@@ -57,6 +62,11 @@ class ModelConfig:
     )
     output_map_size: int | None = option(None, "K of --output-map mlp (none: 4·H)", minimum=1)
     word_scales: bool = option(False, "fixed matrices: learn a scale of each word's row (not of hadamard)")
+    walsh_basis: str = option(
+        "families",
+        "walsh: a row of what it trains stands for a family, or for a bit of the codes (same logits, other steps)",
+        choices=("families", "codes"),
+    )
     matrix_seed: int = option(1, "seed of the output and input matrix", minimum=0, maximum=2**32 - 1)
     dropout: float = option(0.2, "locked dropout where none of the next three is given", minimum=0, below=1)
     dropout_input: float | None = option(None, "of the input embedding", minimum=0, below=1)
@@ -201,6 +211,8 @@ class TrainConfig:
             InputErrors: with each value that no flag could have had.
             KeyError, TypeError, AttributeError: it is nothing like a configuration.
         """
+        # A run from before the flag was trained in the basis of the codes.
+        values = {**values, "model": {"walsh_basis": "codes", **values["model"]}}
         groups = {name: kind(**values[name]) for name, kind in GROUPS.items() if name != "run"}
         matrices = {
             method: embeddings.get(method).Options(**given) for method, given in values["matrices"].items()
@@ -212,8 +224,10 @@ class TrainConfig:
 
     def methods(self) -> list[str]:
         """The output-matrix methods that this run needs, each once."""
-        chosen = (self.model.output_embed, self.input_matrix())
-        return sorted({method_of(name) for name in chosen if name not in (*output.TRAINED, "same", None)})
+        model = self.model
+        chosen = (model.output_embed, self.input_matrix(), model.output_start)
+        others = (*output.TRAINED, "same", "random", None)
+        return sorted({method_of(name) for name in chosen if name not in others})
 
     def input_matrix(self) -> str | None:
         """What the input embedding is or starts at: a method, a path, ``same`` for the output matrix, None for nothing.
@@ -283,7 +297,11 @@ def _contradictions(config: TrainConfig, given: Mapping[str, Any]) -> Iterator[I
     if model.input_start != "random" and model.input_embed != "learned":
         found = f"--input-embed {model.input_embed}"
         yield InputError("--input-start", "only a learned input embedding has it", found=found, fix="drop it")
-    yield from _useless_parts(model)
+    if model.output_start != "random" and model.output_embed not in ("learned", "walsh"):
+        found, what = f"--output-embed {model.output_embed}", "only learned and walsh have it"
+        fix = "use --input-start" if model.output_embed == "tied" else "drop it"
+        yield InputError("--output-start", what, found=found, fix=fix)
+    yield from _useless_parts(model, given)
     yield from _without_effect(config.optimization, given)
     used = config.methods()
     for method in embeddings.names() if not unknown else ():
@@ -317,7 +335,7 @@ def _without_effect(settings: OptimizationConfig, given: Mapping[str, Any]) -> I
         yield InputError("--nonmono", "fine-tuning averages from its first step", found=found, fix="drop it")
 
 
-def _useless_parts(model: ModelConfig) -> Iterator[InputError]:
+def _useless_parts(model: ModelConfig, given: Mapping[str, Any]) -> Iterator[InputError]:
     """Flags for the parts of a layer that this layer does not have."""
     found = f"--output-embed {model.output_embed}"
     dense = model.output_embed not in (*output.TRAINED, "walsh", "hadamard")
@@ -331,6 +349,8 @@ def _useless_parts(model: ModelConfig) -> Iterator[InputError]:
         yield InputError(
             "--word-scales", "this layer has no rows to scale", found=found, expected="a dense fixed matrix"
         )
+    if "walsh-basis" in given and model.output_embed != "walsh":
+        yield InputError("--walsh-basis", "only walsh has it", found=found, fix="drop it")
 
 
 def _unknown_embeddings(model: ModelConfig) -> Iterator[InputError]:
@@ -339,6 +359,7 @@ def _unknown_embeddings(model: ModelConfig) -> Iterator[InputError]:
         ("--output-embed", model.output_embed, output.names()),
         ("--input-embed", model.input_embed, ["learned", "same", "fixed", *embeddings.names()]),
         ("--input-start", model.input_start, ["random", *embeddings.names()]),
+        ("--output-start", model.output_start, ["random", *embeddings.names()]),
     ):
         without = ("pretrained",) if flag == "--output-embed" else ("pretrained", "walsh")
         known = [word for word in words if word not in without]

@@ -249,6 +249,25 @@ def test_the_output_layers_matrices_may_have_a_learning_rate_of_their_own(
     assert moved["0.25"]["output.bias"] == pytest.approx(0.01, rel=1e-3)
 
 
+@pytest.mark.parametrize("flags", [["--output-embed", "learned"], ["--output-embed", "walsh"]])
+def test_a_learned_output_matrix_can_start_at_vectors(
+    flags: list[str], small: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    given = {"data": small[1], "output-embed": flags[1], "output-start": "pmi", "hidden-size": "8"}
+    given |= {"walsh-families": "16", "walsh-pmi-dim": "8"} if flags[1] == "walsh" else {}
+    config, text = read_config(given), load(small[1])
+    model, _ = new_model(config, text)
+    rows = torch.from_numpy(build_matrix("pmi", 8, config, text).vectors)
+    hidden = torch.randn(3, 8)
+    found = model.output.logits(hidden) - model.output.bias
+    torch.testing.assert_close(found[:, :16], hidden @ rows[:16].t(), atol=1e-5, rtol=1e-4)
+    vectors = tmp_path / "vectors.txt"
+    vectors.write_text("the 1 2 3\nof 3 2 1\n")
+    assert train(*small, *flags, "--output-start", str(vectors), "--run", str(tmp_path / "run")) == 2
+    expected = "--output-start: its rows are not as long as the last LSTM layer is wide (found 3, expected"
+    assert expected in capsys.readouterr().err
+
+
 def test_the_learning_rate_warms_up_and_ends_at_its_last_part() -> None:
     config = read_config({"output-embed": "tied"}).optimization
     rates = [learning_rate(step, 1000, config) for step in range(1000)]

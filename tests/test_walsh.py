@@ -15,6 +15,9 @@ from embeddings import CorpusStatistics, InputError, walsh
 from embeddings.codebook import Codebook, build_codebook
 from fixlm import cli, output
 from fixlm.assembly import load_model, read_matrix
+from fixlm.config import TrainConfig, read_config
+from fixlm.output.block_hadamard import sylvester
+from fixlm.output.walsh import BASES
 from fixlm.run import RunDirectory
 
 V, M = 100, 16
@@ -131,8 +134,9 @@ def test_a_codebook_is_cached_and_a_damaged_one_is_made_anew(tmp_path: Path) -> 
     np.testing.assert_array_equal(again.slots, built.slots)
 
 
+@pytest.mark.parametrize("basis", BASES)
 @pytest.mark.parametrize("halves", walsh.HALVES)
-def test_the_layer_is_a_product_with_the_codes(halves: str) -> None:
+def test_the_layer_is_a_product_with_the_codes(halves: str, basis: str) -> None:
     torch.manual_seed(1)
     layer = output.build(
         "walsh",
@@ -141,13 +145,18 @@ def test_the_layer_is_a_product_with_the_codes(halves: str) -> None:
         walsh_families=M,
         slots=torch.from_numpy(slots()),
         halves=halves,
+        basis=basis,
         log_unigram=torch.rand(V),
     ).double()
     with torch.no_grad():
         layer.gain.fill_(1.5)
     hidden = torch.randn(9, 12, dtype=torch.float64, requires_grad=True)
     targets = torch.randint(0, V, (9,))
-    dense = layer.gain * hidden @ layer.weight.t() @ layer.codes().t() + layer.bias
+    rows = layer.weight
+    if basis == "families":
+        hadamard = sylvester(M).double() / M
+        rows = torch.cat([hadamard @ half for half in rows.split(M)])
+    dense = layer.gain * hidden @ rows.t() @ layer.codes().t() + layer.bias
     torch.testing.assert_close(layer.logits(hidden), dense)
     expected = F.cross_entropy(dense, targets)
     torch.testing.assert_close(layer.loss(hidden, targets), expected)
@@ -158,6 +167,37 @@ def test_the_layer_is_a_product_with_the_codes(halves: str) -> None:
         strict=True,
     ):
         torch.testing.assert_close(ours, right)
+
+
+def test_in_the_basis_of_families_a_row_moves_the_words_of_one_family_alike() -> None:
+    layer = output.build("walsh", 12, V, walsh_families=M, slots=torch.from_numpy(slots()), halves="shared")
+    hidden = torch.randn(1, 12)
+    before = layer.logits(hidden)
+    with torch.no_grad():
+        layer.weight[3] += 1
+    moved = (layer.logits(hidden) - before)[0].detach()
+    family = layer.slots % M == 3
+    torch.testing.assert_close(moved[family], hidden.sum().expand(int(family.sum())))
+    torch.testing.assert_close(moved[~family], torch.zeros(V - int(family.sum())), atol=1e-5, rtol=0)
+
+
+@pytest.mark.parametrize("basis", BASES)
+@pytest.mark.parametrize("halves", ["both", "shared"])
+def test_a_family_can_start_at_the_vector_of_its_head(basis: str, halves: str) -> None:
+    found = torch.from_numpy(slots())
+    layer = output.build("walsh", 12, V, walsh_families=M, slots=found, halves=halves, basis=basis)
+    vectors, hidden = torch.randn(V, 12), torch.randn(5, 12)
+    layer.start_at(vectors)
+    head_at = torch.empty(M, dtype=torch.long)
+    head_at[found[found < M]] = torch.nonzero(found < M)[:, 0]
+    torch.testing.assert_close(layer.logits(hidden), hidden @ vectors[head_at[found % M]].t())
+
+
+def test_a_run_from_before_the_choice_of_a_basis_was_trained_in_that_of_the_codes() -> None:
+    values = read_config({"output-embed": "walsh"}).to_json()
+    assert TrainConfig.from_json(values).model.walsh_basis == "families"
+    del values["model"]["walsh_basis"]
+    assert TrainConfig.from_json(values).model.walsh_basis == "codes"
 
 
 def test_the_projection_and_not_the_codes_is_what_is_trained() -> None:
@@ -195,3 +235,5 @@ def test_what_walsh_cannot_do_is_said(small: list[str], capsys: pytest.CaptureFi
     assert "--input-embed: unknown input embedding 'walsh'" in capsys.readouterr().err
     assert cli.main(["train", *small, "--output-embed", "walsh", "--walsh-families", "20"]) == 2
     assert "--walsh-families: not a possible number of families (found 20" in capsys.readouterr().err
+    assert cli.main(["train", *small, "--output-embed", "tied", "--walsh-basis", "codes"]) == 2
+    assert "--walsh-basis: only walsh has it (found --output-embed tied" in capsys.readouterr().err

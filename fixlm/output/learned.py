@@ -26,6 +26,11 @@ class LearnedOutput(DenseOutput):
         weight = torch.empty(vocabulary_size, hidden_size).uniform_(-EMBEDDING_INIT, EMBEDDING_INIT)
         self.weight = nn.Parameter(weight)
 
+    @torch.no_grad()
+    def start_at(self, vectors: Tensor) -> None:
+        """Sets W to the vectors (V, H)."""
+        self.weight.copy_(vectors)
+
     def matrix(self) -> Tensor:
         return self.weight
 

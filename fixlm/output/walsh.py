@@ -14,7 +14,10 @@ from fixlm.output.block_hadamard import (
     block_hadamard_logits,
     block_hadamard_nll,
     projected_cross_entropy,
+    walsh_hadamard,
 )
+
+BASES = ("families", "codes")
 
 
 class WalshOutput(OutputLayer):
@@ -23,12 +26,18 @@ class WalshOutput(OutputLayer):
     The word in block c at position i has the fixed code [H_M[i], H_M[i] ∘ d_c], one bit a number and never stored;
     the projection A (2M, H), the gain g and the bias b (V,) are learned. With one half of the code alone A is (M, H).
 
+    In the basis of the families what is trained is W with A = H_M W / M in each half: the first half adds g W_i x to
+    the logits of family i, so that an optimizer with a step size for each number, as Adam, meets every family by
+    itself. In that of the codes A itself is trained, each of whose numbers takes part in all V logits. Both reach the
+    same logits.
+
     Args:
         hidden_size: H.
         slots: (V,) c·M + i of each word, from `embeddings.walsh.slots`; by order of ids if None.
         vocabulary_size: V.
         families: M, a power of two.
         halves: ``both``, or ``shared`` or ``own`` alone.
+        basis: ``families`` or ``codes``, of the trained numbers.
         log_unigram: (V,) start of the bias; zeros if None.
         precision: type of the product with A in `loss`.
     """
@@ -44,11 +53,13 @@ class WalshOutput(OutputLayer):
         *,
         slots: Tensor | None = None,
         halves: str = "both",
+        basis: str = "families",
         log_unigram: Tensor | None = None,
         precision: torch.dtype | None = None,
     ) -> None:
         super().__init__(vocabulary_size, log_unigram, precision)
         self.halves = halves
+        self.basis = basis
         signs = torch.from_numpy(block_signs(-(-vocabulary_size // families), families))
         if halves == "shared":
             signs = torch.ones_like(signs)
@@ -56,9 +67,29 @@ class WalshOutput(OutputLayer):
         slots = torch.arange(vocabulary_size) if slots is None else slots.long()
         self.register_buffer("slots", slots, persistent=False)
         rows = families * (2 if halves == "both" else 1)
-        # Then a logit, a sum of `rows` products with ±1, starts with the deviation √2 ‖x‖/√H at any M.
-        self.weight = nn.Parameter(torch.randn(rows, hidden_size) * (hidden_size * families) ** -0.5)
+        # Then a logit starts with the deviation √2 ‖x‖/√H at any M, in either basis.
+        deviation = (hidden_size * (families if basis == "codes" else 1)) ** -0.5
+        self.weight = nn.Parameter(torch.randn(rows, hidden_size) * deviation)
         self.gain = nn.Parameter(torch.ones(()))
+
+    @torch.no_grad()
+    def start_at(self, vectors: Tensor) -> None:
+        """Starts each family at the row of its word in block 0, its words alike: ``vectors`` (V, H)."""
+        heads = self.slots < self.signs.shape[1]
+        self.weight.zero_()
+        self.weight[self.slots[heads]] = vectors[heads].to(self.weight)
+        if self.basis == "codes":
+            self.weight.copy_(self._in_codes(self.weight))
+
+    def projection(self) -> Tensor:
+        """A: (2M, H) or (M, H)."""
+        return self.weight if self.basis == "codes" else self._in_codes(self.weight)
+
+    def _in_codes(self, weight: Tensor) -> Tensor:
+        """H_M W / M in each half."""
+        families = self.signs.shape[1]
+        columns = weight.unflatten(0, (-1, families)).transpose(1, 2).contiguous()
+        return (walsh_hadamard(columns) / families).transpose(1, 2).flatten(0, 1)
 
     def codes(self) -> Tensor:
         """(V, 2M) or (V, M) ±1, built anew at each call, to look at and to compare with."""
@@ -68,7 +99,7 @@ class WalshOutput(OutputLayer):
     def loss(self, hidden: Tensor, targets: Tensor) -> Tensor:
         bias, slots = self._slot_bias(), self.slots[targets]
         return projected_cross_entropy(
-            hidden, self.weight, self.signs, bias, slots, self.gain, self.precision
+            hidden, self.projection(), self.signs, bias, slots, self.gain, self.precision
         )
 
     @torch.no_grad()
@@ -81,7 +112,7 @@ class WalshOutput(OutputLayer):
 
     def _features(self, hidden: Tensor) -> Tensor:
         """g · A x: (n, H) → (n, 2M) or (n, M)."""
-        return F.linear(self.gain * hidden, self.weight)
+        return F.linear(self.gain * hidden, self.projection())
 
     def _slot_bias(self) -> Tensor:
         """(blocks · M,): b where the words are."""
