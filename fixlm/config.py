@@ -211,8 +211,8 @@ class TrainConfig:
             InputErrors: with each value that no flag could have had.
             KeyError, TypeError, AttributeError: it is nothing like a configuration.
         """
-        # A run from before the flag was trained in the basis of the codes.
-        values = {**values, "model": {"walsh_basis": "codes", **values["model"]}}
+        if values["model"]["output_embed"] == "walsh":  # from before the flag, it was trained in that of the codes
+            values = {**values, "model": {"walsh_basis": "codes", **values["model"]}}
         groups = {name: kind(**values[name]) for name, kind in GROUPS.items() if name != "run"}
         matrices = {
             method: embeddings.get(method).Options(**given) for method, given in values["matrices"].items()

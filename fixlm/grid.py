@@ -47,15 +47,11 @@ class Setting:
         object.__setattr__(self, "folder", self.folder or folder_name(self.name))
 
     def builds(self, method: str, common: Mapping[str, Any]) -> bool:
-        """Whether its layer or input embedding needs the matrix of that method."""
+        """Whether its layer or input embedding, or the start of either, needs the matrix of that method."""
         given = {**common, **self.flags}
-        default = ModelConfig()
-        model = dataclasses.replace(
-            default,
-            output_embed=str(given.get(LAYER, default.output_embed)),
-            input_embed=str(given.get("input-embed", default.input_embed)),
-        )
-        return method in TrainConfig(model=model).methods()
+        names = ("output_embed", "input_embed", "output_start", "input_start")
+        chosen = {name: str(given[dashed]) for name in names if (dashed := name.replace("_", "-")) in given}
+        return method in TrainConfig(model=ModelConfig(**chosen)).methods()
 
 
 @dataclass(frozen=True)

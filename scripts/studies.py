@@ -14,15 +14,17 @@ COMMON: dict[str, Any] = {
     "epochs": 1,
     "precision": "bfloat16",
 }
-LEARNING_RATES: dict[str, dict[str, float]] = {
-    "tied": {"lr": 0.012},
-    "pmi": {"lr": 0.012},
-    "walsh": {"lr": 0.012, "output-lr": 0.1},
-}
-"""The best so far on the valid split, that of pmi with an input embedding that starts at PMI vectors.
+LEARNING_RATES = {"tied": 0.012, "pmi": 0.012, "walsh": 0.012}
+"""The best on the valid split. The learned softmax takes that of tied, every fixed matrix that of pmi."""
 
-The learned softmax takes that of tied, every fixed matrix that of pmi.
-"""
+STARTED = ", starts at pmi"
+"""End of the name of a row with `start_at_pmi`."""
+
+
+def start_at_pmi(layer: str) -> dict[str, str]:
+    """Flags: what is trained at the input and at the output starts at PMI vectors."""
+    ends = ("input-start", "output-start") if layer in ("learned", "walsh") else ("input-start",)
+    return dict.fromkeys(ends, "pmi")
 
 
 def setting(layer: str, name: str | None = None, seeds: Sequence[int] | None = None, **flags: Any) -> Setting:
@@ -34,6 +36,11 @@ def setting(layer: str, name: str | None = None, seeds: Sequence[int] | None = N
         seeds: those of this row; the study's if None.
         flags: with underscores for dashes.
     """
-    rates = LEARNING_RATES[{"learned": "tied", "tied": "tied", "walsh": "walsh"}.get(layer, "pmi")]
+    rate = LEARNING_RATES[{"learned": "tied", "tied": "tied", "walsh": "walsh"}.get(layer, "pmi")]
     given = {flag.replace("_", "-"): value for flag, value in flags.items()}
-    return Setting(name or layer, {"output-embed": layer, **rates, **given}, seeds=seeds)
+    return Setting(name or layer, {"output-embed": layer, "lr": rate, **given}, seeds=seeds)
+
+
+def started(layer: str, name: str = "", seeds: Sequence[int] | None = None, **flags: Any) -> Setting:
+    """`setting` with `start_at_pmi`; ``name`` follows that of the layer."""
+    return setting(layer, f"{layer}{STARTED}{name}", seeds, **start_at_pmi(layer), **flags)
