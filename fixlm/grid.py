@@ -50,7 +50,9 @@ class Setting:
         """Whether its layer or input embedding, or the start of either, needs the matrix of that method."""
         given = {**common, **self.flags}
         names = ("output_embed", "input_embed", "output_start", "input_start")
-        chosen = {name: str(given[dashed]) for name in names if (dashed := name.replace("_", "-")) in given}
+        chosen: dict[str, Any] = {
+            name: str(given[dashed]) for name in names if (dashed := name.replace("_", "-")) in given
+        }
         return method in TrainConfig(model=ModelConfig(**chosen)).methods()
 
 

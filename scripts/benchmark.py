@@ -26,7 +26,6 @@ from fixlm.errors import InputError
 from fixlm.options import Parser, add_options, option, read_options
 
 PLAIN = "plain torch, learned"
-FAMILIES = 2048
 ADAPTIVE_CUTOFFS = (2000, 10000)
 SIZES = (1_000, 4_000, 16_000, 64_000, 256_000, 1_000_000)
 DIMS = (64, 128, 256, 512, 1024, 2048)
@@ -44,6 +43,7 @@ class Settings:
     plot: str | None = option(None, "PNG file for the growth with V and N")
     vocabulary_size: int = option(33_278, "V", minimum=2)
     hidden_size: int = option(512, "H, and N of the fixed matrices; a power of two", minimum=16)
+    walsh_families: int = option(2048, "M of walsh", minimum=16)
     batch_size: int = option(40, "B", minimum=1)
     bptt: int = option(70, "T; the layers are measured on B·T tokens", minimum=1)
     rounds: int | None = option(None, "turns of everything that is compared (none: 7, quick 3)", minimum=1)
@@ -103,7 +103,7 @@ def describe(settings: Settings, rounds: int) -> dict[str, Any]:
     from fixlm.precision import multiplies_bfloat16
     from fixlm.run import versions
 
-    sizes = asdict(settings) | {"rounds": rounds, "walsh_families": FAMILIES}
+    sizes = asdict(settings) | {"rounds": rounds}
     for name in ("quick", "json", "plot", "memory_of"):
         del sizes[name]
     return {
@@ -175,7 +175,7 @@ def layers(settings: Settings) -> dict[str, Any]:
             "pretrained", hidden, size, vectors=vectors, precision=torch.bfloat16
         ),
         "hadamard": output.build("hadamard", hidden, size),
-        "walsh": output.build("walsh", hidden, size, walsh_families=FAMILIES),
+        "walsh": output.build("walsh", hidden, size, walsh_families=settings.walsh_families),
     }
 
 
@@ -319,7 +319,7 @@ def our_step(name: str, settings: Settings) -> Callable[[], object]:
     precision = torch.bfloat16 if multiplies_bfloat16() else None
     config = OptimizationConfig()
     embedding = input_embedding(size, hidden_size)
-    options: dict[str, Any] = {"walsh_families": FAMILIES} if name == "walsh" else {}
+    options: dict[str, Any] = {"walsh_families": settings.walsh_families} if name == "walsh" else {}
     if name == "pretrained":
         options["vectors"] = torch.nn.functional.normalize(torch.randn(size, hidden_size), dim=1)
     layer = output.build(
@@ -432,7 +432,7 @@ def growth_calls(settings: Settings) -> dict[str, Call]:
     built = {
         "dense_fixed_float32": output.build("pretrained", hidden_size, size, vectors=vectors),
         "hadamard": output.build("hadamard", hidden_size, size),
-        "walsh": output.build("walsh", hidden_size, size, walsh_families=FAMILIES),
+        "walsh": output.build("walsh", hidden_size, size, walsh_families=settings.walsh_families),
     }
     plain = Call(lambda: backward(F.cross_entropy(linear(hidden), targets), linear, hidden), FEW_TOKENS)
     ours = {name: loss_call(layer, hidden, targets, FEW_TOKENS) for name, layer in built.items()}

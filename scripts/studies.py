@@ -21,7 +21,7 @@ STARTED = ", starts at pmi"
 """End of the name of a row with `start_at_pmi`."""
 
 
-def start_at_pmi(layer: str) -> dict[str, str]:
+def start_at_pmi(layer: str) -> dict[str, Any]:
     """Flags: what is trained at the input and at the output starts at PMI vectors."""
     ends = ("input-start", "output-start") if layer in ("learned", "walsh") else ("input-start",)
     return dict.fromkeys(ends, "pmi")

@@ -6,6 +6,7 @@ python scripts/study_layers.py
 from __future__ import annotations
 
 import sys
+from typing import Any
 
 import studies
 from studies import setting, started
@@ -19,7 +20,7 @@ TIED_TIME = 6
 results/benchmark/steps-256.json."""
 
 
-def codes(name: str, folder: str, **flags: object) -> Setting:
+def codes(name: str, folder: str, **flags: Any) -> Setting:
     """Walsh with A itself trained, as before it had a row for each family."""
     row = setting("walsh", f"walsh, A itself, {name}", walsh_basis="codes", **flags)
     return Setting(row.name, row.flags, folder)
@@ -36,8 +37,9 @@ SETTINGS = [
     setting("walsh"),
     started("tied"),
     started("pmi", seeds=SEVERAL),
-    started("walsh", seeds=SEVERAL),
-    started("walsh", ", in the time of tied", epochs=TIED_TIME),
+    started("walsh"),
+    started("walsh", ", 4,096 families", seeds=SEVERAL, walsh_families=4096),
+    started("walsh", ", 4,096 families, in the time of tied", walsh_families=4096, epochs=TIED_TIME),
     *(setting(layer, f"{layer}, both ends fixed", input_embed="fixed") for layer in (*MATRICES, "walsh")),
     # As trained before the learning rates were whole.
     setting("hadamard", "hadamard, lr 0.006", lr=0.006),

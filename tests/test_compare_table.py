@@ -292,6 +292,12 @@ def test_the_options_of_a_matrix_vary_only_where_it_is_built(tmp_path: Path) -> 
     assert folders(given) == ["tied", "pmi-pmi-window3", "pmi-pmi-window5", "walsh"]
     flags = [run.flags.get("walsh-families") for run in product(given).runs(tmp_path)]
     assert flags == [None, None, None, "8"]
+    starts = {"output-embed": "tied", "input-start": "random,pmi", "pmi-window": "3,5"}
+    assert folders(starts) == [
+        "tied-input-start-random",
+        "tied-input-start-pmi-pmi-window3",
+        "tied-input-start-pmi-pmi-window5",
+    ]
 
 
 def test_a_comma_in_a_value_is_escaped(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -79,17 +79,16 @@ class WalshOutput(OutputLayer):
         self.weight.zero_()
         self.weight[self.slots[heads]] = vectors[heads].to(self.weight)
         if self.basis == "codes":
-            self.weight.copy_(self._in_codes(self.weight))
+            self.weight.copy_(self._in_codes(self.weight.t()).t())
 
     def projection(self) -> Tensor:
         """A: (2M, H) or (M, H)."""
-        return self.weight if self.basis == "codes" else self._in_codes(self.weight)
+        return self.weight if self.basis == "codes" else self._in_codes(self.weight.t()).t()
 
-    def _in_codes(self, weight: Tensor) -> Tensor:
-        """H_M W / M in each half."""
+    def _in_codes(self, rows: Tensor) -> Tensor:
+        """H_M / M on each half of each row: (n, 2M) or (n, M)."""
         families = self.signs.shape[1]
-        columns = weight.unflatten(0, (-1, families)).transpose(1, 2).contiguous()
-        return (walsh_hadamard(columns) / families).transpose(1, 2).flatten(0, 1)
+        return (walsh_hadamard(rows.unflatten(1, (-1, families))) / families).flatten(1)
 
     def codes(self) -> Tensor:
         """(V, 2M) or (V, M) ±1, built anew at each call, to look at and to compare with."""
@@ -112,7 +111,8 @@ class WalshOutput(OutputLayer):
 
     def _features(self, hidden: Tensor) -> Tensor:
         """g · A x: (n, H) → (n, 2M) or (n, M)."""
-        return F.linear(self.gain * hidden, self.projection())
+        products = F.linear(self.gain * hidden, self.weight)
+        return products if self.basis == "codes" else self._in_codes(products)
 
     def _slot_bias(self) -> Tensor:
         """(blocks · M,): b where the words are."""
