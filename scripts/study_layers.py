@@ -15,9 +15,12 @@ from fixlm.compare import Setting, study
 
 MATRICES = ("random-orthogonal", "hadamard", "sylvester", "word2vec", "pmi")
 SEVERAL = (1, 2, 3)
-TIED_TIME = 6
-"""Epochs of walsh that take less time than two of tied: see the ratio of their steps in
+TIED_TIME = 3
+"""Epochs of walsh with 2,048 families that take less time than one of tied: see the ratio of their steps in
 results/benchmark/steps-256.json."""
+
+PERCEPTRON: dict[str, Any] = {"normalize": False, "output_dim": 512, "output_map": "mlp"}
+"""What brings pmi furthest: see study_pmi.py."""
 
 
 def codes(name: str, folder: str, **flags: Any) -> Setting:
@@ -36,10 +39,12 @@ SETTINGS = [
     setting("pmi"),
     setting("walsh"),
     started("tied"),
-    started("pmi", seeds=SEVERAL),
+    started("pmi"),
+    started("pmi", ", x not normalised, perceptron, N = 512", **PERCEPTRON, validate_every=745),
     started("walsh"),
     started("walsh", ", 4,096 families", seeds=SEVERAL, walsh_families=4096),
-    started("walsh", ", 4,096 families, in the time of tied", walsh_families=4096, epochs=TIED_TIME),
+    started("walsh", ", in the time of one epoch of tied", epochs=TIED_TIME),
+    started("walsh", ", in the time of tied", epochs=2 * TIED_TIME, dropout=0.3),
     *(setting(layer, f"{layer}, both ends fixed", input_embed="fixed") for layer in (*MATRICES, "walsh")),
     # As trained before the learning rates were whole.
     setting("hadamard", "hadamard, lr 0.006", lr=0.006),

@@ -52,7 +52,7 @@ def filled(text: str, place: Path) -> str:
 
 
 def table(study: str, place: Path) -> str:
-    """The runs of a study in five columns, by falling quality; each row links the logs of its runs."""
+    """The runs of a study in six columns, by falling quality; each row links the logs of its runs."""
     from fixlm.survey import LOG, Row, perplexity, survey
     from fixlm.table import plus_minus, sort_rows
 
@@ -64,17 +64,18 @@ def table(study: str, place: Path) -> str:
         Row(name, [run for each, run in zip(planned, runs, strict=True) if each.setting.name == name])
         for name in names
     ]
-    lines = ["| output layer | trained in it | valid | test | logs, by seed |", "|---|---:|---:|---:|---|"]
+    lines = ["| output layer | trained in it | in all | valid | test | logs, by seed |"]
+    lines += ["|---|---:|---:|---:|---:|---|"]
     for row in sort_rows(rows):
         if row.done:
-            trained = f"{row.numbers('parameters', 'output_trainable')[0]:,}"
+            counts = (f"{row.numbers('parameters', of)[0]:,}" for of in ("output_trainable", "trainable"))
             scores = (plus_minus(row.perplexities(split)) for split in ("valid", "test"))
             logs = (f"[{run.seed}]({os.path.relpath(run.path / LOG, place)})" for run in row.done)
-            lines.append(f"| {row.name} | {trained} | {' | '.join(scores)} | {', '.join(logs)} |")
+            lines.append(f"| {row.name} | {' | '.join(counts)} | {' | '.join(scores)} | {', '.join(logs)} |")
     result = next(row.done[0].result for row in rows if row.done)
     assert result is not None
     alone = (f"{perplexity(result['unigram'][split]):,.1f}" for split in ("valid", "test"))
-    lines.append(f"| word frequencies alone | – | {' | '.join(alone)} | – |")
+    lines.append(f"| word frequencies alone | – | – | {' | '.join(alone)} | – |")
     missing = {row.name: [str(run.seed) for run in row.runs if run not in row.done] for row in rows}
     listed = "; ".join(f"{name} (seed {', '.join(seeds)})" for name, seeds in missing.items() if seeds)
     if place == ROOT:
