@@ -10,11 +10,11 @@ from __future__ import annotations
 import sys
 
 import studies
-from studies import setting
+from studies import setting, started
 
 from fixlm.compare import study
 
-SETTINGS = [setting("tied"), setting("pmi"), setting("walsh")]
+SETTINGS = [setting("tied"), started("pmi", ", x not normalised", normalize=False), started("walsh")]
 
 COMMON = {**studies.COMMON, "hidden-size": 200, "embed-size": 200, "epochs": 6, "dropout": 0.3}
 

@@ -38,15 +38,20 @@ def test_a_study_is_a_plan_that_can_be_trained(
     assert all(run.config is not None and run.config.data.data == "wikitext-2" for run in runs)
 
 
-def test_a_study_trains_its_layers_and_writes_their_table(tmp_path: Path, tiny_corpus: Path) -> None:
+def test_a_study_trains_its_layers_and_writes_their_table(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, tiny_corpus: Path
+) -> None:
     command = [sys.executable, str(ROOT / "scripts" / "study_published.py"), str(tmp_path / "runs")]
     done = subprocess.run(
         [*command, "--data", str(tiny_corpus), *SMALL.split()], capture_output=True, text=True, check=False
     )
     assert done.returncode == 0, done.stderr
-    for layer in ("tied", "pmi", "walsh"):
-        assert f"[{layer}]({layer}-seed1)" in done.stdout
-        assert json.loads((tmp_path / "runs" / f"{layer}-seed1" / "result.json").read_text())["steps"] == 2
+    settings = load("study_published", monkeypatch).SETTINGS
+    assert [setting.flags["output-embed"] for setting in settings] == ["tied", "pmi", "walsh"]
+    for setting in settings:
+        assert f"[{setting.name}]({setting.folder}-seed1)" in done.stdout
+        result = tmp_path / "runs" / f"{setting.folder}-seed1" / "result.json"
+        assert json.loads(result.read_text())["steps"] == 2
 
 
 @pytest.mark.parametrize("script", [name for name in SCRIPTS if (ROOT / "results" / folder(name)).is_dir()])
