@@ -45,6 +45,10 @@ class Options:
     cross_lines: bool = field(default=True, metadata={"help": "count pairs across line ends too"})
     smoothing: float = field(default=0.75, metadata={"help": "exponent of the context counts"})
     shift: float = field(default=1.0, metadata={"help": "k: log k is subtracted from the PMI"})
+    discount: float = field(
+        default=0.0,
+        metadata={"help": "d: the PMI of a pair counted n times is multiplied by n/(n + d)"},
+    )
     eigenvalue_weight: float = field(default=0.5, metadata={"help": "p of U·S^p"})
     centre: bool = field(default=True, metadata={"help": "subtract the mean vector"})
 
@@ -72,7 +76,7 @@ def build(
         end_of_line=None if options.cross_lines else statistics.end_of_line,
         progress=progress,
     )
-    ppmi = positive_pmi(counts, smoothing=options.smoothing, shift=options.shift)
+    ppmi = positive_pmi(counts, smoothing=options.smoothing, shift=options.shift, discount=options.discount)
     if not ppmi.nnz:
         raise InputError(
             "pmi", "no two words of this corpus go together more often than by chance", fix=MORE_TEXT
@@ -91,13 +95,19 @@ def build(
     return vectors
 
 
-def positive_pmi(counts: csr_array, *, smoothing: float = 0.75, shift: float = 1.0) -> csr_array:
+def positive_pmi(
+    counts: csr_array, *, smoothing: float = 0.75, shift: float = 1.0, discount: float = 0.0
+) -> csr_array:
     """max(0, log(p(w, c) / (p(w) · p_α(c))) − log k) with p_α(c) ∝ count(c)^α, of co-occurrence counts.
+
+    A pair that was counted once has a large PMI by chance; the discount (after Pantel and Lin, "Discovering word
+    senses from text", 2002) takes most of it away.
 
     Args:
         counts: (V, V), row = word w, column = context c.
         smoothing: α; below 1 it takes probability from frequent contexts to rare ones.
         shift: k, as many negative samples as skip-gram would have had.
+        discount: d of the factor count(w, c) / (count(w, c) + d); 0 for none.
 
     Returns:
         (V, V) float64 in CSR format that holds the positive entries only.
@@ -109,6 +119,7 @@ def positive_pmi(counts: csr_array, *, smoothing: float = 0.75, shift: float = 1
     word = np.repeat(np.arange(counts.shape[0]), np.diff(counts.indptr))
     # p(w, c) / p(w) is count(w, c) / count(w): the total cancels.
     pmi = np.log(counts.data / rows[word] / columns[counts.indices] * (columns.sum() / shift))
+    pmi *= counts.data / (counts.data + discount)
     positive = pmi > 0
     starts = np.concatenate([[0], np.cumsum(positive)])[counts.indptr]
     starts = starts.astype(counts.indptr.dtype)
@@ -130,6 +141,8 @@ def _checked(statistics: CorpusStatistics, dim: int | None, options: Options) ->
         raise InputError(
             "shift", "out of range", found=options.shift, expected="a positive number, 1 for none"
         )
+    if not 0 <= options.discount < np.inf:
+        raise InputError("discount", "out of range", found=options.discount, expected="0 or more")
     if not -np.inf < options.eigenvalue_weight < np.inf:
         raise InputError(
             "eigenvalue_weight", "not finite", found=options.eigenvalue_weight, expected="0 to 1"

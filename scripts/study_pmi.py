@@ -20,6 +20,8 @@ SETTINGS = [
     started("pmi", ", x not normalised", **FREE),
     started("pmi", ", x not normalised, learned scale of each word", **FREE, word_scales=True),
     started("pmi", ", x not normalised, left contexts", **FREE, pmi_context="left"),
+    started("pmi", ", x not normalised, U·S^1", **FREE, pmi_eigenvalue_weight=1),
+    started("pmi", ", x not normalised, discount 1", **FREE, pmi_discount=1),
     started("pmi", ", x not normalised, not centred", **FREE, pmi_centre=False),
     started("pmi", ", x not normalised, learned map", **FREE, output_map="linear"),
     started("pmi", ", x not normalised, N = 512", **FREE, output_dim=512),

@@ -29,35 +29,40 @@ def zipf_text(size: int, tokens: int, seed: int = 1) -> CorpusStatistics:
     return CorpusStatistics(words, np.bincount(ids, minlength=size), ids, end_of_line=0)
 
 
-def dense_ppmi(counts: np.ndarray, smoothing: float, shift: float) -> np.ndarray:
-    """Levy, Goldberg and Dagan (2015), equations 3 and 5, entry by entry."""
+def dense_ppmi(counts: np.ndarray, smoothing: float, shift: float, discount: float = 0) -> np.ndarray:
+    """Levy, Goldberg and Dagan (2015), equations 3 and 5, entry by entry, and the discount."""
     total = counts.sum()
     smoothed = sum(counts[:, c].sum() ** smoothing for c in range(counts.shape[1]))
     result = np.zeros_like(counts)
     for w, c in zip(*np.nonzero(counts), strict=True):
         joint = counts[w, c] / total
         independent = counts[w].sum() / total * (counts[:, c].sum() ** smoothing / smoothed)
-        result[w, c] = max(0.0, math.log(joint / independent) - math.log(shift))
+        positive = max(0.0, math.log(joint / independent) - math.log(shift))
+        result[w, c] = positive * counts[w, c] / (counts[w, c] + discount)
     return result
 
 
-@pytest.mark.parametrize(("smoothing", "shift"), [(0.75, 1.0), (1.0, 1.0), (0.75, 3.0)])
-def test_positive_pmi_is_the_formula(smoothing: float, shift: float) -> None:
+@pytest.mark.parametrize(
+    ("smoothing", "shift", "discount"),
+    [(0.75, 1.0, 0.0), (1.0, 1.0, 0.0), (0.75, 3.0, 0.0), (0.75, 1.0, 2.5)],
+)
+def test_positive_pmi_is_the_formula(smoothing: float, shift: float, discount: float) -> None:
     text = zipf_text(30, 400)
     counts = cooccurrence.count(text.ids, 32, window=2)  # two words never occur
-    found = pmi.positive_pmi(counts, smoothing=smoothing, shift=shift)
-    expected = dense_ppmi(counts.toarray(), smoothing, shift)
+    found = pmi.positive_pmi(counts, smoothing=smoothing, shift=shift, discount=discount)
+    expected = dense_ppmi(counts.toarray(), smoothing, shift, discount)
     np.testing.assert_allclose(found.toarray(), expected, atol=1e-12)
     assert found.nnz == np.count_nonzero(expected)
 
 
 @pytest.mark.parametrize("weight", [0.0, 0.5, 1.0])
 @pytest.mark.parametrize("centre", [False, True])
-def test_vectors_are_u_s_to_the_p(weight: float, centre: bool) -> None:
+@pytest.mark.parametrize("discount", [0.0, 1.0])
+def test_vectors_are_u_s_to_the_p(weight: float, centre: bool, discount: float) -> None:
     text = zipf_text(40, 2000)
-    options = Options(window=3, eigenvalue_weight=weight, centre=centre)
+    options = Options(window=3, eigenvalue_weight=weight, centre=centre, discount=discount)
     found = pmi.build(text, 6, 1, options, silent)
-    ppmi = dense_ppmi(cooccurrence.count(text.ids, 40, window=3).toarray(), 0.75, 1.0)
+    ppmi = dense_ppmi(cooccurrence.count(text.ids, 40, window=3).toarray(), 0.75, 1.0, discount)
     u, s, _ = np.linalg.svd(ppmi)
     u = u[:, :6] * np.sign(u[np.abs(u[:, :6]).argmax(axis=0), range(6)])
     expected = u * s[:6] ** weight
@@ -160,6 +165,7 @@ def test_progress_tells_both_parts() -> None:
         (zipf_text(40, 1000), 4, {"smoothing": 0.0}, "smoothing: out of range"),
         (zipf_text(40, 1000), 4, {"shift": 0.0}, "shift: out of range"),
         (zipf_text(40, 1000), 4, {"shift": float("nan")}, "shift: out of range"),
+        (zipf_text(40, 1000), 4, {"discount": -1.0}, "discount: out of range"),
         (zipf_text(40, 1000), 4, {"eigenvalue_weight": float("inf")}, "eigenvalue_weight: not finite"),
         (CorpusStatistics(["a", "b"], np.array([9, 0]), np.zeros(9, int)), 1, {}, "no two words"),
         (CorpusStatistics(["a", "b"], np.array([9, 0])), 1, {}, "needs the train split"),
