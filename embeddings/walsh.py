@@ -51,6 +51,7 @@ class Options:
             "help": "length of the PMI vectors that form the families (none: 200, less for a small vocabulary)"
         },
     )
+    pmi_discount: float = field(default=0.0, metadata={"help": "--pmi-discount of these vectors"})
     halves: str = field(
         default="both",
         metadata={"help": "both halves of the code, or for a study one of them alone", "choices": HALVES},
@@ -113,9 +114,10 @@ def _directions(statistics: CorpusStatistics, seed: int, options: Options, progr
     """PMI vectors scaled to 1: (V, pmi_dim)."""
     dim = min(PMI_DIM, len(statistics) // 2) if options.pmi_dim is None else options.pmi_dim
     try:
-        vectors = pmi.build(statistics, dim, seed, pmi.Options(centre=False), progress)
+        settings = pmi.Options(centre=False, discount=options.pmi_discount)
+        vectors = pmi.build(statistics, dim, seed, settings, progress)
     except InputError as error:
-        raise (error.at("pmi_dim") if error.where == "dim" else error) from None
+        raise (error.at(f"pmi_{error.where}") if error.where in ("dim", "discount") else error) from None
     vectors = vectors.astype(np.float32)
     return vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
 

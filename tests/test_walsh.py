@@ -11,7 +11,7 @@ import torch
 import torch.nn.functional as F
 
 import embeddings
-from embeddings import CorpusStatistics, InputError, walsh
+from embeddings import CorpusStatistics, InputError, pmi, walsh
 from embeddings.codebook import Codebook, build_codebook
 from fixlm import cli, output
 from fixlm.assembly import load_model, read_matrix
@@ -87,6 +87,15 @@ def test_the_nearest_family_with_room_is_joined() -> None:
         members[nearest] += 1
 
 
+def test_the_vectors_that_form_families_may_be_discounted() -> None:
+    found = walsh._directions(
+        text(), 1, walsh.Options(families=M, pmi_dim=8, pmi_discount=2), lambda *_: None
+    )
+    options = pmi.Options(centre=False, discount=2)
+    expected = embeddings.build("pmi", text(), 8, options=options).vectors  # rows of norm 1
+    np.testing.assert_allclose(found, expected, atol=1e-5)
+
+
 def test_the_codes_are_two_halves_of_signs() -> None:
     vectors = embeddings.build("walsh", text(), None, options=walsh.Options(families=M, pmi_dim=8)).vectors
     assert vectors.shape == (V, 2 * M)
@@ -105,6 +114,7 @@ def test_the_codes_are_two_halves_of_signs() -> None:
         ({"families": 48}, r"families: not a possible number .*found 48, expected a power of two from 16"),
         ({"families": 8}, r"families: not a possible number .*found 8"),
         ({"families": 16, "pmi_dim": 5000}, r"pmi_dim: too large for 100 words"),
+        ({"families": 16, "pmi_dim": 8, "pmi_discount": -1}, r"pmi_discount: out of range"),
     ],
 )
 def test_impossible_options_are_named(options: dict[str, int], message: str) -> None:
