@@ -18,13 +18,19 @@ LEARNING_RATES = {"tied": 0.012, "pmi": 0.012, "walsh": 0.012}
 """The best on the valid split. The learned softmax takes that of tied, every fixed matrix that of pmi."""
 
 STARTED = ", starts at pmi"
-"""End of the name of a row with `start_at_pmi`."""
+DISCOUNTED = ", starts at discounted pmi"
 
 
-def start_at_pmi(layer: str) -> dict[str, Any]:
-    """Flags: what is trained at the input and at the output starts at PMI vectors."""
+def start_at_pmi(layer: str, discount: float = 0) -> dict[str, Any]:
+    """Flags: what is trained at the input and at the output starts at PMI vectors.
+
+    Args:
+        layer: ``--output-embed``.
+        discount: of all PMI vectors, those of the output matrix and of the families of walsh too.
+    """
     ends = ("input-start", "output-start") if layer in ("learned", "walsh") else ("input-start",)
-    return dict.fromkeys(ends, "pmi")
+    discounted = ("pmi-discount", "walsh-pmi-discount") if layer == "walsh" else ("pmi-discount",)
+    return {**dict.fromkeys(ends, "pmi"), **(dict.fromkeys(discounted, discount) if discount else {})}
 
 
 def setting(layer: str, name: str | None = None, seeds: Sequence[int] | None = None, **flags: Any) -> Setting:
@@ -42,5 +48,10 @@ def setting(layer: str, name: str | None = None, seeds: Sequence[int] | None = N
 
 
 def started(layer: str, name: str = "", seeds: Sequence[int] | None = None, **flags: Any) -> Setting:
-    """`setting` with `start_at_pmi`; ``name`` follows that of the layer."""
+    """`setting` from PMI vectors; ``name`` follows that of the layer."""
     return setting(layer, f"{layer}{STARTED}{name}", seeds, **start_at_pmi(layer), **flags)
+
+
+def discounted(layer: str, name: str = "", seeds: Sequence[int] | None = None, **flags: Any) -> Setting:
+    """The same from discounted PMI vectors."""
+    return setting(layer, f"{layer}{DISCOUNTED}{name}", seeds, **start_at_pmi(layer, 1), **flags)
