@@ -211,9 +211,8 @@ class TrainConfig:
             InputErrors: with each value that no flag could have had.
             KeyError, TypeError, AttributeError: it is nothing like a configuration.
         """
-        if (
-            values["model"]["output_embed"] == "walsh"
-        ):  # from before the flag, it was trained in that of the codes
+        if values["model"]["output_embed"] == "walsh":
+            # A run from before the flag trained A itself.
             values = {**values, "model": {"walsh_basis": "codes", **values["model"]}}
         groups = {name: kind(**values[name]) for name, kind in GROUPS.items() if name != "run"}
         matrices = {
