@@ -154,9 +154,10 @@ def in_turns(calls: Mapping[str, Call], rounds: int) -> tuple[dict[str, float], 
     print(file=sys.stderr)
     plain, *others = calls
     ratios = {
-        name: round(statistics.median(a / b for a, b in zip(seconds[plain], seconds[name], strict=True)), 2)
+        name: statistics.median(a / b for a, b in zip(seconds[plain], seconds[name], strict=True))
         for name in others
     }
+    ratios = {name: float(f"{ratio:.3g}") for name, ratio in ratios.items()}  # a small one is not 0
     return {name: round(statistics.median(s) * 1e6, 2) for name, s in seconds.items()}, ratios
 
 
