@@ -230,6 +230,7 @@ def _assemble(
         dropout_output=config.dropout("output"),
         dropout_embedding=model.dropout_embedding,
         weight_drop=model.weight_drop,
+        family_rows=layer.family_rows if isinstance(layer, WalshOutput) and model.walsh_tied else None,
         precision=precision,
     )
 

@@ -67,6 +67,9 @@ class ModelConfig:
         "walsh: a row of what it trains stands for a family, or for a bit of the codes (same logits, other steps)",
         choices=("families", "codes"),
     )
+    walsh_tied: bool = option(
+        False, "walsh: the input vector of a word is the sum of its own and the row of its family in W"
+    )
     matrix_seed: int = option(1, "seed of the output and input matrix", minimum=0, maximum=2**32 - 1)
     dropout: float = option(0.2, "locked dropout where none of the next three is given", minimum=0, below=1)
     dropout_input: float | None = option(None, "of the input embedding", minimum=0, below=1)
@@ -302,7 +305,7 @@ def _contradictions(config: TrainConfig, given: Mapping[str, Any]) -> Iterator[I
         found, what = f"--output-embed {model.output_embed}", "only learned and walsh have it"
         fix = "use --input-start" if model.output_embed == "tied" else "drop it"
         yield InputError("--output-start", what, found=found, fix=fix)
-    yield from _useless_parts(model, given)
+    yield from _useless_parts(config, given)
     yield from _without_effect(config.optimization, given)
     used = config.methods()
     for method in embeddings.names() if not unknown else ():
@@ -336,8 +339,9 @@ def _without_effect(settings: OptimizationConfig, given: Mapping[str, Any]) -> I
         yield InputError("--nonmono", "fine-tuning averages from its first step", found=found, fix="drop it")
 
 
-def _useless_parts(model: ModelConfig, given: Mapping[str, Any]) -> Iterator[InputError]:
+def _useless_parts(config: TrainConfig, given: Mapping[str, Any]) -> Iterator[InputError]:
     """Flags for the parts of a layer that this layer does not have."""
+    model = config.model
     found = f"--output-embed {model.output_embed}"
     dense = model.output_embed not in (*output.TRAINED, "walsh", "hadamard")
     if model.output_map != "auto" and not dense and model.output_embed != "hadamard":
@@ -350,8 +354,24 @@ def _useless_parts(model: ModelConfig, given: Mapping[str, Any]) -> Iterator[Inp
         yield InputError(
             "--word-scales", "this layer has no rows to scale", found=found, expected="a dense fixed matrix"
         )
-    if "walsh-basis" in given and model.output_embed != "walsh":
-        yield InputError("--walsh-basis", "only walsh has it", found=found, fix="drop it")
+    for flag in ("walsh-basis", "walsh-tied"):
+        if flag in given and model.output_embed != "walsh":
+            yield InputError(f"--{flag}", "only walsh has it", found=found, fix="drop it")
+    if model.output_embed == "walsh" and model.walsh_tied:
+        yield from _untieable(config)
+
+
+def _untieable(config: TrainConfig) -> Iterator[InputError]:
+    """Why there are no rows of families to read, or why they are no input vectors."""
+    model, halves = config.model, config.matrix_options("walsh").halves
+    for flag, found, needed in (
+        ("walsh-basis", model.walsh_basis, "families"),
+        ("walsh-halves", halves, "both or shared" if halves == "own" else halves),
+        ("embed-size", model.embed_size, model.feature_size),
+    ):
+        if found != needed:
+            what = f"--walsh-tied reads the rows of families as input vectors, which needs --{flag} {needed}"
+            yield InputError(f"--{flag}", what, found=found)
 
 
 def _unknown_embeddings(model: ModelConfig) -> Iterator[InputError]:

@@ -13,11 +13,13 @@ import torch.nn.functional as F
 import embeddings
 from embeddings import CorpusStatistics, InputError, pmi, walsh
 from embeddings.codebook import Codebook, build_codebook
-from fixlm import cli, output
+from fixlm import cli, corpus, output
 from fixlm.assembly import load_model, read_matrix
 from fixlm.config import TrainConfig, read_config
+from fixlm.model import LanguageModel, input_embedding
 from fixlm.output.block_hadamard import sylvester
 from fixlm.output.walsh import BASES
+from fixlm.perplexity import evaluate
 from fixlm.run import RunDirectory
 
 V, M = 100, 16
@@ -236,6 +238,48 @@ def test_a_run_trains_is_stored_and_loads(small: list[str], tmp_path: Path, inpu
     frozen = not model.input_embedding.weight.requires_grad
     assert frozen == (input_embed == "fixed")
     assert ("pmi" in json.loads(run.config.read_text())["matrices"]) == (input_embed != "learned")
+
+
+def test_tied_walsh_reads_the_sum_of_a_word_and_its_family() -> None:
+    layer = output.build("walsh", 12, V, walsh_families=M, slots=torch.from_numpy(slots()))
+    model = LanguageModel(input_embedding(V, 12), 12, layer, family_rows=layer.family_rows).eval()
+    ids, start = torch.arange(V)[None], model.start_state(V)
+    tied = model.hidden(ids, start)[0]
+    rows = model.input_embedding.weight + layer.weight[:M][layer.slots % M]
+    torch.testing.assert_close(tied, model.lstm(rows[None], start)[0])
+    tied.sum().backward()
+    families = layer.weight.grad.abs().sum(1)  # type: ignore[union-attr]
+    assert (families[:M] > 0).all()
+    assert (families[M:] == 0).all()
+
+
+def test_a_tied_run_trains_and_is_scored_the_same_from_its_files(small: list[str], tmp_path: Path) -> None:
+    run = RunDirectory(tmp_path / "run")
+    flags = ["--output-embed", "walsh", "--walsh-families", "16", "--walsh-pmi-dim", "4", "--walsh-tied"]
+    assert cli.main(["train", *small, *flags, "--run", str(run.path), "--lr", "0.03"]) == 0
+    model = load_model(run)
+    assert model.family_rows is not None
+    config = TrainConfig.from_json(run.read_config())
+    text = corpus.load(**vars(config.data))
+    stored = json.loads(run.result.read_text())["valid"]["perplexity"]
+    assert evaluate(model, text, "valid").perplexity == pytest.approx(stored)
+    model.family_rows = None
+    assert evaluate(model, text, "valid").perplexity != pytest.approx(stored)
+
+
+@pytest.mark.parametrize(
+    ("flags", "message"),
+    [
+        (["--walsh-basis", "codes"], "--walsh-basis: --walsh-tied reads"),
+        (["--walsh-halves", "own"], "--walsh-halves: --walsh-tied reads"),
+        (["--embed-size", "6"], "which needs --embed-size 16 (found 6)"),
+    ],
+)
+def test_what_cannot_be_tied_is_said(
+    small: list[str], capsys: pytest.CaptureFixture[str], flags: list[str], message: str
+) -> None:
+    assert cli.main(["train", *small, "--output-embed", "walsh", "--walsh-tied", *flags]) == 2
+    assert message in capsys.readouterr().err
 
 
 def test_what_walsh_cannot_do_is_said(small: list[str], capsys: pytest.CaptureFixture[str]) -> None:

@@ -81,6 +81,11 @@ class WalshOutput(OutputLayer):
         if self.basis == "codes":
             self.weight.copy_(self._in_codes(self.weight.t()).t())
 
+    def family_rows(self, ids: Tensor) -> Tensor:
+        """W_i of the family i of each word, in the basis of the families: (…) ids → (…, H)."""
+        families = self.signs.shape[1]
+        return F.embedding(self.slots[ids] % families, self.weight[:families])
+
     def projection(self) -> Tensor:
         """A: (2M, H) or (M, H)."""
         return self.weight if self.basis == "codes" else self._in_codes(self.weight.t()).t()
