@@ -44,15 +44,15 @@ def small(tiny_corpus: Path) -> list[str]:
 @pytest.fixture
 def at_step(monkeypatch: pytest.MonkeyPatch) -> Callable[[int, Callable[[Any], Any]], None]:
     """``at_step(5, do)`` has ``do(trainer)`` called once, right after step 5 was taken."""
-    from fixlm.training import _Trainer
+    from fixlm.trainer import Trainer
 
     todo: dict[int, Callable[[Any], Any]] = {}
-    step = _Trainer._step
+    step = Trainer._step
 
-    def step_and_do(trainer: _Trainer) -> None:
+    def step_and_do(trainer: Trainer) -> None:
         step(trainer)
         if trainer.at.step in todo:
             todo.pop(trainer.at.step)(trainer)
 
-    monkeypatch.setattr(_Trainer, "_step", step_and_do)
+    monkeypatch.setattr(Trainer, "_step", step_and_do)
     return todo.__setitem__

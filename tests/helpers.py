@@ -10,7 +10,8 @@ from pathlib import Path
 import torch
 from safetensors.torch import load_file
 
-from fixlm import checkpoint, cli, training
+from fixlm import checkpoint, cli
+from fixlm.trainer import Trainer
 
 
 def train(*flags: str) -> int:
@@ -47,6 +48,6 @@ def assert_same_end(one: Path, other: Path) -> None:
     assert losses(one) == losses(other)
 
 
-def interrupt(trainer: training._Trainer) -> None:
+def interrupt(trainer: Trainer) -> None:
     """What Ctrl-C does."""
     os.kill(os.getpid(), signal.SIGINT)

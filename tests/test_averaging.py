@@ -14,7 +14,7 @@ from helpers import assert_same_end, final, interrupt, same, train
 from safetensors.torch import load_file
 from torch import nn
 
-from fixlm import training
+from fixlm import trainer as training_loop
 from fixlm.averaging import WeightAverage, has_no_patience_left, has_stalled, newest_share
 from fixlm.perplexity import Score, evaluate
 
@@ -91,13 +91,13 @@ def test_patience() -> None:
 def weights(monkeypatch: pytest.MonkeyPatch) -> list[dict[str, torch.Tensor]]:
     """The weights that training goes on with, after each step of the next runs."""
     seen: list[dict[str, torch.Tensor]] = []
-    step = training._Trainer._step
+    step = training_loop.Trainer._step
 
-    def step_and_look(trainer: training._Trainer) -> None:
+    def step_and_look(trainer: training_loop.Trainer) -> None:
         step(trainer)
         seen.append(trained(trainer.model))
 
-    monkeypatch.setattr(training._Trainer, "_step", step_and_look)
+    monkeypatch.setattr(training_loop.Trainer, "_step", step_and_look)
     return seen
 
 
@@ -105,7 +105,7 @@ def weights(monkeypatch: pytest.MonkeyPatch) -> list[dict[str, torch.Tensor]]:
 def scores(monkeypatch: pytest.MonkeyPatch) -> list[float]:
     """The next validations have these perplexities."""
     coming: list[float] = []
-    monkeypatch.setattr(training, "evaluate", lambda *arguments: Score(coming.pop(0), 100))
+    monkeypatch.setattr(training_loop, "evaluate", lambda *arguments: Score(coming.pop(0), 100))
     return coming
 
 

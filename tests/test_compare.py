@@ -20,6 +20,7 @@ from fixlm.comparison import compare
 from fixlm.grid import Plan, read_plan, write_plan
 from fixlm.process import Process
 from fixlm.schedule import Work, in_words, seconds_left
+from fixlm.trainer import Trainer
 
 
 @pytest.fixture
@@ -179,16 +180,16 @@ def test_a_run_that_fails_is_noted_and_the_others_go_on(
 def test_a_run_that_diverges_says_so_in_later_tables_too(
     small: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    step = training._Trainer._step
+    step = Trainer._step
 
-    def poisoned(trainer: training._Trainer) -> None:
+    def poisoned(trainer: Trainer) -> None:
         if trainer.at.step == 14 and trainer.config.model.output_embed == "tied":
             with torch.no_grad():
                 trainer.model.lstm.weight_ih_l0.fill_(float("nan"))
         step(trainer)
 
     with monkeypatch.context() as patch:
-        patch.setattr(training._Trainer, "_step", poisoned)
+        patch.setattr(Trainer, "_step", poisoned)
         assert run(tmp_path, *small, "--output-embed", "tied,learned", "--seed", "1,2") == 1
     assert run(tmp_path, "--table-only") == 0
     assert cells(tmp_path)["tied"][3:5] == ["failed", "failed"]

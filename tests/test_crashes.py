@@ -12,9 +12,8 @@ import pytest
 import torch
 from helpers import assert_same_end, final, interrupt, train
 
-from fixlm import checkpoint, cli, training
-
-Trainer = training._Trainer
+from fixlm import checkpoint, cli
+from fixlm.trainer import Trainer
 
 
 def test_a_crash_between_a_checkpoint_and_its_links_is_mended(

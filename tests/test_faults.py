@@ -18,7 +18,7 @@ import torch
 from helpers import assert_same_end, interrupt, losses, train
 
 import embeddings
-from fixlm import cli, errors, training
+from fixlm import cli, errors, trainer, training
 from fixlm.corpus import load
 from fixlm.run import RunDirectory
 
@@ -99,14 +99,14 @@ def test_two_processes_do_not_begin_in_one_directory(
 ) -> None:
     """The second comes while the first still builds its matrix and has written nothing."""
     flags = [*small, "--output-embed", "tied", "--run", str(tmp_path / "run")]
-    real, statuses = training.new_model, []
+    real, statuses = trainer.new_model, []
 
     def build(*arguments: Any) -> Any:
-        monkeypatch.setattr(training, "new_model", real)
+        monkeypatch.setattr(trainer, "new_model", real)
         statuses.append(train(*flags))
         return real(*arguments)
 
-    monkeypatch.setattr(training, "new_model", build)
+    monkeypatch.setattr(trainer, "new_model", build)
     assert train(*flags) == 0
     assert statuses == [2]
     assert "another process is training in this directory" in capsys.readouterr().err

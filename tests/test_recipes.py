@@ -13,7 +13,7 @@ import torch
 from helpers import final, losses, same, train
 from safetensors.torch import load_file
 
-from fixlm import cli, training
+from fixlm import cli, trainer
 from fixlm.config import GROUPS, TrainConfig, read_config
 from fixlm.optimization import learning_rate, make_optimizer
 from fixlm.recipes import RECIPES, as_flags
@@ -170,7 +170,7 @@ def test_a_step_of_a_shorter_window_has_a_lower_rate(
     small: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     seen = []
-    real = training.take_gradients
+    real = trainer.take_gradients
 
     def look(
         model: Any, optimizer: torch.optim.Optimizer, ids: torch.Tensor, *rest: Any, **named: Any
@@ -178,7 +178,7 @@ def test_a_step_of_a_shorter_window_has_a_lower_rate(
         seen.append((len(ids) - 1, {group["lr"] for group in optimizer.param_groups}))
         return real(model, optimizer, ids, *rest, **named)
 
-    monkeypatch.setattr(training, "take_gradients", look)
+    monkeypatch.setattr(trainer, "take_gradients", look)
     flags = f"--output-embed tied --vary-bptt --bptt 20 --run {tmp_path / 'run'}"
     assert train(*small, *flags.split()) == 0
     settings = read_config({"max-steps": "24"}).optimization
@@ -216,9 +216,9 @@ def test_tokens_are_counted_as_they_were_read(
     small: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     read = []
-    real = training.take_gradients
+    real = trainer.take_gradients
     monkeypatch.setattr(
-        training, "take_gradients", lambda *a, **named: read.append(a[2][1:].numel()) or real(*a, **named)
+        trainer, "take_gradients", lambda *a, **named: read.append(a[2][1:].numel()) or real(*a, **named)
     )
     run = tmp_path / "run"
     assert train(*small, "--output-embed", "tied", "--vary-bptt", "--run", str(run)) == 0

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 from helpers import assert_same_end, interrupt, train
 
-from fixlm import checkpoint, training
+from fixlm import checkpoint, trainer
 
 RECIPES = [
     "--output-embed learned",
@@ -103,7 +103,7 @@ def test_a_signal_during_a_save_or_an_evaluation(
 ) -> None:  # fmt: skip
     flags = [*small, "--output-embed", "tied", "--checkpoint-every", "3", "--run"]
     assert train(*flags, str(tmp_path / "whole")) == 0
-    module = checkpoint if what == "save" else training
+    module = checkpoint if what == "save" else trainer
     with monkeypatch.context() as patch:
         patch.setattr(module, what, sending(number, at_call, getattr(module, what)))
         assert train(*flags, str(tmp_path / "cut")) == 128 + number
@@ -117,7 +117,7 @@ def test_a_signal_after_the_last_look_at_it_is_not_forgotten(
     small: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """It comes just when step 5 was found to need no save: what the message says is saved is saved."""
-    real = training.StopRequest
+    real = trainer.StopRequest
 
     class Late(real):  # type: ignore[misc, valid-type]
         looks = 0
@@ -134,7 +134,7 @@ def test_a_signal_after_the_last_look_at_it_is_not_forgotten(
         def signal_number(self, number: int) -> None:
             self.number = number
 
-    monkeypatch.setattr(training, "StopRequest", Late)
+    monkeypatch.setattr(trainer, "StopRequest", Late)
     assert train(*small, "--output-embed", "tied", "--run", str(tmp_path / "run")) == 130
     last = os.readlink(tmp_path / "run/checkpoints/last")
     assert last != "step-0"
@@ -144,7 +144,7 @@ def test_a_signal_after_the_last_look_at_it_is_not_forgotten(
 def test_an_interruption_before_the_first_step_leaves_no_directory(
     small: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr(training, "new_model", sending(signal.SIGINT, 1, training.new_model))
+    monkeypatch.setattr(trainer, "new_model", sending(signal.SIGINT, 1, trainer.new_model))
     assert train(*small, "--output-embed", "tied", "--run", str(tmp_path / "run")) == 130
     assert capsys.readouterr().err == "fixlm: interrupted\n"
     assert not (tmp_path / "run").exists()
@@ -155,15 +155,16 @@ def test_a_second_signal_ends_the_run_at_once(second: int, small: list[str], tmp
     run = tmp_path / "run"
     program = f"""
 import os, signal, sys
-from fixlm import cli, training
-step = training._Trainer._step
+from fixlm import cli
+from fixlm.trainer import Trainer
+step = Trainer._step
 def step_and_signal(trainer):
     step(trainer)
     if trainer.at.step == 5:
         os.kill(os.getpid(), signal.SIGINT)
         os.kill(os.getpid(), {second})
         print("still here", flush=True)
-training._Trainer._step = step_and_signal
+Trainer._step = step_and_signal
 sys.exit(cli.main(sys.argv[1:]))
 """
     arguments = ["train", *small, "--output-embed", "tied", "--checkpoint-every", "3", "--run", str(run)]

@@ -13,12 +13,12 @@ from helpers import final, same, train
 from safetensors.torch import load_file
 
 from embeddings.output_matrix import OutputMatrix, hash_vectors
-from fixlm import training
 from fixlm.assembly import build_matrix, load_model, new_model
 from fixlm.config import read_config
 from fixlm.corpus import load
 from fixlm.optimization import learning_rate, make_optimizer
 from fixlm.run import RunDirectory
+from fixlm.trainer import Trainer
 
 LAYERS = ("learned", "tied", "random-orthogonal", "hadamard", "sylvester", "word2vec", "pmi")
 
@@ -131,15 +131,15 @@ def test_a_stopped_and_resumed_run_is_the_uninterrupted_one(
 ) -> None:
     whole, cut = str(tmp_path / "whole"), str(tmp_path / "cut")
     assert train(*small, "--output-embed", layer, "--run", whole) == 0
-    step = training._Trainer._step
+    step = Trainer._step
     signals = {7: signal.SIGINT, 17: signal.SIGTERM}
 
-    def step_and_signal(trainer: training._Trainer) -> None:
+    def step_and_signal(trainer: Trainer) -> None:
         step(trainer)
         if trainer.at.step in signals:
             os.kill(os.getpid(), signals.pop(trainer.at.step))
 
-    monkeypatch.setattr(training._Trainer, "_step", step_and_signal)
+    monkeypatch.setattr(Trainer, "_step", step_and_signal)
     assert train(*small, "--output-embed", layer, "--run", cut) == 130
     assert "stopped after step 7 and saved; --resume goes on from here" in capsys.readouterr().err
     assert train("--resume", "--run", cut) == 143
@@ -282,15 +282,15 @@ def test_a_loss_that_is_not_finite_stops_the_run_and_keeps_the_last_checkpoint(
     small: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     run = tmp_path / "run"
-    step = training._Trainer._step
+    step = Trainer._step
 
-    def poisoned(trainer: training._Trainer) -> None:
+    def poisoned(trainer: Trainer) -> None:
         if trainer.at.step == 14:
             with torch.no_grad():
                 trainer.model.lstm.weight_ih_l0.fill_(float("nan"))
         step(trainer)
 
-    monkeypatch.setattr(training._Trainer, "_step", poisoned)
+    monkeypatch.setattr(Trainer, "_step", poisoned)
     assert train(*small, "--output-embed", "hadamard", "--run", str(run)) == 2
     error = capsys.readouterr().err
     assert "step 15: the loss or its gradient is not finite (found loss nan" in error
