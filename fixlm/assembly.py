@@ -68,6 +68,9 @@ def new_model(
         start = build_matrix(embed, model.embed_size, config, corpus, progress)
     unigram = torch.from_numpy(log_unigram(corpus.counts)) if model.bias_start == "unigram" else None
     built = _assemble(config, len(corpus), matrix, _tensor(start), unigram)
+    if model.input_start_scale != 1:
+        with torch.no_grad():
+            built.input_embedding.weight.mul_(model.input_start_scale)
     if model.output_start != "random":
         rows = build_matrix(model.output_start, model.feature_size, config, corpus, progress).vectors
         if rows.shape[1] != model.feature_size:

@@ -42,6 +42,12 @@ class ModelConfig:
     input_start: str = option(
         "random", "where a learned input embedding starts: random, or at the matrix of a method or a path"
     )
+    input_start_scale: float = option(
+        1.0,
+        "what a learned input embedding starts at is multiplied by this: large vectors change slowly for their length "
+        "(rows of a matrix have norm 1)",
+        above=0,
+    )
     output_start: str = option(
         "random",
         "learned, walsh: where their matrix starts: random, or at that of a method or a path (walsh: a family at its "
@@ -301,6 +307,9 @@ def _contradictions(config: TrainConfig, given: Mapping[str, Any]) -> Iterator[I
     if model.input_start != "random" and model.input_embed != "learned":
         found = f"--input-embed {model.input_embed}"
         yield InputError("--input-start", "only a learned input embedding has it", found=found, fix="drop it")
+    if model.input_start_scale != 1 and model.input_embed not in ("learned", "same"):
+        found, what = f"--input-embed {model.input_embed}", "a frozen input embedding stays as it is"
+        yield InputError("--input-start-scale", what, found=found, fix="drop it")
     if model.output_start != "random" and model.output_embed not in ("learned", "walsh"):
         found, what = f"--output-embed {model.output_embed}", "only learned and walsh have it"
         fix = "use --input-start" if model.output_embed == "tied" else "drop it"

@@ -19,6 +19,8 @@ LEARNING_RATES = {"tied": 0.012, "pmi": 0.012, "walsh": 0.012}
 
 STARTED = ", starts at pmi"
 DISCOUNTED = ", starts at discounted pmi"
+TIED = ", tied"
+"""Follows the name of a row of walsh with ``--walsh-tied``."""
 
 
 def start_at_pmi(layer: str, discount: float = 0) -> dict[str, Any]:
@@ -55,3 +57,8 @@ def started(layer: str, name: str = "", seeds: Sequence[int] | None = None, **fl
 def discounted(layer: str, name: str = "", seeds: Sequence[int] | None = None, **flags: Any) -> Setting:
     """The same from discounted PMI vectors."""
     return setting(layer, f"{layer}{DISCOUNTED}{name}", seeds, **start_at_pmi(layer, 1), **flags)
+
+
+def tied_walsh(name: str = "", seeds: Sequence[int] | None = None, **flags: Any) -> Setting:
+    """`discounted` walsh whose families' rows are input vectors too."""
+    return discounted("walsh", f"{TIED}{name}", seeds, walsh_tied=True, **flags)

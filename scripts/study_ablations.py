@@ -37,6 +37,8 @@ FAMILIES = [
     row("walsh"),
     *(row("walsh", f", {m:,} families", walsh_families=m) for m in (512, 1024, 4096, 8192)),
     row("walsh", ", discount 1", pmi_discount=1, walsh_pmi_discount=1),
+    row("walsh", ", discount 1, tied", pmi_discount=1, walsh_pmi_discount=1, walsh_tied=True),
+    row("tied", ", discount 1", pmi_discount=1),
     row("walsh", ", families by frequency", walsh_positions="frequency"),
     row("walsh", ", families at random (hashed)", walsh_positions="random"),
     row("walsh", ", shared half alone", walsh_halves="shared"),

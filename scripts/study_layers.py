@@ -9,7 +9,7 @@ import sys
 from typing import Any
 
 import studies
-from studies import discounted, setting, started
+from studies import discounted, setting, started, tied_walsh
 
 from fixlm.compare import Setting, study
 
@@ -43,10 +43,12 @@ SETTINGS = [
     discounted("tied", seeds=SEVERAL),
     discounted("pmi", ", x not normalised", SEVERAL, normalize=False),
     discounted("pmi", ", x not normalised, perceptron, N = 512", **PERCEPTRON, validate_every=745),
-    discounted("walsh", seeds=SEVERAL),
-    discounted("walsh", ", 4,096 families", walsh_families=4096),
+    discounted("walsh"),
     discounted("walsh", ", in the time of one epoch of tied", epochs=TIED_TIME),
-    discounted("walsh", ", in the time of tied", epochs=2 * TIED_TIME, dropout=0.3),
+    tied_walsh(seeds=SEVERAL),
+    tied_walsh(", 4,096 families", walsh_families=4096),
+    tied_walsh(", in the time of one epoch of tied", epochs=TIED_TIME),
+    tied_walsh(", in the time of tied", epochs=2 * TIED_TIME, dropout=0.3),
     *(setting(layer, f"{layer}, both ends fixed", input_embed="fixed") for layer in (*MATRICES, "walsh")),
     # As trained before the learning rates were whole.
     setting("hadamard", "hadamard, lr 0.006", lr=0.006),

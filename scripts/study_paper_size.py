@@ -8,7 +8,7 @@ from __future__ import annotations
 import sys
 
 import studies
-from studies import discounted, setting
+from studies import discounted, setting, tied_walsh
 
 from fixlm.compare import study
 
@@ -17,9 +17,10 @@ TIED_TIME = 5
 
 SETTINGS = [
     setting("tied"),
-    *(discounted(layer) for layer in ("tied", "walsh")),
+    discounted("tied"),
+    tied_walsh(),
     discounted("pmi", ", x not normalised", normalize=False),
-    discounted("walsh", ", in the time of tied", epochs=TIED_TIME),
+    tied_walsh(", in the time of tied", epochs=TIED_TIME),
 ]
 
 COMMON = {**studies.COMMON, "hidden-size": 512, "embed-size": 512, "epochs": 2, "validate-every": 298}

@@ -10,11 +10,11 @@ from __future__ import annotations
 import sys
 
 import studies
-from studies import discounted, setting
+from studies import discounted, setting, tied_walsh
 
 from fixlm.compare import study
 
-SETTINGS = [setting("tied"), discounted("pmi", ", x not normalised", normalize=False), discounted("walsh")]
+SETTINGS = [setting("tied"), discounted("pmi", ", x not normalised", normalize=False), tied_walsh()]
 
 COMMON = {**studies.COMMON, "hidden-size": 200, "embed-size": 200, "epochs": 6, "dropout": 0.3}
 

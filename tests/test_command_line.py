@@ -49,6 +49,7 @@ def refused(capsys: pytest.CaptureFixture[str], *arguments: str) -> list[str]:
         ("--output-embed tied --input-embed fixed", "--input-embed: 'fixed' needs an output matrix (found --output-embed tied)."),
         ("--output-embed pmi --input-embed fixed --input-start pmi", "--input-start: only a learned input embedding has it (found --input-embed fixed)."),
         ("--output-embed pmi --output-start pmi", "--output-start: only learned and walsh have it (found --output-embed pmi). Fix: drop it"),
+        ("--output-embed pmi --input-embed fixed --input-start-scale 2", "--input-start-scale: a frozen input embedding stays as it is (found --input-embed fixed)."),
         ("--output-embed tied --output-start pmi", "--output-start: only learned and walsh have it (found --output-embed tied). Fix: use --input-start"),
         ("--output-embed walsh --output-start pmy", "--output-start: unknown output start 'pmy'. Fix: Did you mean 'pmi'?"),
         ("--input-start pmy", "--input-start: unknown input start 'pmy'. Fix: Did you mean 'pmi'?"),

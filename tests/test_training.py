@@ -314,6 +314,8 @@ def test_a_learned_input_embedding_can_start_at_a_matrix(
     start = build_matrix("pmi", 8, config, text).vectors
     assert torch.equal(model.input_embedding.weight, torch.from_numpy(start))
     assert model.input_embedding.weight.requires_grad
+    scaled, _ = new_model(read_config({**flags, "input-start-scale": "3"}), text)
+    assert torch.equal(scaled.input_embedding.weight, 3 * torch.from_numpy(start))
     run = tmp_path / "run"
     arguments = [
         *small,
