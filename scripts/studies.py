@@ -19,8 +19,8 @@ LEARNING_RATES = {"tied": 0.012, "pmi": 0.012, "walsh": 0.012}
 
 STARTED = ", starts at pmi"
 DISCOUNTED = ", starts at discounted pmi"
-TIED = ", tied"
-"""Follows the name of a row of walsh with ``--walsh-tied``."""
+START_SCALES = {"tied": 4, "pmi": 8, "walsh": 8}
+"""Of an input embedding that starts at discounted PMI vectors: see study_start_scale.py."""
 
 
 def start_at_pmi(layer: str, discount: float = 0) -> dict[str, Any]:
@@ -59,6 +59,8 @@ def discounted(layer: str, name: str = "", seeds: Sequence[int] | None = None, *
     return setting(layer, f"{layer}{DISCOUNTED}{name}", seeds, **start_at_pmi(layer, 1), **flags)
 
 
-def tied_walsh(name: str = "", seeds: Sequence[int] | None = None, **flags: Any) -> Setting:
-    """`discounted` walsh whose families' rows are input vectors too."""
-    return discounted("walsh", f"{TIED}{name}", seeds, walsh_tied=True, **flags)
+def scaled(layer: str, name: str = "", seeds: Sequence[int] | None = None, **flags: Any) -> Setting:
+    """The same, longer vectors at the input; there walsh reads the rows of its families too."""
+    scale = START_SCALES[layer]
+    flags = {"input_start_scale": scale, **({"walsh_tied": True} if layer == "walsh" else {}), **flags}
+    return discounted(layer, f" × {scale}{name}", seeds, **flags)

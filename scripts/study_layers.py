@@ -9,7 +9,7 @@ import sys
 from typing import Any
 
 import studies
-from studies import discounted, setting, started, tied_walsh
+from studies import discounted, scaled, setting, started
 
 from fixlm.compare import Setting, study
 
@@ -40,15 +40,17 @@ SETTINGS = [
     setting("walsh"),
     started("tied"),
     started("walsh", ", 4,096 families", walsh_families=4096),
-    discounted("tied", seeds=SEVERAL),
-    discounted("pmi", ", x not normalised", SEVERAL, normalize=False),
+    discounted("tied"),
+    discounted("pmi", ", x not normalised", normalize=False),
     discounted("pmi", ", x not normalised, perceptron, N = 512", **PERCEPTRON, validate_every=745),
     discounted("walsh"),
     discounted("walsh", ", in the time of one epoch of tied", epochs=TIED_TIME),
-    tied_walsh(seeds=SEVERAL),
-    tied_walsh(", 4,096 families", walsh_families=4096),
-    tied_walsh(", in the time of one epoch of tied", epochs=TIED_TIME),
-    tied_walsh(", in the time of tied", epochs=2 * TIED_TIME, dropout=0.3),
+    scaled("tied", seeds=SEVERAL),
+    scaled("pmi", ", x not normalised", SEVERAL, normalize=False),
+    scaled("walsh", seeds=SEVERAL),
+    scaled("walsh", ", 4,096 families", walsh_families=4096),
+    scaled("walsh", ", in the time of one epoch of tied", epochs=TIED_TIME),
+    scaled("walsh", ", in the time of tied", epochs=2 * TIED_TIME, dropout=0.3),
     *(setting(layer, f"{layer}, both ends fixed", input_embed="fixed") for layer in (*MATRICES, "walsh")),
     # As trained before the learning rates were whole.
     setting("hadamard", "hadamard, lr 0.006", lr=0.006),

@@ -8,7 +8,7 @@ from __future__ import annotations
 import sys
 
 import studies
-from studies import discounted, setting, tied_walsh
+from studies import scaled, setting
 
 from fixlm.compare import study
 
@@ -17,10 +17,10 @@ TIED_TIME = 5
 
 SETTINGS = [
     setting("tied"),
-    discounted("tied"),
-    tied_walsh(),
-    discounted("pmi", ", x not normalised", normalize=False),
-    tied_walsh(", in the time of tied", epochs=TIED_TIME),
+    scaled("tied"),
+    scaled("walsh"),
+    scaled("pmi", ", x not normalised", normalize=False),
+    scaled("walsh", ", in the time of tied", epochs=TIED_TIME),
 ]
 
 COMMON = {**studies.COMMON, "hidden-size": 512, "embed-size": 512, "epochs": 2, "validate-every": 298}

@@ -10,11 +10,11 @@ from __future__ import annotations
 import sys
 
 import studies
-from studies import discounted, setting, tied_walsh
+from studies import scaled, setting
 
 from fixlm.compare import study
 
-SETTINGS = [setting("tied"), discounted("pmi", ", x not normalised", normalize=False), tied_walsh()]
+SETTINGS = [setting("tied"), scaled("pmi", ", x not normalised", normalize=False), scaled("walsh")]
 
 COMMON = {**studies.COMMON, "hidden-size": 200, "embed-size": 200, "epochs": 6, "dropout": 0.3}
 
