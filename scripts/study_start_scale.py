@@ -1,0 +1,32 @@
+"""How long the vectors at which the input embedding starts should be: 250 steps of WikiText-2, 2×256.
+
+python scripts/study_start_scale.py
+"""
+
+from __future__ import annotations
+
+import sys
+from typing import Any
+
+import studies
+from studies import discounted
+
+from fixlm.compare import Setting, study
+
+
+def row(layer: str, scale: int, name: str = "", **flags: Any) -> Setting:
+    """A layer from discounted PMI vectors of norm 1, which are multiplied at the input."""
+    return discounted(layer, f" × {scale}{name}", input_start_scale=scale, **flags)
+
+
+SETTINGS = [
+    *(row("tied", scale) for scale in (1, 4, 8)),
+    *(row("pmi", scale, ", x not normalised", normalize=False) for scale in (1, 8)),
+    *(row("walsh", scale) for scale in (1, 4, 8, 16)),
+    *(row("walsh", scale, ", reads its families", walsh_tied=True) for scale in (1, 4, 8)),
+]
+
+COMMON = {**studies.COMMON, "max-steps": 250}
+
+if __name__ == "__main__":
+    sys.exit(study(__doc__, "runs/start-scale", SETTINGS, common=COMMON, seeds=[1]))
