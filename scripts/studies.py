@@ -62,5 +62,6 @@ def discounted(layer: str, name: str = "", seeds: Sequence[int] | None = None, *
 def scaled(layer: str, name: str = "", seeds: Sequence[int] | None = None, **flags: Any) -> Setting:
     """The same, longer vectors at the input; there walsh reads the rows of its families too."""
     scale = START_SCALES[layer]
-    flags = {"input_start_scale": scale, **({"walsh_tied": True} if layer == "walsh" else {}), **flags}
-    return discounted(layer, f" × {scale}{name}", seeds, **flags)
+    if layer == "walsh":
+        name, flags = f", reads its families{name}", {"walsh_tied": True, **flags}
+    return discounted(layer, f" × {scale}{name}", seeds, input_start_scale=scale, **flags)
