@@ -78,6 +78,10 @@ def new_model(
             raise InputError("--output-start", what, found=found, expected=model.feature_size)
         assert isinstance(built.output, LearnedOutput | WalshOutput)
         built.output.start_at(torch.from_numpy(rows))
+    if model.output_start_scale != 1:
+        assert isinstance(built.output, LearnedOutput | WalshOutput)
+        with torch.no_grad():
+            built.output.weight.mul_(model.output_start_scale)
     return built, matrix
 
 

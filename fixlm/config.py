@@ -53,6 +53,9 @@ class ModelConfig:
         "learned, walsh: where their matrix starts: random, or at that of a method or a path (walsh: a family at its "
         "most frequent word, its words alike)",
     )
+    output_start_scale: float = option(
+        1.0, "learned, walsh: what their matrix starts at is multiplied by this", above=0
+    )
     num_layers: int = option(2, "LSTM layers", minimum=1, maximum=100)
     hidden_size: int = option(512, "H, units of each LSTM layer", minimum=1)
     last_hidden_size: int | None = option(None, "units of the last LSTM layer (none: H)", minimum=1)
@@ -310,10 +313,12 @@ def _contradictions(config: TrainConfig, given: Mapping[str, Any]) -> Iterator[I
     if model.input_start_scale != 1 and model.input_embed not in ("learned", "same"):
         found, what = f"--input-embed {model.input_embed}", "a frozen input embedding stays as it is"
         yield InputError("--input-start-scale", what, found=found, fix="drop it")
-    if model.output_start != "random" and model.output_embed not in ("learned", "walsh"):
+    if model.output_embed not in ("learned", "walsh"):
         found, what = f"--output-embed {model.output_embed}", "only learned and walsh have it"
-        fix = "use --input-start" if model.output_embed == "tied" else "drop it"
-        yield InputError("--output-start", what, found=found, fix=fix)
+        for end, changed in (("", model.output_start != "random"), ("-scale", model.output_start_scale != 1)):
+            if changed:
+                fix = f"use --input-start{end}" if model.output_embed == "tied" else "drop it"
+                yield InputError(f"--output-start{end}", what, found=found, fix=fix)
     yield from _useless_parts(config, given)
     yield from _without_effect(config.optimization, given)
     used = config.methods()

@@ -51,6 +51,7 @@ def refused(capsys: pytest.CaptureFixture[str], *arguments: str) -> list[str]:
         ("--output-embed pmi --output-start pmi", "--output-start: only learned and walsh have it (found --output-embed pmi). Fix: drop it"),
         ("--output-embed pmi --input-embed fixed --input-start-scale 2", "--input-start-scale: a frozen input embedding stays as it is (found --input-embed fixed)."),
         ("--output-embed tied --output-start pmi", "--output-start: only learned and walsh have it (found --output-embed tied). Fix: use --input-start"),
+        ("--output-embed tied --output-start-scale 4", "--output-start-scale: only learned and walsh have it (found --output-embed tied). Fix: use --input-start-scale"),
         ("--output-embed walsh --output-start pmy", "--output-start: unknown output start 'pmy'. Fix: Did you mean 'pmi'?"),
         ("--input-start pmy", "--input-start: unknown input start 'pmy'. Fix: Did you mean 'pmi'?"),
         ("--output-embed tied --input-embed pmi", "--input-embed: tied trains the input embedding (found pmi, expected learned)."),

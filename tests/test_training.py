@@ -261,6 +261,10 @@ def test_a_learned_output_matrix_can_start_at_vectors(
     hidden = torch.randn(3, 8)
     found = model.output.logits(hidden) - model.output.bias
     torch.testing.assert_close(found[:, :16], hidden @ rows[:16].t(), atol=1e-5, rtol=1e-4)
+    longer, _ = new_model(read_config({**given, "output-start-scale": "4"}), text)
+    torch.testing.assert_close(
+        longer.output.logits(hidden) - longer.output.bias, 4 * found, atol=1e-5, rtol=1e-4
+    )
     vectors = tmp_path / "vectors.txt"
     vectors.write_text("the 1 2 3\nof 3 2 1\n")
     assert train(*small, *flags, "--output-start", str(vectors), "--run", str(tmp_path / "run")) == 2
