@@ -19,8 +19,8 @@ LEARNING_RATES = {"tied": 0.012, "pmi": 0.012, "walsh": 0.012}
 
 STARTED = ", starts at pmi"
 DISCOUNTED = ", starts at discounted pmi"
-START_SCALES = {"tied": 4, "pmi": 8, "walsh": 8}
-"""Of an input embedding that starts at discounted PMI vectors: see study_start_scale.py, open above for tied."""
+START_SCALES = {"tied": 8, "pmi": 8, "walsh": 8}
+"""Of an input embedding that starts at discounted PMI vectors: see study_start_scale.py."""
 
 
 def start_at_pmi(layer: str, discount: float = 0) -> dict[str, Any]:

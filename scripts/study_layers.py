@@ -1,15 +1,18 @@
 """All output layers at one size, 2×256, after two epochs of WikiText-2; walsh also for as long as tied takes.
 
+Everything else is the same: the input embedding starts at long PMI vectors, or is the output matrix itself.
+
 python scripts/study_layers.py
 """
 
 from __future__ import annotations
 
 import sys
+from collections.abc import Sequence
 from typing import Any
 
 import studies
-from studies import discounted, scaled, setting, started
+from studies import setting, start_at_pmi
 
 from fixlm.compare import Setting, study
 
@@ -19,53 +22,41 @@ TIED_TIME = 3
 """Epochs of walsh with 2,048 families that take less time than one of tied: see the ratio of their steps in
 results/benchmark/steps-256.json."""
 
+CHOSEN: dict[str, dict[str, Any]] = {"walsh": {"lr": 0.006, "walsh_tied": True}}
+"""For input embeddings that start at long PMI vectors: see study_long_start.py."""
+
 PERCEPTRON: dict[str, Any] = {"normalize": False, "output_dim": 512, "output_map": "mlp"}
 """What brings pmi furthest: see study_pmi.py."""
 
 
-def codes(name: str, folder: str, **flags: Any) -> Setting:
-    """Walsh with A itself trained, as before it had a row for each family."""
-    row = setting("walsh", f"walsh, A itself, {name}", walsh_basis="codes", **flags)
-    return Setting(row.name, row.flags, folder)
+def row(layer: str, name: str = "", seeds: Sequence[int] | None = None, **flags: Any) -> Setting:
+    """A layer, its input embedding trained from PMI vectors; those of walsh add the row of the word's family."""
+    start = {**start_at_pmi(layer, discount=1), "input_start_scale": 8}
+    return setting(layer, layer + name, seeds, **{**start, **CHOSEN.get(layer, {}), **flags})
+
+
+def frozen(layer: str, **flags: Any) -> Setting:
+    """A layer whose matrix is the input embedding too, that of PMI for walsh."""
+    return setting(layer, f"{layer}, both ends fixed", input_embed="fixed", **flags)
 
 
 SETTINGS = [
-    setting("learned"),
-    setting("tied", seeds=SEVERAL),
-    setting("random-orthogonal"),
-    setting("hadamard", seeds=SEVERAL),
-    setting("sylvester"),
-    setting("word2vec"),
-    setting("pmi"),
-    setting("walsh"),
-    started("tied"),
-    started("walsh", ", 4,096 families", walsh_families=4096),
-    discounted("tied"),
-    discounted("pmi", ", x not normalised", normalize=False),
-    discounted("pmi", ", x not normalised, perceptron, N = 512", **PERCEPTRON, validate_every=745),
-    discounted("walsh"),
-    discounted("walsh", ", in the time of one epoch of tied", epochs=TIED_TIME),
-    scaled("tied", seeds=SEVERAL),
-    scaled("pmi", ", x not normalised", SEVERAL, normalize=False),
-    scaled("walsh", seeds=SEVERAL),
-    scaled("walsh", ", 4,096 families", walsh_families=4096),
-    scaled("walsh", ", in the time of one epoch of tied", epochs=TIED_TIME),
-    scaled("walsh", ", in the time of tied", epochs=2 * TIED_TIME, dropout=0.3),
-    *(setting(layer, f"{layer}, both ends fixed", input_embed="fixed") for layer in (*MATRICES, "walsh")),
-    # As trained before the learning rates were whole.
-    setting("hadamard", "hadamard, lr 0.006", lr=0.006),
-    codes("lr 0.006", "walsh-lr-0.006-A-too", lr=0.006),
-    codes("input starts at pmi", "walsh-input-starts-at-pmi", output_lr=0.1, input_start="pmi"),
-    codes(
-        "input starts at pmi, five epochs",
-        "walsh-input-starts-at-pmi-in-the-time-of-tied",
-        output_lr=0.1,
-        input_start="pmi",
-        epochs=5,
-    ),
+    row("learned"),
+    row("tied", seeds=SEVERAL),
+    *(row(layer, seeds=SEVERAL if layer in ("hadamard", "pmi") else None) for layer in MATRICES),
+    row("pmi", ", x not normalised", normalize=False),
+    row("pmi", ", x not normalised, perceptron, N = 512", **PERCEPTRON),
+    row("walsh", seeds=SEVERAL),
+    row("walsh", ", dropout 0.2", dropout=0.2),
+    row("walsh", ", 4,096 families", walsh_families=4096),
+    row("walsh", ", in the time of one epoch of tied", epochs=TIED_TIME, dropout=0.2),
+    row("walsh", ", in the time of tied", epochs=2 * TIED_TIME, dropout=0.2),
+    *(frozen(layer) for layer in MATRICES[:-1]),
+    frozen("pmi", pmi_discount=1),
+    frozen("walsh", lr=0.006, pmi_discount=1, walsh_pmi_discount=1),
 ]
 
-COMMON = {**studies.COMMON, "epochs": 2, "validate-every": 298}
+COMMON = {**studies.COMMON, "epochs": 2, "dropout": 0.1, "validate-every": 745}
 
 if __name__ == "__main__":
     sys.exit(study(__doc__, "runs/layers", SETTINGS, common=COMMON, seeds=[1]))

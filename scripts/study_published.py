@@ -14,7 +14,13 @@ from studies import scaled, setting
 
 from fixlm.compare import study
 
-SETTINGS = [setting("tied"), scaled("pmi", ", x not normalised", normalize=False), scaled("walsh")]
+SETTINGS = [
+    setting("tied"),
+    scaled("tied"),
+    scaled("pmi", ", x not normalised", normalize=False),
+    scaled("walsh"),
+    scaled("walsh", ", lr 0.006, dropout 0.2", lr=0.006, dropout=0.2),
+]
 
 COMMON = {**studies.COMMON, "hidden-size": 200, "embed-size": 200, "epochs": 6, "dropout": 0.3}
 

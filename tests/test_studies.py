@@ -47,7 +47,13 @@ def test_a_study_trains_its_layers_and_writes_their_table(
     )
     assert done.returncode == 0, done.stderr
     settings = load("study_published", monkeypatch).SETTINGS
-    assert [setting.flags["output-embed"] for setting in settings] == ["tied", "pmi", "walsh"]
+    assert [setting.flags["output-embed"] for setting in settings] == [
+        "tied",
+        "tied",
+        "pmi",
+        "walsh",
+        "walsh",
+    ]
     for setting in settings:
         assert f"[{setting.name}]({setting.folder}-seed1)" in done.stdout
         result = tmp_path / "runs" / f"{setting.folder}-seed1" / "result.json"
