@@ -19,7 +19,7 @@ LEARNING_RATES = {"tied": 0.012, "pmi": 0.012, "walsh": 0.012}
 
 STARTED = ", starts at pmi"
 DISCOUNTED = ", starts at discounted pmi"
-START_SCALES = {"tied": 8, "pmi": 8, "walsh": 8}
+START_SCALE = 8
 """Of an input embedding that starts at discounted PMI vectors: see study_start_scale.py."""
 
 
@@ -61,7 +61,6 @@ def discounted(layer: str, name: str = "", seeds: Sequence[int] | None = None, *
 
 def scaled(layer: str, name: str = "", seeds: Sequence[int] | None = None, **flags: Any) -> Setting:
     """The same, longer vectors at the input; there walsh reads the rows of its families too."""
-    scale = START_SCALES[layer]
     if layer == "walsh":
         name, flags = f", reads its families{name}", {"walsh_tied": True, **flags}
-    return discounted(layer, f" × {scale}{name}", seeds, input_start_scale=scale, **flags)
+    return discounted(layer, f" × {START_SCALE}{name}", seeds, input_start_scale=START_SCALE, **flags)

@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import studies
-from studies import setting, start_at_pmi
+from studies import START_SCALE, setting, start_at_pmi
 
 from fixlm.compare import Setting, study
 
@@ -31,7 +31,7 @@ PERCEPTRON: dict[str, Any] = {"normalize": False, "output_dim": 512, "output_map
 
 def row(layer: str, name: str = "", seeds: Sequence[int] | None = None, **flags: Any) -> Setting:
     """A layer, its input embedding trained from PMI vectors; those of walsh add the row of the word's family."""
-    start = {**start_at_pmi(layer, discount=1), "input_start_scale": 8}
+    start = {**start_at_pmi(layer, discount=1), "input_start_scale": START_SCALE}
     return setting(layer, layer + name, seeds, **{**start, **CHOSEN.get(layer, {}), **flags})
 
 
@@ -49,7 +49,7 @@ SETTINGS = [
     row("walsh", seeds=SEVERAL),
     row("walsh", ", 4,096 families", walsh_families=4096),
     row("walsh", ", in the time of one epoch of tied", epochs=TIED_TIME),
-    row("walsh", ", in the time of tied", epochs=2 * TIED_TIME, dropout=0.2),
+    row("walsh", ", in the time of tied, dropout 0.2", epochs=2 * TIED_TIME, dropout=0.2),
     *(row(layer, ", dropout 0.2", dropout=0.2) for layer in ("tied", "pmi", "walsh")),
     *(frozen(layer) for layer in MATRICES[:-1]),
     frozen("pmi", pmi_discount=1),
