@@ -13,7 +13,7 @@ from array import array
 from collections import Counter
 from dataclasses import dataclass
 from functools import cached_property
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
@@ -73,6 +73,16 @@ class Corpus:
             digest.update(f"\n\n{split} {len(self.splits[split])}\n".encode())
             digest.update(np.ascontiguousarray(self.splits[split], dtype="<i4").data)
         return digest.hexdigest()
+
+    def description(self) -> dict[str, Any]:
+        """What identifies the text, as plain values."""
+        return {
+            "name": self.name,
+            "sha256": self.sha256,
+            "unit": self.unit,
+            "vocabulary_size": len(self.words),
+            "tokens": {split: len(ids) for split, ids in self.splits.items()},
+        }
 
     def statistics(self) -> CorpusStatistics:
         """What the builders of output matrices may know: vocabulary, counts and the train split."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from embeddings.codebook import Codebook
 from embeddings.output_matrix import OutputMatrix
-from fixlm import run
+from fixlm.agreement import check_corpus, differences, raise_for
 from fixlm.assembly import load_model
 from fixlm.config import TrainConfig
 from fixlm.corpus import Corpus
@@ -29,16 +29,16 @@ def require_same_model(source: RunDirectory, config: TrainConfig, text: Corpus) 
     """
     stored = source.require().read_config()
     fix = f"--fine-tune {source.path} needs the model of that run"
-    run.raise_for(
+    raise_for(
         [
             difference
-            for difference in run.differences(config.to_json(), stored)
+            for difference in differences(config.to_json(), stored)
             if difference.group not in ("data", "optimization") and difference.name not in MAY_DIFFER
         ],
         f"differs from the run to start from: {source.path}",
         fix,
     )
-    run.check_corpus(source, text)
+    check_corpus(source, text)
 
 
 def take_weights(model: LanguageModel, matrix: OutputMatrix | Codebook | None, source: RunDirectory) -> None:

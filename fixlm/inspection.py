@@ -17,6 +17,7 @@ import torch
 from embeddings.diagnostics import nearest
 from embeddings.output_matrix import unit_rows
 from fixlm import corpus
+from fixlm.agreement import check_corpus
 from fixlm.assembly import find_checkpoint, load_model
 from fixlm.config import DataConfig, read_config
 from fixlm.console import log, progress
@@ -25,7 +26,7 @@ from fixlm.errors import InputError
 from fixlm.model import LanguageModel
 from fixlm.output.base import DenseOutput
 from fixlm.output.walsh import WalshOutput
-from fixlm.run import RunDirectory, check_corpus
+from fixlm.run import RunDirectory
 
 PAPER, RED = (255, 255, 255), (227, 74, 51)
 """The colours of a word that was certain, and of one that was as likely as any other of the V."""

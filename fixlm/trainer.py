@@ -334,7 +334,7 @@ class Trainer:
             "seconds": round(self.at.seconds, 3),
             "validation_seconds": round(self.at.validation_seconds, 3),
             "tokens_per_second": round(self._tokens(0) / self.at.seconds, 1),
-            "corpus": run.describe_corpus(self.text),
+            "corpus": self.text.description(),
             "threads": torch.get_num_threads(),
             "versions": run.versions(),
         }

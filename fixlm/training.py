@@ -9,6 +9,7 @@ from typing import Any
 import torch
 
 from fixlm import corpus, run
+from fixlm.agreement import check_corpus, resumed_config
 from fixlm.config import TrainConfig
 from fixlm.console import embeddings_log, log, progress
 from fixlm.corpus import Corpus
@@ -52,7 +53,7 @@ def train(config: TrainConfig, given: Mapping[str, Any] | None = None) -> dict[s
 def _train(config: TrainConfig, text: Corpus, directory: RunDirectory) -> dict[str, Any]:
     windows = check_length(config, text)
     if directory.config.exists():
-        run.check_corpus(directory, text)
+        check_corpus(directory, text)
     if (result := finished(directory, config)) is not None:
         log(f"{directory.path} is finished already; this is its result. Another --run trains anew.")
         return {"run": str(directory.path), **result}
@@ -68,7 +69,7 @@ def _open(
     ``held`` keeps the directory from other processes until the run is over.
     """
     if config.run.resume:
-        config = run.resumed_config(directory, given, config)
+        config = resumed_config(directory, given, config)
         set_up_torch(config)
         held.enter_context(directory.locked())
         directory.sweep()

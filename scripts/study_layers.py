@@ -1,6 +1,7 @@
 """All output layers at one size, 2×256, after two epochs of WikiText-2; walsh also for as long as tied takes.
 
-Everything else is the same: the input embedding starts at long PMI vectors, or is the output matrix itself.
+Everything else is the same: the input embedding starts at long PMI vectors, or at random, or is the
+output matrix itself.
 
 python scripts/study_layers.py
 """
@@ -43,11 +44,12 @@ def frozen(layer: str, **flags: Any) -> Setting:
 SETTINGS = [
     row("learned"),
     row("tied", seeds=SEVERAL),
+    setting("tied", "tied, random start"),
     *(row(layer, seeds=SEVERAL if layer in ("hadamard", "pmi") else None) for layer in MATRICES),
     row("pmi", ", x not normalised", normalize=False),
     row("pmi", ", x not normalised, perceptron, N = 512", **PERCEPTRON),
     row("walsh", seeds=SEVERAL),
-    row("walsh", ", 4,096 families", walsh_families=4096),
+    *(row("walsh", f", {families:,} families", walsh_families=families) for families in (4096, 8192)),
     row("walsh", ", in the time of one epoch of tied", epochs=TIED_TIME),
     row("walsh", ", in the time of tied, dropout 0.2", epochs=2 * TIED_TIME, dropout=0.2),
     *(row(layer, ", dropout 0.2", dropout=0.2) for layer in ("tied", "pmi", "walsh")),

@@ -21,6 +21,7 @@ def row(layer: str, scale: int, name: str = "", **flags: Any) -> Setting:
 
 SETTINGS = [
     *(row("tied", scale) for scale in (1, 4, 8, 16)),
+    *(row("learned", 8, f", output × {scale}", output_start_scale=scale) for scale in (1, 8)),
     *(row("pmi", scale, ", x not normalised", normalize=False) for scale in (1, 8)),
     *(row("walsh", scale) for scale in (1, 4, 8, 16)),
     *(row("walsh", scale, ", reads its families", walsh_tied=True) for scale in (1, 4, 8)),
