@@ -124,6 +124,21 @@ def by_kernel(features: Tensor, *rest: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     return nll, gradient, grad_bias
 
 
+@pytest.mark.usefixtures("_both")
+@pytest.mark.parametrize("both", [False, True])
+@pytest.mark.parametrize("size", [16, 1024])
+def test_bfloat16_features_are_computed_with_in_float32(size: int, *, both: bool) -> None:
+    wide, signs, bias, targets = problem(size, 3 * size - 5, both=both, dtype=torch.float32)
+    narrow = wide.bfloat16().requires_grad_()
+    wide = narrow.detach().float().requires_grad_()
+    losses = [block_hadamard_cross_entropy(features, signs, bias, targets) for features in (narrow, wide)]
+    torch.testing.assert_close(*losses, rtol=0, atol=0)
+    found, right = (
+        torch.autograd.grad(11 * loss, at)[0] for loss, at in zip(losses, (narrow, wide), strict=True)
+    )
+    torch.testing.assert_close(found, right.bfloat16(), rtol=0.01, atol=1e-6)
+
+
 @pytest.mark.parametrize("both", [False, True])
 @pytest.mark.parametrize("size", [16, 256, 512, 2048, 8192])
 def test_float32_is_within_1e_5_of_float64(size: int, *, both: bool) -> None:

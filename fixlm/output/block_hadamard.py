@@ -19,7 +19,7 @@ import torch
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
-from fixlm.output.scratch import scratch
+from fixlm.output.arrays import as_numpy, scratch
 from fixlm.output.threads import in_threads
 
 KERNEL_POSITIONS = (16, 8192)
@@ -87,7 +87,7 @@ def block_hadamard_nll(
     features: Tensor, signs: Tensor, bias: Tensor, slots: Tensor, scale: float = 1.0
 ) -> Tensor:
     """Negative log-likelihood of each target: (n,) nats. Arguments as above; no gradient."""
-    return _choose(features, signs)(features, signs, bias, slots, scale, None)[0]
+    return _choose(features, signs, bias)(features, signs, bias, slots, scale, None)[0]
 
 
 def block_hadamard_logits(features: Tensor, signs: Tensor, bias: Tensor, scale: float = 1.0) -> Tensor:
@@ -173,8 +173,8 @@ class _CrossEntropy(torch.autograd.Function):
     def forward(
         ctx: Any, features: Tensor, signs: Tensor, bias: Tensor, slots: Tensor, scale: float
     ) -> Tensor:
-        gradient = torch.empty_like(features) if any(ctx.needs_input_grad) else None
-        nll, grad_bias = _choose(features, signs)(features, signs, bias, slots, scale, gradient)
+        gradient = features.new_empty(features.shape) if any(ctx.needs_input_grad) else None
+        nll, grad_bias = _choose(features, signs, bias)(features, signs, bias, slots, scale, gradient)
         ctx.save_for_backward(gradient, grad_bias)
         return nll.mean()
 
@@ -202,31 +202,29 @@ class _ProjectedCrossEntropy(torch.autograd.Function):
     ) -> Tensor:
         wanted = any(ctx.needs_input_grad)
         weight_in_use = weight if precision is None else weight.to(precision)
-        implementation = _choose(hidden, signs)
+        implementation = _choose(weight_in_use, signs, bias)
         total = hidden.new_zeros(())
         gradients = [torch.zeros_like(tensor) for tensor in (hidden, weight, bias, gain)] if wanted else []
-        size = max(KERNEL_TOKENS, FEATURE_BYTES // (len(weight) * hidden.element_size()))
+        size = max(KERNEL_TOKENS, FEATURE_BYTES // (len(weight) * weight_in_use.element_size()))
         tiles = -(-len(hidden) // size)
         size = -(-len(hidden) // (tiles * KERNEL_TOKENS)) * KERNEL_TOKENS  # equal ones, as products like them
         buffer = scratch(weight_in_use, min(size, len(hidden)), len(weight))
         for start in range(0, len(hidden), size):
             part = slice(start, start + size)
             inputs = (gain * hidden[part]).to(weight_in_use.dtype)
-            products = torch.mm(inputs, weight_in_use.t(), out=buffer[: len(inputs)])
-            features = products.to(hidden.dtype)  # itself, but for a lower precision
+            features = torch.mm(inputs, weight_in_use.t(), out=buffer[: len(inputs)])
             nll, grad = implementation(features, signs, bias, slots[part], 1.0, features if wanted else None)
             total += nll.sum()
             if wanted:
                 grad_hidden, grad_weight, grad_bias, grad_gain = gradients
                 grad_bias += grad
-                products = features.to(products.dtype)
-                grad_inputs = (products @ weight_in_use).to(hidden.dtype)
+                grad_inputs = (features @ weight_in_use).to(hidden.dtype)
                 torch.mul(grad_inputs, gain, out=grad_hidden[part])
                 grad_gain += grad_inputs.mul_(hidden[part]).sum()
                 if precision is None:
-                    grad_weight.addmm_(products.t(), inputs)
+                    grad_weight.addmm_(features.t(), inputs)
                 else:
-                    grad_weight += products.t() @ inputs
+                    grad_weight += features.t() @ inputs
         ctx.save_for_backward(*gradients)
         return total / len(hidden)
 
@@ -242,29 +240,32 @@ Implementation = Callable[[Tensor, Tensor, Tensor, Tensor, float, Tensor | None]
 """features, signs, bias, slots, scale, where to put the gradient for the features → nll (n,), gradient for the bias.
 
 Gradients are those of the summed nll, and not computed where there is no place for them; the place may be the features.
+Everything is computed in the type of the bias; features and their gradient may have a lower one.
 """
 
 
-def _choose(features: Tensor, signs: Tensor) -> Implementation:
-    return cross_entropy_by_kernel if _kernel_fits(features, signs.shape[1]) else cross_entropy_by_torch
+def _choose(features: Tensor, signs: Tensor, bias: Tensor) -> Implementation:
+    types = (features.dtype, bias.dtype)
+    fits = types[0] == types[1] or types == (torch.bfloat16, torch.float32)
+    return cross_entropy_by_kernel if fits and _kernel_fits(bias, signs.shape[1]) else cross_entropy_by_torch
 
 
-def _kernel_fits(features: Tensor, positions: int) -> bool:
+def _kernel_fits(numbers: Tensor, positions: int) -> bool:
     smallest, largest = KERNEL_POSITIONS
-    fits = smallest <= positions <= largest and features.dtype in (torch.float32, torch.float64)
-    return fits and features.device.type == "cpu"
+    fits = smallest <= positions <= largest and numbers.dtype in (torch.float32, torch.float64)
+    return fits and numbers.device.type == "cpu"
 
 
 def cross_entropy_by_torch(
     features: Tensor, signs: Tensor, bias: Tensor, slots: Tensor, scale: float, gradient: Tensor | None
 ) -> tuple[Tensor, Tensor]:
     """The reference, in tiles of tokens, on any device."""
-    nll, grad_bias = features.new_empty(len(features)), torch.zeros_like(bias)
-    tile = max(1, TILE_BYTES // (len(bias) * features.element_size()))
+    nll, grad_bias = bias.new_empty(len(features)), torch.zeros_like(bias)
+    tile = max(1, TILE_BYTES // (len(bias) * bias.element_size()))
     for start in range(0, len(features), tile):
         part = slice(start, start + tile)
         tokens = torch.arange(len(slots[part]), device=slots.device)
-        logits = logits_by_torch(features[part], signs, scale, kronecker_transform) + bias
+        logits = logits_by_torch(features[part].to(bias.dtype), signs, scale, kronecker_transform) + bias
         log_probability = logits.log_softmax(1)
         nll[part] = -log_probability[tokens, slots[part]]
         if gradient is not None:
@@ -285,11 +286,11 @@ def cross_entropy_by_kernel(
     from fixlm.output.block_hadamard_kernel import cross_entropy
 
     shared = True if features.shape[1] > signs.shape[1] else None  # by its type the kernel is compiled
-    nll = features.new_empty(len(features))
+    nll = bias.new_empty(len(features))
     grad_bias = bias.new_zeros(torch.get_num_threads(), len(bias) if gradient is not None else 0)
-    x, d, b, t = (tensor.detach().contiguous().numpy() for tensor in (features, signs, bias, slots))
+    x, d, b, t = (as_numpy(tensor.contiguous()) for tensor in (features, signs, bias, slots))
     losses, db = nll.numpy(), grad_bias.numpy()
-    dx = x[:0] if gradient is None else gradient.detach().numpy()
+    dx = x[:0] if gradient is None else as_numpy(gradient)
 
     def work(part: slice, thread: int) -> None:
         cross_entropy(x[part], shared, scale, d, b, t[part], losses[part], dx[part], db[thread])

@@ -38,7 +38,7 @@ def cross_entropy(features, shared, scale, signs, bias, slots, nll, grad_feature
     """Negative log-likelihood of n tokens and the gradients of its sum.
 
     Args:
-        features: (n, M), or (n, 2M), then [s, r].
+        features: (n, M), or (n, 2M), then [s, r]; of the type of ``bias``, or int16 for bfloat16 beside float32.
         shared: True for [s, r], else None; its type decides what is compiled.
         scale: of the features, so that a layer with rows of norm 1 need not scale them beforehand.
         signs: (blocks, M) ±1, d_c.
@@ -53,14 +53,14 @@ def cross_entropy(features, shared, scale, signs, bias, slots, nll, grad_feature
     rows = positions // row  # of a block
     stride = row * LANES + GAP  # from one row of a work array to the next
     halves = 1 if shared is None else 2
-    x = np.zeros((halves, rows * stride), features.dtype)
+    x = np.zeros((halves, rows * stride), bias.dtype)
     grad_x = np.zeros_like(x)
-    work = np.zeros(rows * stride, features.dtype)
+    work = np.zeros(rows * stride, bias.dtype)
     wanted = len(grad_features) > 0
-    exponentials = np.zeros((len(bias) if wanted else row) * LANES, features.dtype)
-    maxima = np.zeros(blocks * rows * LANES, features.dtype)
-    chosen = np.zeros(LANES, features.dtype)
-    lanes = np.zeros(LANES, features.dtype)
+    exponentials = np.zeros((len(bias) if wanted else row) * LANES, bias.dtype)
+    maxima = np.zeros(blocks * rows * LANES, bias.dtype)
+    chosen = np.zeros(LANES, bias.dtype)
+    lanes = np.zeros(LANES, bias.dtype)
     base2_bias = np.empty_like(bias)
     for slot in range(len(bias)):
         base2_bias[slot] = bias[slot] * LOG2_E
@@ -164,15 +164,17 @@ def all_logits(features, scale, signs, bias, result):
 @njit
 def _load_features(features, start, tokens, scale, row, x):
     """Puts eight tokens side by side; lanes without a token are zero."""
-    rows = features.shape[1] // (len(x) * row)
+    columns = features.shape[1]
+    rows = columns // (len(x) * row)
+    one = np.empty(row, x.dtype)
     for half in range(len(x)):
         for part in range(rows):
             column = (half * rows + part) * row
             begin = part * (row * LANES + GAP)
             for lane in range(tokens):
+                _copy(features, (start + lane) * columns + column, one, 0, row)
                 for position in range(row):
-                    value = features[start + lane, column + position] * scale
-                    x[half, begin + position * LANES + lane] = value
+                    x[half, begin + position * LANES + lane] = one[position] * scale
             for lane in range(tokens, LANES):
                 for position in range(row):
                     x[half, begin + position * LANES + lane] = 0
@@ -180,15 +182,24 @@ def _load_features(features, start, tokens, scale, row, x):
 
 @njit
 def _store_features(x, start, tokens, scale, row, features):
-    rows = features.shape[1] // (len(x) * row)
+    columns = features.shape[1]
+    rows = columns // (len(x) * row)
+    one = np.empty(row, x.dtype)
     for half in range(len(x)):
         for part in range(rows):
             column = (half * rows + part) * row
             begin = part * (row * LANES + GAP)
             for lane in range(tokens):
                 for position in range(row):
-                    value = x[half, begin + position * LANES + lane] * scale
-                    features[start + lane, column + position] = value
+                    one[position] = x[half, begin + position * LANES + lane] * scale
+                _copy(one, 0, features, (start + lane) * columns + column, row)
+
+
+@njit
+def _copy(source, begin, target, at, size):
+    """From and to bfloat16 too, which numpy does not know."""
+    for position in range(0, size, LANES):
+        store(target, at + position, load(source, begin + position))
 
 
 # A transform of M = R · 8 · … · 8 positions is a stage of radix R = 2, 4 or 8 and stages of radix 8. Of more than

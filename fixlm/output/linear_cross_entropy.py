@@ -20,7 +20,7 @@ import torch
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
-from fixlm.output.scratch import scratch
+from fixlm.output.arrays import as_numpy, scratch
 from fixlm.output.threads import in_threads
 
 TILE_BYTES = 64 * 2**20  # half a thousand tokens of a large vocabulary: fewer make a slow matrix product
@@ -110,8 +110,7 @@ def _softmax_by_kernel(tile: Tensor, bias: Tensor, targets: Tensor) -> tuple[Ten
     from fixlm.output.softmax_kernel import softmax
 
     nll, normaliser = bias.new_empty(len(targets)), bias.new_empty(tile.shape[1])
-    stored = tile.view(torch.int16) if tile.dtype == torch.bfloat16 else tile  # numpy has no bfloat16
-    arrays = [tensor.detach().numpy() for tensor in (stored, bias, targets)]
+    arrays = [as_numpy(tensor) for tensor in (tile, bias, targets)]
     results = nll.numpy(), normaliser.numpy()
 
     def work(part: slice, thread: int) -> None:

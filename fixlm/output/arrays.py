@@ -1,4 +1,4 @@
-"""Large arrays that live as long as one call."""
+"""Memory that torch and the kernels share."""
 
 from __future__ import annotations
 
@@ -21,3 +21,9 @@ def scratch(like: Tensor, rows: int, columns: int) -> Tensor:
     memory = torch.from_numpy(np.empty(size + CACHE_LINE, dtype=np.uint8))
     start = -memory.data_ptr() % CACHE_LINE  # off it, products are much slower
     return memory[start : start + size].view(like.dtype).view(rows, columns)
+
+
+def as_numpy(tensor: Tensor) -> np.ndarray:
+    """The same memory for a kernel: bfloat16, which numpy lacks, as int16. The tensor is contiguous."""
+    tensor = tensor.detach()
+    return (tensor.view(torch.int16) if tensor.dtype == torch.bfloat16 else tensor).numpy()
