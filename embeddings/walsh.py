@@ -52,6 +52,13 @@ class Options:
         },
     )
     pmi_discount: float = field(default=0.0, metadata={"help": "--pmi-discount of these vectors"})
+    family_size: int | None = field(
+        default=None,
+        metadata={
+            "help": "most words of a family, by PMI vectors (none: ⌈V/M⌉, all families full; more: a word that comes "
+            "late still joins one of its kind, and each token costs more)"
+        },
+    )
     halves: str = field(
         default="both",
         metadata={"help": "both halves of the code, or for a study one of them alone", "choices": HALVES},
@@ -83,31 +90,50 @@ def codes(word_slots: np.ndarray, options: Options) -> np.ndarray:
 
 
 def slots(statistics: CorpusStatistics, seed: int, options: Options, progress: Progress) -> np.ndarray:
-    """The slot c·M + i of each word, no two alike, in ⌈V/M⌉ blocks: (V,) int64.
+    """The slot c·M + i of each word, no two alike, in `block_count` blocks: (V,) int64.
 
     By ``pmi`` the M most frequent words are the heads of the families, in block 0. Each further word, by falling
     frequency, joins the family that has room and whose head has the PMI vector (U·S^½, uncentred) of the largest
     cosine with its own. By ``frequency`` the word of rank k has slot k.
 
     Raises:
-        InputError: the number of families is no power of two in range, or the text does not yield PMI vectors.
+        InputError: the number of families is no power of two in range, they are too small for V words, or the text does
+            not yield PMI vectors.
     """
     families, size = options.families, len(statistics)
     if families & (families - 1) or not SMALLEST <= families <= LARGEST:
         expected = f"a power of two from {SMALLEST} to {LARGEST:,}"
         raise InputError("families", "not a possible number of families", found=families, expected=expected)
+    blocks = block_count(size, options)
     by_rank = np.argsort(-statistics.counts, kind="stable")
     found = np.empty(size, dtype=np.int64)
     if options.positions == "random":
-        blocks = -(-size // families)
         return np.random.default_rng(seed).permutation(blocks * families)[:size]
     if options.positions == "frequency" or size <= families:
         found[by_rank] = np.arange(size)
         return found
     found[by_rank] = _join_nearest(
-        _directions(statistics, seed, options, progress)[by_rank], families, progress
+        _directions(statistics, seed, options, progress)[by_rank], families, blocks, progress
     )
     return found
+
+
+def block_count(size: int, options: Options) -> int:
+    """How many blocks V words take, which is the largest number of words in a family.
+
+    Raises:
+        InputError: the families are too small, or a size is given where nothing is decided by likeness.
+    """
+    fewest = -(-size // options.families)
+    if options.family_size is None:
+        return fewest
+    if options.positions != "pmi":
+        what, fix = "only families by PMI vectors differ in size", "drop it"
+        raise InputError("family_size", what, found=f"positions {options.positions}", fix=fix)
+    if not fewest <= options.family_size <= options.families:
+        expected = f"{fewest} to {options.families:,} for {size:,} words in {options.families:,} families"
+        raise InputError("family_size", "out of range", found=options.family_size, expected=expected)
+    return options.family_size
 
 
 def _directions(statistics: CorpusStatistics, seed: int, options: Options, progress: Progress) -> np.ndarray:
@@ -122,12 +148,11 @@ def _directions(statistics: CorpusStatistics, seed: int, options: Options, progr
     return vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
 
 
-def _join_nearest(directions: np.ndarray, families: int, progress: Progress) -> np.ndarray:
-    """Slots of words by falling frequency, the heads first: (V, dim) → (V,)."""
+def _join_nearest(directions: np.ndarray, families: int, most: int, progress: Progress) -> np.ndarray:
+    """Slots of words by falling frequency, the heads first, at most so many in a family: (V, dim) → (V,)."""
     size = len(directions)
     heads = directions[:families].T
     members = np.ones(families, dtype=np.int64)
-    most = -(-size // families)
     chosen = np.arange(size)
     for start in range(families, size, CHUNK):
         similarity = directions[start : start + CHUNK] @ heads  # (chunk, M)

@@ -19,9 +19,9 @@ from fixlm.compare import Setting, study
 
 MATRICES = ("random-orthogonal", "hadamard", "sylvester", "word2vec", "pmi")
 SEVERAL = (1, 2, 3)
-TIED_TIME = 3
-"""Epochs of walsh with 2,048 families that take less time than one of tied: see the ratio of their steps in
-results/benchmark/steps-256.json."""
+TIED_TIME = {2048: 3, 4096: 2}
+"""Epochs of walsh with so many families that take less time than one of tied: see the ratios of their steps in
+results/benchmark/steps-256.json and steps-256-4096.json."""
 
 CHOSEN: dict[str, dict[str, Any]] = {"walsh": {"lr": 0.006, "walsh_tied": True}}
 """For input embeddings that start at long PMI vectors: see study_long_start.py."""
@@ -50,8 +50,14 @@ SETTINGS = [
     row("pmi", ", x not normalised, perceptron, N = 512", **PERCEPTRON),
     row("walsh", seeds=SEVERAL),
     *(row("walsh", f", {families:,} families", walsh_families=families) for families in (4096, 8192)),
-    row("walsh", ", in the time of one epoch of tied", epochs=TIED_TIME),
-    row("walsh", ", in the time of tied, dropout 0.2", epochs=2 * TIED_TIME, dropout=0.2),
+    row("walsh", ", in the time of one epoch of tied", epochs=TIED_TIME[2048]),
+    row(
+        "walsh",
+        ", 4,096 families, in the time of tied, dropout 0.2",
+        walsh_families=4096,
+        epochs=2 * TIED_TIME[4096],
+        dropout=0.2,
+    ),
     *(row(layer, ", dropout 0.2", dropout=0.2) for layer in ("tied", "pmi", "walsh")),
     *(frozen(layer) for layer in MATRICES[:-1]),
     frozen("pmi", pmi_discount=1),

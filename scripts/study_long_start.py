@@ -20,6 +20,9 @@ SETTINGS = [
     }.items()
     for lr, dropout in grid
 ] + [
+    scaled(
+        "walsh", ", families of up to 26, lr 0.006, dropout 0.1", lr=0.006, dropout=0.1, walsh_family_size=26
+    ),
     scaled("walsh", ", output × 8, lr 0.006, dropout 0.1", lr=0.006, dropout=0.1, output_start_scale=8),
     *(
         scaled(

@@ -78,14 +78,16 @@ def test_at_random_the_seed_decides() -> None:
     assert (one != other).any()
 
 
-def test_the_nearest_family_with_room_is_joined() -> None:
+@pytest.mark.parametrize("size", [None, 9, 16])
+def test_the_nearest_family_with_room_is_joined(size: int | None) -> None:
     """The slow rule, word by word."""
     directions = walsh._directions(text(), 1, walsh.Options(families=M, pmi_dim=8), lambda *_: None)
     members = [1] * M
+    found = slots(family_size=size)
     for word in range(M, V):
         similarity = directions[:M] @ directions[word]
-        nearest = max((p for p in range(M) if members[p] < -(-V // M)), key=lambda p: similarity[p])
-        assert slots()[word] == members[nearest] * M + nearest
+        nearest = max((p for p in range(M) if members[p] < (size or -(-V // M))), key=lambda p: similarity[p])
+        assert found[word] == members[nearest] * M + nearest
         members[nearest] += 1
 
 
@@ -115,6 +117,15 @@ def test_the_codes_are_two_halves_of_signs() -> None:
     [
         ({"families": 48}, r"families: not a possible number .*found 48, expected a power of two from 16"),
         ({"families": 8}, r"families: not a possible number .*found 8"),
+        (
+            {"families": 16, "family_size": 6},
+            r"family_size: out of range \(found 6, expected 7 to 16 for 100 words",
+        ),
+        ({"families": 16, "family_size": 17}, r"family_size: out of range \(found 17"),
+        (
+            {"families": 16, "family_size": 8, "positions": "random"},
+            r"family_size: only families by PMI vectors differ in size \(found positions random\)",
+        ),
         ({"families": 16, "pmi_dim": 5000}, r"pmi_dim: too large for 100 words"),
         ({"families": 16, "pmi_dim": 8, "pmi_discount": -1}, r"pmi_discount: out of range"),
     ],
@@ -146,16 +157,18 @@ def test_a_codebook_is_cached_and_a_damaged_one_is_made_anew(tmp_path: Path) -> 
     np.testing.assert_array_equal(again.slots, built.slots)
 
 
+@pytest.mark.parametrize("size", [None, 9])
 @pytest.mark.parametrize("basis", BASES)
 @pytest.mark.parametrize("halves", walsh.HALVES)
-def test_the_layer_is_a_product_with_the_codes(halves: str, basis: str) -> None:
+def test_the_layer_is_a_product_with_the_codes(halves: str, basis: str, size: int | None) -> None:
     torch.manual_seed(1)
     layer = output.build(
         "walsh",
         12,
         V,
         walsh_families=M,
-        slots=torch.from_numpy(slots()),
+        slots=torch.from_numpy(slots(family_size=size)),
+        blocks=size,
         halves=halves,
         basis=basis,
         log_unigram=torch.rand(V),
@@ -226,6 +239,7 @@ def test_the_projection_and_not_the_codes_is_what_is_trained() -> None:
 def test_a_run_trains_is_stored_and_loads(small: list[str], tmp_path: Path, input_embed: str) -> None:
     run = RunDirectory(tmp_path / "run")
     flags = ["--output-embed", "walsh", "--walsh-families", "16", "--walsh-pmi-dim", "4"]
+    flags += ["--walsh-family-size", "9"] if input_embed == "same" else []
     flags += ["--input-embed", input_embed, "--embed-size", "6", "--run", str(run.path)]
     flags += ["--lr", "0.03", "--max-steps", "60"]
     assert cli.main(["train", *small, *flags]) == 0

@@ -36,6 +36,7 @@ class WalshOutput(OutputLayer):
         slots: (V,) c·M + i of each word, from `embeddings.walsh.slots`; by order of ids if None.
         vocabulary_size: V.
         families: M, a power of two.
+        blocks: of M slots each; ⌈V/M⌉ if None.
         halves: ``both``, or ``shared`` or ``own`` alone.
         basis: ``families`` or ``codes``, of the trained numbers.
         log_unigram: (V,) start of the bias; zeros if None.
@@ -52,6 +53,7 @@ class WalshOutput(OutputLayer):
         families: int,
         *,
         slots: Tensor | None = None,
+        blocks: int | None = None,
         halves: str = "both",
         basis: str = "families",
         log_unigram: Tensor | None = None,
@@ -60,7 +62,7 @@ class WalshOutput(OutputLayer):
         super().__init__(vocabulary_size, log_unigram, precision)
         self.halves = halves
         self.basis = basis
-        signs = torch.from_numpy(block_signs(-(-vocabulary_size // families), families))
+        signs = torch.from_numpy(block_signs(blocks or -(-vocabulary_size // families), families))
         if halves == "shared":
             signs = torch.ones_like(signs)
         self.register_buffer("signs", signs.to(torch.get_default_dtype()), persistent=False)
