@@ -50,6 +50,7 @@ SETTINGS = [
     row("pmi", ", x not normalised, perceptron, N = 512", **PERCEPTRON),
     row("walsh", seeds=SEVERAL),
     *(row("walsh", f", {families:,} families", walsh_families=families) for families in (4096, 8192)),
+    row("walsh", ", 8,192 families of up to 8", walsh_families=8192, walsh_family_size=8),
     row("walsh", ", in the time of one epoch of tied", epochs=TIED_TIME[2048]),
     row(
         "walsh",
