@@ -59,6 +59,7 @@ SETTINGS = [
         epochs=2 * TIED_TIME[4096],
         dropout=0.2,
     ),
+    *(row(layer, ", start × 4", input_start_scale=4) for layer in ("tied", "walsh")),
     *(row(layer, ", dropout 0.2", dropout=0.2) for layer in ("tied", "pmi", "walsh")),
     *(frozen(layer) for layer in MATRICES[:-1]),
     frozen("pmi", pmi_discount=1),
