@@ -23,8 +23,11 @@ TIED_TIME = {2048: 3, 4096: 2}
 """Epochs of walsh with so many families that take less time than one of tied: see the ratios of their steps in
 results/benchmark/steps-256.json and steps-256-4096.json."""
 
-CHOSEN: dict[str, dict[str, Any]] = {"walsh": {"lr": 0.006, "walsh_tied": True}}
-"""For input embeddings that start at long PMI vectors: see study_long_start.py."""
+CHOSEN: dict[str, dict[str, Any]] = {
+    "learned": {"output_start_scale": START_SCALE},
+    "walsh": {"lr": 0.006, "walsh_tied": True},
+}
+"""For input embeddings that start at long PMI vectors: see study_start_scale.py and study_long_start.py."""
 
 PERCEPTRON: dict[str, Any] = {"normalize": False, "output_dim": 512, "output_map": "mlp"}
 """What brings pmi furthest: see study_pmi.py."""
