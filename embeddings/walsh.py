@@ -1,7 +1,7 @@
 """The codes of the walsh layer: which words share the first half of their code, and which half tells them apart.
 
 With M positions, the word in block c at position i has the code [H_M[i], H_M[i] ∘ d_c] in {−1, +1}^2M: H_M the
-Sylvester matrix, d_c the signs of `embeddings.hadamard`. The ⌈V/M⌉ words at one position are a family. They share
+Sylvester matrix, d_c the signs of `embeddings.hadamard`. The words at one position are a family. They share
 the first half of the code, so whatever of a text speaks for one of them speaks for all, and a family should hold
 words of one kind.
 
@@ -55,8 +55,8 @@ class Options:
     family_size: int | None = field(
         default=None,
         metadata={
-            "help": "most words of a family, by PMI vectors (none: ⌈V/M⌉, all families full; more: a word that comes "
-            "late still joins one of its kind, and each token costs more)"
+            "help": "most words of a family, by PMI vectors (none: ⌈V/M⌉, so that nearly all are full; more: a rare "
+            "word too joins one of its kind, and each token costs more)"
         },
     )
     halves: str = field(
@@ -90,49 +90,51 @@ def codes(word_slots: np.ndarray, options: Options) -> np.ndarray:
 
 
 def slots(statistics: CorpusStatistics, seed: int, options: Options, progress: Progress) -> np.ndarray:
-    """The slot c·M + i of each word, no two alike, in `block_count` blocks: (V,) int64.
+    """The slot c·M + i of each word, no two alike, in as many blocks as the largest family has words: (V,) int64.
 
     By ``pmi`` the M most frequent words are the heads of the families, in block 0. Each further word, by falling
     frequency, joins the family that has room and whose head has the PMI vector (U·S^½, uncentred) of the largest
     cosine with its own. By ``frequency`` the word of rank k has slot k.
 
     Raises:
-        InputError: the number of families is no power of two in range, they are too small for V words, or the text does
-            not yield PMI vectors.
+        InputError: the number of families is no power of two in range or too small for V words, their size is out of
+            range, or the text does not yield PMI vectors.
     """
     families, size = options.families, len(statistics)
     if families & (families - 1) or not SMALLEST <= families <= LARGEST:
         expected = f"a power of two from {SMALLEST} to {LARGEST:,}"
         raise InputError("families", "not a possible number of families", found=families, expected=expected)
-    blocks = block_count(size, options)
+    largest = _largest_family(size, options)
     by_rank = np.argsort(-statistics.counts, kind="stable")
     found = np.empty(size, dtype=np.int64)
     if options.positions == "random":
+        blocks = -(-size // families)
         return np.random.default_rng(seed).permutation(blocks * families)[:size]
     if options.positions == "frequency" or size <= families:
         found[by_rank] = np.arange(size)
         return found
     found[by_rank] = _join_nearest(
-        _directions(statistics, seed, options, progress)[by_rank], families, blocks, progress
+        _directions(statistics, seed, options, progress)[by_rank], families, largest, progress
     )
     return found
 
 
-def block_count(size: int, options: Options) -> int:
-    """How many blocks V words take, which is the largest number of words in a family.
-
-    Raises:
-        InputError: the families are too small, or a size is given where nothing is decided by likeness.
-    """
-    fewest = -(-size // options.families)
+def _largest_family(size: int, options: Options) -> int:
+    """How many of V words a family may hold: ⌈V/M⌉ or more, and no more than could join it or have signs."""
+    families = options.families
+    fewest, blocks = -(-size // families), hadamard.row_count(families) // families
+    if fewest > blocks:
+        what = f"too few for {size:,} words"
+        raise InputError(
+            "families", what, found=families, expected=f"at least {hadamard.enough_columns(size)}"
+        )
     if options.family_size is None:
         return fewest
-    if options.positions != "pmi":
-        what, fix = "only families by PMI vectors differ in size", "drop it"
-        raise InputError("family_size", what, found=f"positions {options.positions}", fix=fix)
-    if not fewest <= options.family_size <= options.families:
-        expected = f"{fewest} to {options.families:,} for {size:,} words in {options.families:,} families"
-        raise InputError("family_size", "out of range", found=options.family_size, expected=expected)
+    most = min(blocks, max(1, size - families + 1))
+    if not fewest <= options.family_size <= most:
+        expected = f"{fewest:,} to {most:,} for {size:,} words in {families:,} families"
+        fix = "choose one of those, or leave it out"
+        raise InputError("family_size", "out of range", found=options.family_size, expected=expected, fix=fix)
     return options.family_size
 
 
@@ -148,8 +150,8 @@ def _directions(statistics: CorpusStatistics, seed: int, options: Options, progr
     return vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
 
 
-def _join_nearest(directions: np.ndarray, families: int, most: int, progress: Progress) -> np.ndarray:
-    """Slots of words by falling frequency, the heads first, at most so many in a family: (V, dim) → (V,)."""
+def _join_nearest(directions: np.ndarray, families: int, largest: int, progress: Progress) -> np.ndarray:
+    """Slots of words by falling frequency, the heads first: (V, dim) → (V,)."""
     size = len(directions)
     heads = directions[:families].T
     members = np.ones(families, dtype=np.int64)
@@ -160,11 +162,11 @@ def _join_nearest(directions: np.ndarray, families: int, most: int, progress: Pr
         order = np.argsort(-np.take_along_axis(similarity, near, 1), axis=1, kind="stable")
         near = np.take_along_axis(near, order, 1)
         for word, candidates in enumerate(near):
-            room = members[candidates] < most
+            room = members[candidates] < largest
             if room.any():
                 position = candidates[room.argmax()]
             else:
-                position = np.where(members < most, similarity[word], -np.inf).argmax()
+                position = np.where(members < largest, similarity[word], -np.inf).argmax()
             chosen[start + word] = members[position] * families + position
             members[position] += 1
         progress("walsh families", min(start + CHUNK, size) - families, size - families)
@@ -172,5 +174,6 @@ def _join_nearest(directions: np.ndarray, families: int, most: int, progress: Pr
 
 
 def used(options: Options) -> dict[str, object]:
-    """The options that the slots depend on: the halves are taken at the layer."""
-    return {name: value for name, value in dataclasses.asdict(options).items() if name != "halves"}
+    """The options that the slots depend on: the halves are taken at the layer. No size, no trace of it."""
+    without = {"halves"} | ({"family_size"} if options.family_size is None else set())
+    return {name: value for name, value in dataclasses.asdict(options).items() if name not in without}

@@ -38,8 +38,15 @@ def differences(asked: Mapping[str, Any], stored: Mapping[str, Any]) -> Iterator
 def raise_for(differing: Sequence[Difference], what: str, fix: str) -> None:
     """Raises InputErrors with a line for each difference, if there is one."""
     InputErrors.raise_if_any(
-        [InputError(each.flag, what, found=each.now, expected=each.before, fix=fix) for each in differing]
+        [
+            InputError(each.flag, what, found=_shown(each.now), expected=_shown(each.before), fix=fix)
+            for each in differing
+        ]
     )
+
+
+def _shown(value: object) -> object:
+    return "none" if value is None else value
 
 
 def resumed_config(run: RunDirectory, given: Mapping[str, Any], config: TrainConfig) -> TrainConfig:

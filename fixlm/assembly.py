@@ -9,7 +9,6 @@ import torch
 from torch import Tensor
 
 import embeddings
-from embeddings import walsh
 from embeddings.codebook import Codebook, build_codebook
 from embeddings.output_matrix import OutputMatrix
 from embeddings.registry import Progress
@@ -207,12 +206,11 @@ def _assemble(
     precision = torch.bfloat16 if config.optimization.precision == "bfloat16" else None
     options: dict[str, Any] = {"log_unigram": unigram, "precision": precision}
     if isinstance(matrix, Codebook):
-        codes = config.matrix_options("walsh")
+        walsh = config.matrix_options("walsh")
         options |= {
             "slots": torch.from_numpy(matrix.slots),
-            "walsh_families": codes.families,
-            "blocks": walsh.block_count(vocabulary_size, codes),
-            "halves": codes.halves,
+            "walsh_families": walsh.families,
+            "halves": walsh.halves,
             "basis": model.walsh_basis,
         }
     elif model.output_embed not in output.TRAINED:

@@ -100,6 +100,15 @@ def _useless_parts(config: TrainConfig, given: Container[str]) -> Iterator[Input
     for flag in ("walsh-basis", "walsh-tied"):
         if flag in given and model.output_embed != "walsh":
             yield InputError(f"--{flag}", "only walsh has it", found=found, fix="drop it")
+    positions = config.matrix_options("walsh").positions
+    if model.output_embed == "walsh" and "walsh-family-size" in given and positions != "pmi":
+        found, what = (
+            f"--walsh-positions {positions}",
+            "nothing but likeness makes families of different size",
+        )
+        yield InputError(
+            "--walsh-family-size", what, found=found, fix="drop it, or use --walsh-positions pmi"
+        )
     if model.output_embed == "walsh" and model.walsh_tied:
         yield from _untieable(config)
 

@@ -1,7 +1,7 @@
 """All output layers at one size, 2×256, after two epochs of WikiText-2; walsh also for as long as tied takes.
 
-Everything else is the same: the input embedding starts at long PMI vectors, or at random, or is the
-output matrix itself.
+The input embedding starts at long PMI vectors, or at random, or is the output matrix itself; every layer has the
+rate and the start that were chosen for it.
 
 python scripts/study_layers.py
 """
@@ -53,7 +53,6 @@ SETTINGS = [
     row("pmi", ", x not normalised, perceptron, N = 512", **PERCEPTRON),
     row("walsh", seeds=SEVERAL),
     *(row("walsh", f", {families:,} families", walsh_families=families) for families in (4096, 8192)),
-    row("walsh", ", 8,192 families of up to 8", walsh_families=8192, walsh_family_size=8),
     row("walsh", ", in the time of one epoch of tied", epochs=TIED_TIME[2048]),
     row(
         "walsh",
@@ -63,6 +62,13 @@ SETTINGS = [
         dropout=0.2,
     ),
     *(row(layer, ", start × 4", input_start_scale=4) for layer in ("tied", "walsh")),
+    row(
+        "walsh",
+        ", 8,192 families of up to 8, start × 4",
+        walsh_families=8192,
+        walsh_family_size=8,
+        input_start_scale=4,
+    ),
     *(row(layer, ", dropout 0.2", dropout=0.2) for layer in ("tied", "pmi", "walsh")),
     *(frozen(layer) for layer in MATRICES[:-1]),
     frozen("pmi", pmi_discount=1),

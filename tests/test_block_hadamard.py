@@ -213,14 +213,46 @@ def test_projected_features_give_the_loss_and_gradients_of_unprojected_ones(
         torch.testing.assert_close(found, right)
 
 
-def test_bfloat16_projections_are_near_the_float32_ones() -> None:
-    _, signs, bias, targets = problem(16, 44, both=True, tokens=37, dtype=torch.float32)
-    hidden, weight = torch.randn(37, 5, requires_grad=True), torch.randn(32, 5, requires_grad=True)
-    exact = projected_cross_entropy(hidden, weight, signs, bias, targets, torch.ones(()))
-    low = projected_cross_entropy(hidden, weight, signs, bias, targets, torch.ones(()), torch.bfloat16)
+@pytest.mark.usefixtures("_both")
+@pytest.mark.parametrize("both", [False, True])
+def test_bfloat16_projections_are_near_the_float32_ones(*, both: bool) -> None:
+    _, signs, bias, targets = problem(16, 44, both=both, tokens=37, dtype=torch.float32)
+    inputs = [torch.randn(37, 5), torch.randn(16 * (1 + both), 5), bias, torch.tensor(1.5)]
+    hidden, weight, bias, gain = (tensor.requires_grad_() for tensor in inputs)
+    exact = projected_cross_entropy(hidden, weight, signs, bias, targets, gain)
+    low = projected_cross_entropy(hidden, weight, signs, bias, targets, gain, torch.bfloat16)
     torch.testing.assert_close(low, exact, rtol=2e-2, atol=0)
     assert low != exact
     for found, right in zip(
-        torch.autograd.grad(low, (hidden, weight)), torch.autograd.grad(exact, (hidden, weight)), strict=True
+        torch.autograd.grad(low, inputs), torch.autograd.grad(exact, inputs), strict=True
     ):
         assert (found - right).norm() < 0.03 * right.norm()
+
+
+@pytest.mark.parametrize(
+    ("features", "signs", "bias", "size", "chosen"),
+    [
+        (torch.bfloat16, torch.float32, torch.float32, 16, cross_entropy_by_kernel),
+        (torch.float64, torch.float64, torch.float64, 16, cross_entropy_by_kernel),
+        (torch.float32, torch.float32, torch.float32, 8, cross_entropy_by_torch),
+        (torch.float32, torch.float32, torch.float64, 16, cross_entropy_by_torch),
+        (torch.bfloat16, torch.bfloat16, torch.float32, 16, cross_entropy_by_torch),
+        (torch.bfloat16, torch.bfloat16, torch.bfloat16, 16, cross_entropy_by_torch),
+    ],
+)
+def test_the_kernel_is_chosen_for_the_types_that_it_knows(
+    features: torch.dtype, signs: torch.dtype, bias: torch.dtype, size: int, chosen: object
+) -> None:
+    of_layer = torch.ones(3, size, dtype=signs), torch.zeros(3 * size, dtype=bias)
+    assert block_hadamard._choose(torch.zeros(2, size, dtype=features), *of_layer) is chosen
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_features_may_lie_anyhow_in_memory(dtype: torch.dtype) -> None:
+    features, signs, bias, targets = problem(16, 44, both=True, dtype=torch.float32)
+    features = features.to(dtype).requires_grad_()
+    lying = features.detach().t().contiguous().t().requires_grad_()
+    losses = [block_hadamard_cross_entropy(each, signs, bias, targets) for each in (features, lying)]
+    torch.testing.assert_close(*losses, rtol=0, atol=0)
+    pairs = zip(losses, (features, lying), strict=True)
+    torch.testing.assert_close(*(torch.autograd.grad(*pair)[0] for pair in pairs), rtol=0, atol=0)

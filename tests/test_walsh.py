@@ -91,6 +91,28 @@ def test_the_nearest_family_with_room_is_joined(size: int | None) -> None:
         members[nearest] += 1
 
 
+def test_more_words_than_the_signs_reach_are_refused() -> None:
+    words = 256 * M + 1
+    statistics = CorpusStatistics([str(word) for word in range(words)], np.ones(words, dtype=np.int64))
+    options = walsh.Options(families=M, positions="frequency")
+    with pytest.raises(
+        InputError, match=r"families: too few for 4,097 words \(found 16, expected at least 32\)"
+    ):
+        walsh.slots(statistics, 1, options, lambda *_: None)
+
+
+def test_an_option_that_is_not_given_leaves_the_recipe_of_the_slots_as_it_was() -> None:
+    assert "family_size" not in walsh.used(walsh.Options())
+    assert walsh.used(walsh.Options(family_size=30))["family_size"] == 30
+
+
+def test_slots_that_no_family_can_have_are_refused() -> None:
+    found = torch.arange(V)
+    found[7] = (V + 1) * M
+    with pytest.raises(InputError, match=r"slots: not those of 100 words in 16 families \(found 1616"):
+        output.build("walsh", 12, V, walsh_families=M, slots=found)
+
+
 def test_the_vectors_that_form_families_may_be_discounted() -> None:
     found = walsh._directions(
         text(), 1, walsh.Options(families=M, pmi_dim=8, pmi_discount=2), lambda *_: None
@@ -119,13 +141,9 @@ def test_the_codes_are_two_halves_of_signs() -> None:
         ({"families": 8}, r"families: not a possible number .*found 8"),
         (
             {"families": 16, "family_size": 6},
-            r"family_size: out of range \(found 6, expected 7 to 16 for 100 words",
+            r"family_size: out of range \(found 6, expected 7 to 85 for 100 words in 16 families\). Fix: choose one",
         ),
-        ({"families": 16, "family_size": 17}, r"family_size: out of range \(found 17"),
-        (
-            {"families": 16, "family_size": 8, "positions": "random"},
-            r"family_size: only families by PMI vectors differ in size \(found positions random\)",
-        ),
+        ({"families": 16, "family_size": 86}, r"family_size: out of range \(found 86"),
         ({"families": 16, "pmi_dim": 5000}, r"pmi_dim: too large for 100 words"),
         ({"families": 16, "pmi_dim": 8, "pmi_discount": -1}, r"pmi_discount: out of range"),
     ],
@@ -168,7 +186,6 @@ def test_the_layer_is_a_product_with_the_codes(halves: str, basis: str, size: in
         V,
         walsh_families=M,
         slots=torch.from_numpy(slots(family_size=size)),
-        blocks=size,
         halves=halves,
         basis=basis,
         log_unigram=torch.rand(V),
@@ -225,6 +242,12 @@ def test_a_run_from_before_the_choice_of_a_basis_was_trained_in_that_of_the_code
     assert TrainConfig.from_json(values).model.walsh_basis == "codes"
 
 
+def test_a_run_from_before_families_had_a_size_has_none() -> None:
+    values = read_config({"output-embed": "walsh"}).to_json()
+    del values["matrices"]["walsh"]["family_size"]
+    assert TrainConfig.from_json(values).matrix_options("walsh").family_size is None
+
+
 def test_the_projection_and_not_the_codes_is_what_is_trained() -> None:
     layer = output.build("walsh", 12, V, walsh_families=M)
     assert {name: tuple(p.shape) for name, p in layer.named_parameters()} == {
@@ -239,7 +262,6 @@ def test_the_projection_and_not_the_codes_is_what_is_trained() -> None:
 def test_a_run_trains_is_stored_and_loads(small: list[str], tmp_path: Path, input_embed: str) -> None:
     run = RunDirectory(tmp_path / "run")
     flags = ["--output-embed", "walsh", "--walsh-families", "16", "--walsh-pmi-dim", "4"]
-    flags += ["--walsh-family-size", "9"] if input_embed == "same" else []
     flags += ["--input-embed", input_embed, "--embed-size", "6", "--run", str(run.path)]
     flags += ["--lr", "0.03", "--max-steps", "60"]
     assert cli.main(["train", *small, *flags]) == 0
@@ -299,6 +321,13 @@ def test_what_cannot_be_tied_is_said(
 def test_what_walsh_cannot_do_is_said(small: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     assert cli.main(["train", *small, "--output-embed", "walsh", "--output-dim", "32"]) == 2
     assert "--output-dim: a walsh code has 2·M numbers" in capsys.readouterr().err
+    sized = ["--output-embed", "walsh", "--walsh-families", "16", "--walsh-family-size"]
+    assert cli.main(["train", *small, *sized, "99", "--walsh-positions", "random", "--lr", "-1"]) == 2
+    told = capsys.readouterr().err
+    assert "--walsh-family-size: nothing but likeness makes families of different size" in told
+    assert "--lr" in told
+    assert cli.main(["train", *small, *sized, "0"]) == 2
+    assert "--walsh-family-size: out of range (found 0, expected" in capsys.readouterr().err
     assert cli.main(["train", *small, "--input-embed", "walsh"]) == 2
     assert "--input-embed: unknown input embedding 'walsh'" in capsys.readouterr().err
     assert cli.main(["train", *small, "--output-embed", "walsh", "--walsh-families", "20"]) == 2

@@ -24,6 +24,7 @@ def scratch(like: Tensor, rows: int, columns: int) -> Tensor:
 
 
 def as_numpy(tensor: Tensor) -> np.ndarray:
-    """The same memory for a kernel: bfloat16, which numpy lacks, as int16. The tensor is contiguous."""
+    """The same memory for a kernel, which counts on its being contiguous; bfloat16, which numpy lacks, as int16."""
+    assert tensor.is_contiguous()
     tensor = tensor.detach()
     return (tensor.view(torch.int16) if tensor.dtype == torch.bfloat16 else tensor).numpy()

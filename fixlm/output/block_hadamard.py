@@ -246,7 +246,7 @@ Everything is computed in the type of the bias; features and their gradient may 
 
 def _choose(features: Tensor, signs: Tensor, bias: Tensor) -> Implementation:
     types = (features.dtype, bias.dtype)
-    fits = types[0] == types[1] or types == (torch.bfloat16, torch.float32)
+    fits = signs.dtype == types[1] and (types[0] == types[1] or types == (torch.bfloat16, torch.float32))
     return cross_entropy_by_kernel if fits and _kernel_fits(bias, signs.shape[1]) else cross_entropy_by_torch
 
 
@@ -288,7 +288,8 @@ def cross_entropy_by_kernel(
     shared = True if features.shape[1] > signs.shape[1] else None  # by its type the kernel is compiled
     nll = bias.new_empty(len(features))
     grad_bias = bias.new_zeros(torch.get_num_threads(), len(bias) if gradient is not None else 0)
-    x, d, b, t = (as_numpy(tensor.contiguous()) for tensor in (features, signs, bias, slots))
+    x = as_numpy(features.contiguous())
+    d, b, t = (tensor.detach().contiguous().numpy() for tensor in (signs, bias, slots))
     losses, db = nll.numpy(), grad_bias.numpy()
     dx = x[:0] if gradient is None else as_numpy(gradient)
 

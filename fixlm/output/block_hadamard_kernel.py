@@ -69,8 +69,8 @@ def cross_entropy(features, shared, scale, signs, bias, slots, nll, grad_feature
         tokens = min(LANES, len(features) - start)
         _load_features(features, start, tokens, scale * LOG2_E, row, x)
         grad_x[:] = 0
-        largest = splat(features, -np.inf)
-        total = splat(features, 0)
+        largest = splat(bias, -np.inf)
+        total = splat(bias, 0)
         for block in range(blocks):
             _first_stage(x, shared, signs[block], row, work)
             for part in range(rows):
@@ -102,7 +102,7 @@ def cross_entropy(features, shared, scale, signs, bias, slots, nll, grad_feature
                 for part in range(rows):
                     index = block * rows + part
                     relative = exp2(load(maxima, index * LANES) - largest)
-                    factor = maximum(relative, splat(features, SMALLEST_FACTOR)) * inverse
+                    factor = maximum(relative, splat(bias, SMALLEST_FACTOR)) * inverse
                     keep = index * row * LANES
                     store(lanes, 0, factor)
                     for lane in range(tokens):

@@ -6,6 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from embeddings.errors import InputError
 from embeddings.hadamard import block_signs
 from embeddings.walsh import Options, codes
 from fixlm.output.base import OutputLayer
@@ -36,7 +37,6 @@ class WalshOutput(OutputLayer):
         slots: (V,) c·M + i of each word, from `embeddings.walsh.slots`; by order of ids if None.
         vocabulary_size: V.
         families: M, a power of two.
-        blocks: of M slots each; ⌈V/M⌉ if None.
         halves: ``both``, or ``shared`` or ``own`` alone.
         basis: ``families`` or ``codes``, of the trained numbers.
         log_unigram: (V,) start of the bias; zeros if None.
@@ -53,7 +53,6 @@ class WalshOutput(OutputLayer):
         families: int,
         *,
         slots: Tensor | None = None,
-        blocks: int | None = None,
         halves: str = "both",
         basis: str = "families",
         log_unigram: Tensor | None = None,
@@ -62,11 +61,15 @@ class WalshOutput(OutputLayer):
         super().__init__(vocabulary_size, log_unigram, precision)
         self.halves = halves
         self.basis = basis
-        signs = torch.from_numpy(block_signs(blocks or -(-vocabulary_size // families), families))
+        slots = torch.arange(vocabulary_size) if slots is None else slots.long()
+        blocks = int(slots.max()) // families + 1
+        if blocks > vocabulary_size:
+            what = f"not those of {vocabulary_size:,} words in {families:,} families"
+            raise InputError("slots", what, found=int(slots.max()))
+        signs = torch.from_numpy(block_signs(blocks, families))
         if halves == "shared":
             signs = torch.ones_like(signs)
         self.register_buffer("signs", signs.to(torch.get_default_dtype()), persistent=False)
-        slots = torch.arange(vocabulary_size) if slots is None else slots.long()
         self.register_buffer("slots", slots, persistent=False)
         rows = families * (2 if halves == "both" else 1)
         # Then a logit starts with the deviation √2 ‖x‖/√H at any M, in either basis.
