@@ -49,7 +49,7 @@ SETTINGS = [
     row("tied", seeds=SEVERAL),
     setting("tied", "tied, random start"),
     *(row(layer, seeds=SEVERAL if layer in ("hadamard", "pmi") else None) for layer in MATRICES),
-    row("pmi", ", x not normalised", normalize=False),
+    *(row(layer, ", x not normalised", normalize=False) for layer in ("word2vec", "pmi")),
     row("pmi", ", x not normalised, perceptron, N = 512", **PERCEPTRON),
     row("walsh", seeds=SEVERAL),
     *(row("walsh", f", {families:,} families", walsh_families=families) for families in (4096, 8192)),
