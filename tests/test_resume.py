@@ -30,6 +30,7 @@ RECIPES = [
     "--output-embed hadamard --bias-start zero --dropout 0.5 --epochs 2 --batch-size 50",
     "--output-embed random-orthogonal --tokenizer sentencepiece --vocab-size 280",
     "--output-embed walsh --walsh-families 16 --walsh-pmi-dim 4",
+    "--output-embed walsh --walsh-families 16 --walsh-pmi-dim 4 --precision bfloat16",
     "--output-embed VECTORS",
     "--output-embed hadamard --average ema --ema-decay 0.9 --weight-drop 0.3 --dropout-embedding 0.2",
     "--output-embed pmi --output-dim 8 --vary-bptt --ar 2 --tar 1 --schedule constant --epochs 2 --batch-size 50",
