@@ -101,14 +101,10 @@ def _useless_parts(config: TrainConfig, given: Container[str]) -> Iterator[Input
         if flag in given and model.output_embed != "walsh":
             yield InputError(f"--{flag}", "only walsh has it", found=found, fix="drop it")
     positions = config.matrix_options("walsh").positions
+    # Families by rank or at random are as even as can be whatever their limit.
     if model.output_embed == "walsh" and "walsh-family-size" in given and positions != "pmi":
-        found, what = (
-            f"--walsh-positions {positions}",
-            "nothing but likeness makes families of different size",
-        )
-        yield InputError(
-            "--walsh-family-size", what, found=found, fix="drop it, or use --walsh-positions pmi"
-        )
+        found, fix = f"--walsh-positions {positions}", "drop it, or use --walsh-positions pmi"
+        yield InputError("--walsh-family-size", "only families by PMI vectors have it", found=found, fix=fix)
     if model.output_embed == "walsh" and model.walsh_tied:
         yield from _untieable(config)
 

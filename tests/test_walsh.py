@@ -324,7 +324,9 @@ def test_what_walsh_cannot_do_is_said(small: list[str], capsys: pytest.CaptureFi
     sized = ["--output-embed", "walsh", "--walsh-families", "16", "--walsh-family-size"]
     assert cli.main(["train", *small, *sized, "99", "--walsh-positions", "random", "--lr", "-1"]) == 2
     told = capsys.readouterr().err
-    assert "--walsh-family-size: nothing but likeness makes families of different size" in told
+    assert (
+        "--walsh-family-size: only families by PMI vectors have it (found --walsh-positions random)" in told
+    )
     assert "--lr" in told
     assert cli.main(["train", *small, *sized, "0"]) == 2
     assert "--walsh-family-size: out of range (found 0, expected" in capsys.readouterr().err
