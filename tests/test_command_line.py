@@ -131,12 +131,14 @@ def test_resuming_what_is_not_there_or_differs(
     run.rmdir()
     assert cli.main(["train", *small, "--output-embed", "hadamard", "--run", str(run)]) == 0
     capsys.readouterr()
-    flags = ["--output-embed", "tied", "--lr", "0.1", "--threads", "1"]
+    flags = ["--output-embed", "tied", "--lr", "0.1", "--patience", "3", "--threads", "1"]
     lines = refused(capsys, "train", "--resume", "--run", str(run), *flags)
     assert lines == [
         "--output-embed: differs from the run to resume (found tied, expected hadamard). "
         "Fix: drop the flag, or start another run",
         "--lr: differs from the run to resume (found 0.1, expected 0.003). "
+        "Fix: drop the flag, or start another run",
+        "--patience: differs from the run to resume (found 3, expected none). "
         "Fix: drop the flag, or start another run",
     ]
     (run / "result.json").unlink()
