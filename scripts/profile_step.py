@@ -11,8 +11,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from benchmark import Settings as Sizes
-from benchmark import our_step, processor
+from benchmark import processor
+from timed import Sizes, our_step
 
 from fixlm.cli import run
 from fixlm.options import Parser, add_options, option, read_options
@@ -49,7 +49,7 @@ def command(arguments: Sequence[str]) -> None:
 
     torch.set_num_threads(settings.threads)
     torch.manual_seed(1)
-    sizes = Sizes(threads=settings.threads)
+    sizes = Sizes()
     shares = {name: profile(layer, sizes) for name, layer in LAYERS.items()}
     for name, parts in shares.items():
         print(f"{name}: " + ", ".join(f"{part} {share:.1f} %" for part, share in parts.items()))

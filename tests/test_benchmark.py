@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import importlib.util
+import importlib
 import json
 import subprocess
 import sys
@@ -50,13 +50,10 @@ def test_quick_measures_layers_decoding_and_steps(tmp_path: Path) -> None:
     assert "whole training step" in done.stdout
 
 
-def test_memory_is_measured_in_a_process_of_its_own() -> None:
+def test_memory_is_measured_in_a_process_of_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
     pytest.importorskip("resource")
-    spec = importlib.util.spec_from_file_location("benchmark", SCRIPT)
-    assert spec is not None
-    assert spec.loader is not None
-    sys.modules["benchmark"] = benchmark = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(benchmark)
+    monkeypatch.syspath_prepend(str(SCRIPT.parent))
+    benchmark = importlib.import_module("benchmark")
     found = benchmark.measure_memory(
         benchmark.Settings(vocabulary_size=3000, hidden_size=64, batch_size=40, bptt=50, threads=1),
         ["hadamard"],
