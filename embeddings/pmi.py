@@ -28,7 +28,7 @@ MORE_TEXT = "take a longer or more varied text, or a smaller dimension"
 
 @dataclass(frozen=True)
 class Options:
-    """How words are counted and the matrix is factorised; the defaults are those of the first measurements."""
+    """How words are counted and the matrix is factorised; see docs/study.md for the discount."""
 
     window: int = field(default=5, metadata={"help": "the largest distance between a word and its context"})
     context: str = field(
@@ -46,7 +46,7 @@ class Options:
     smoothing: float = field(default=0.75, metadata={"help": "exponent of the context counts"})
     shift: float = field(default=1.0, metadata={"help": "k: log k is subtracted from the PMI"})
     discount: float = field(
-        default=0.0,
+        default=1.0,
         metadata={"help": "d: the PMI of a pair counted n times is multiplied by n/(n + d)"},
     )
     eigenvalue_weight: float = field(default=0.5, metadata={"help": "p of U·S^p"})

@@ -51,7 +51,7 @@ class Options:
             "help": "length of the PMI vectors that form the families (none: 200, less for a small vocabulary)"
         },
     )
-    pmi_discount: float = field(default=0.0, metadata={"help": "--pmi-discount of these vectors"})
+    pmi_discount: float = field(default=1.0, metadata={"help": "--pmi-discount of these vectors"})
     family_size: int | None = field(
         default=None,
         metadata={

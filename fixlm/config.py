@@ -80,7 +80,7 @@ class ModelConfig:
         False, "walsh: the input vector of a word is the sum of its own and the row of its family in W"
     )
     matrix_seed: int = option(1, "seed of the output and input matrix", minimum=0, maximum=2**32 - 1)
-    dropout: float = option(0.2, "locked dropout where none of the next three is given", minimum=0, below=1)
+    dropout: float = option(0.1, "locked dropout where none of the next three is given", minimum=0, below=1)
     dropout_input: float | None = option(None, "of the input embedding", minimum=0, below=1)
     dropout_between: float | None = option(None, "between the LSTM layers", minimum=0, below=1)
     dropout_output: float | None = option(None, "of what the output layer reads", minimum=0, below=1)
@@ -125,7 +125,7 @@ class OptimizationConfig:
         "windows of random length, at least 5: N(T, 5), or N(T/2, 5) once in 20; each with lr · length/T",
     )
     optimizer: str = option("adamw", "adamw, or sgd without momentum", choices=("adamw", "sgd"))
-    lr: float = option(3e-3, "learning rate at its highest", above=0, maximum=100)
+    lr: float = option(6e-3, "learning rate at its highest", above=0, maximum=100)
     output_lr: float = option(
         1.0,
         "learning rate of the output layer's own matrices (W, A, P), as a part of --lr",
@@ -223,12 +223,13 @@ class TrainConfig:
             InputErrors: with each value that no flag could have had.
             KeyError, TypeError, AttributeError: it is nothing like a configuration.
         """
+        # What runs did before there was a flag for it is not always today's default.
         if values["model"]["output_embed"] == "walsh":
-            # A run from before the flag trained A itself.
             values = {**values, "model": {"walsh_basis": "codes", **values["model"]}}
         groups = {name: kind(**values[name]) for name, kind in GROUPS.items() if name != "run"}
         matrices = {
-            method: embeddings.get(method).Options(**given) for method, given in values["matrices"].items()
+            method: embeddings.get(method).Options(**{**BEFORE.get(method, {}), **given})
+            for method, given in values["matrices"].items()
         }
         errors = [error for part in groups.values() for error in check_options(part)]
         errors += [error for method, part in matrices.items() for error in check_options(part, method)]
@@ -254,6 +255,9 @@ class TrainConfig:
             return "pmi" if model.output_embed == "walsh" else "same"
         return model.input_embed
 
+
+BEFORE: dict[str, dict[str, Any]] = {"pmi": {"discount": 0.0}, "walsh": {"pmi_discount": 0.0}}
+"""Options of a matrix where the configuration of a run is older than their flag."""
 
 GROUPS: dict[str, type[Any]] = {
     "data": DataConfig,

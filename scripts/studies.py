@@ -13,6 +13,7 @@ COMMON: dict[str, Any] = {
     "embed-size": 256,
     "epochs": 1,
     "precision": "bfloat16",
+    "dropout": 0.2,
 }
 LEARNING_RATES = {"tied": 0.012, "pmi": 0.012, "walsh": 0.012}
 """The best on the valid split. The learned softmax takes that of tied, every fixed matrix that of pmi."""
@@ -31,8 +32,13 @@ def start_at_pmi(layer: str, discount: float = 0) -> dict[str, Any]:
         discount: of all PMI vectors, those of the output matrix and of the families of walsh too.
     """
     ends = ("input-start", "output-start") if layer in ("learned", "walsh") else ("input-start",)
-    discounted = ("pmi-discount", "walsh-pmi-discount") if layer == "walsh" else ("pmi-discount",)
-    return {**dict.fromkeys(ends, "pmi"), **(dict.fromkeys(discounted, discount) if discount else {})}
+    return {**dict.fromkeys(ends, "pmi"), "pmi-discount": discount, **discount_of(layer, discount)}
+
+
+def discount_of(layer: str, discount: float = 0) -> dict[str, float]:
+    """The flag that says how much the PMI vectors of the output layer itself are discounted, if it has any."""
+    prefix = {"pmi": "pmi", "walsh": "walsh-pmi"}.get(layer)
+    return {f"{prefix}-discount": discount} if prefix else {}
 
 
 def setting(layer: str, name: str | None = None, seeds: Sequence[int] | None = None, **flags: Any) -> Setting:
@@ -45,7 +51,7 @@ def setting(layer: str, name: str | None = None, seeds: Sequence[int] | None = N
         flags: with underscores for dashes.
     """
     rate = LEARNING_RATES[{"learned": "tied", "tied": "tied", "walsh": "walsh"}.get(layer, "pmi")]
-    given = {flag.replace("_", "-"): value for flag, value in flags.items()}
+    given = discount_of(layer) | {flag.replace("_", "-"): value for flag, value in flags.items()}
     return Setting(name or layer, {"output-embed": layer, "lr": rate, **given}, seeds=seeds)
 
 

@@ -62,6 +62,7 @@ SETTINGS = [
         dropout=0.2,
     ),
     *(row(layer, ", start × 4", input_start_scale=4) for layer in ("tied", "walsh")),
+    row("walsh", ", 4,096 families, start × 4", walsh_families=4096, input_start_scale=4),
     row(
         "walsh",
         ", 8,192 families of up to 8, start × 4",

@@ -10,14 +10,18 @@ from __future__ import annotations
 import sys
 from typing import Any
 
-from studies import COMMON, STARTED, start_at_pmi
+from studies import COMMON, STARTED, discount_of, start_at_pmi
 
 from fixlm.compare import Setting, study
 
 
 def rate(layer: str, lr: float, **flags: Any) -> Setting:
     """A layer at a learning rate."""
-    return Setting(f"{layer}, lr {lr}", {"output-embed": layer, "lr": lr, **flags}, f"{layer}-lr{lr}")
+    return Setting(
+        f"{layer}, lr {lr}",
+        {"output-embed": layer, "lr": lr, **discount_of(layer), **flags},
+        f"{layer}-lr{lr}",
+    )
 
 
 def started(layer: str, lr: float) -> Setting:
@@ -29,11 +33,18 @@ def started(layer: str, lr: float) -> Setting:
 def codes(lr: float, part: float = 1, start: str = "random") -> Setting:
     """Walsh with A itself trained, which meets every logit at once, at a part of the rate."""
     name, folder = f"walsh, A itself, lr {lr}", f"walsh-lr{lr}"
-    flags = {"output-embed": "walsh", "walsh-basis": "codes", "lr": lr, "output-lr": part}
+    flags = {
+        "output-embed": "walsh",
+        "walsh-basis": "codes",
+        "lr": lr,
+        "output-lr": part,
+        **discount_of("walsh"),
+    }
     if part != 1:
         name, folder = f"{name}, A at {part} of it", f"{folder}-a{part}"
     if start != "random":
         name, folder = f"{name}, input starts at {start}", f"{folder}-start"
+        flags["pmi-discount"] = 0
     return Setting(name, {**flags, "input-start": start}, folder)
 
 

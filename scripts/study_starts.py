@@ -33,12 +33,15 @@ SETTINGS = [
     scaled("walsh", ", 4,096 families", walsh_families=4096),
     setting("hadamard", "hadamard, lr 0.006", lr=0.006),
     codes("lr 0.006", "walsh-lr-0.006-A-too", lr=0.006),
-    codes("input starts at pmi", "walsh-input-starts-at-pmi", output_lr=0.1, input_start="pmi"),
+    codes(
+        "input starts at pmi", "walsh-input-starts-at-pmi", output_lr=0.1, input_start="pmi", pmi_discount=0
+    ),
     codes(
         "input starts at pmi, five epochs",
         "walsh-input-starts-at-pmi-in-the-time-of-tied",
         output_lr=0.1,
         input_start="pmi",
+        pmi_discount=0,
         epochs=5,
     ),
 ]

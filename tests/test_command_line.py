@@ -136,7 +136,7 @@ def test_resuming_what_is_not_there_or_differs(
     assert lines == [
         "--output-embed: differs from the run to resume (found tied, expected hadamard). "
         "Fix: drop the flag, or start another run",
-        "--lr: differs from the run to resume (found 0.1, expected 0.003). "
+        "--lr: differs from the run to resume (found 0.1, expected 0.006). "
         "Fix: drop the flag, or start another run",
         "--patience: differs from the run to resume (found 3, expected none). "
         "Fix: drop the flag, or start another run",

@@ -26,13 +26,16 @@ BANDS = [
 
 
 def commit(
-    path: Path, seed: int = 1, valid: float = 200.0, layer: str = "pmi", lr: float = 0.003, **more: Any
+    path: Path, seed: int = 1, valid: float = 200.0, layer: str = "pmi", lr: float = 0.006, **more: Any
 ) -> Path:
-    """A run as it is committed, without checkpoints: that of ``results``, with other numbers."""
+    """A run as it is committed, without checkpoints: that of ``results``, with other numbers and today's defaults."""
     path.mkdir(parents=True)
     source = RESULTS / f"wikitext-2-{layer}-256-seed1"
     config, result = (json.loads((source / f"{name}.json").read_text()) for name in ("config", "result"))
     config["optimization"] |= {"seed": seed, "lr": lr}
+    config["model"]["dropout"] = 0.1
+    for method, option in (("pmi", "discount"), ("walsh", "pmi_discount")):
+        config["matrices"].get(method, {})[option] = 1.0
     result["valid"]["perplexity"], result["test"]["perplexity"] = valid, valid - 10
     (path / "config.json").write_text(json.dumps(config))
     (path / "result.json").write_text(json.dumps(result | more))
@@ -165,7 +168,7 @@ def test_a_damaged_directory_is_left_out_and_named(grid: Path) -> None:
 def test_the_best_of_each_layer_is_chosen_by_validation_among_whole_rows(tmp_path: Path) -> None:
     for lr, valid in ((0.003, 220.0), (0.006, 210.0), (0.01, 230.0)):
         commit(tmp_path / f"pmi-lr{lr}-seed1", 1, valid, lr=lr)
-    commit(tmp_path / "tied-lr0.003-seed1", 1, 190.0, "tied")
+    commit(tmp_path / "tied-lr0.003-seed1", 1, 190.0, "tied", lr=0.003)
     (commit(tmp_path / "pmi-lr0.1-seed1", 1, 10.0, lr=0.1) / "result.json").unlink()
     assert tabulate(tmp_path, "--best-by", "output-embed") == 0
     best = json.loads((tmp_path / "best.json").read_text())["rows"]

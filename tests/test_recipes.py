@@ -71,9 +71,14 @@ def test_awd_has_the_values_of_merity_keskar_and_socher_and_no_others() -> None:
 def test_fast_is_the_default_and_changes_nothing() -> None:
     assert differing(read_config({"recipe": "fast"})) == {"data": {}, "model": {}, "optimization": {}}
     assert read_config({}) == read_config({"recipe": "fast"})
-    # A run that was made before there were recipes, by the command in the README.
+
+
+def test_a_run_that_is_older_than_a_flag_has_what_was_done_then() -> None:
+    # Made when there were no recipes, and no discount of the PMI that today is 1 by default.
     stored = json.loads((RESULTS / "wikitext-2-pmi-256-seed1/config.json").read_text())
+    assert "discount" not in stored["matrices"]["pmi"]
     given = {"data": stored["data"]["data"], "hidden-size": "256", "embed-size": "256"}
+    given |= {"lr": "0.003", "dropout": "0.2", "pmi-discount": "0"}
     assert TrainConfig.from_json(stored).to_json() == read_config(given).to_json()
 
 
