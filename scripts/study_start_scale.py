@@ -9,7 +9,7 @@ import sys
 from typing import Any
 
 import studies
-from studies import discounted
+from studies import discounted, setting
 
 from fixlm.compare import Setting, study
 
@@ -21,6 +21,8 @@ def row(layer: str, scale: int, name: str = "", **flags: Any) -> Setting:
 
 SETTINGS = [
     *(row("tied", scale) for scale in (1, 4, 8, 16)),
+    # As long without meaning: what the length alone does. A random start has a norm of about 0.9.
+    *(setting("tied", f"tied, random start × {scale}", input_start_scale=scale) for scale in (1, 8)),
     *(row("learned", 8, f", output × {scale}", output_start_scale=scale) for scale in (1, 8)),
     *(row("pmi", scale, ", x not normalised", normalize=False) for scale in (1, 8)),
     *(row("walsh", scale) for scale in (1, 4, 8, 16)),
