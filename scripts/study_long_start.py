@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import sys
 
-from studies import COMMON, scaled
+from studies import COMMON, scaled, setting
 
 from fixlm.compare import study
 
@@ -20,6 +20,7 @@ SETTINGS = [
     }.items()
     for lr, dropout in grid
 ] + [
+    setting("tied", "tied, random start, lr 0.012, dropout 0.1", dropout=0.1),
     scaled(
         "walsh", ", families of up to 26, lr 0.006, dropout 0.1", lr=0.006, dropout=0.1, walsh_family_size=26
     ),
