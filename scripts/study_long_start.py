@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import sys
 
-from studies import COMMON, scaled, setting
+from studies import COMMON, discounted, scaled, setting
 
 from fixlm.compare import study
 
@@ -20,6 +20,7 @@ SETTINGS = [
     }.items()
     for lr, dropout in grid
 ] + [
+    discounted("tied", " × 4, lr 0.012, dropout 0.1", input_start_scale=4, dropout=0.1),
     setting("tied", "tied, random start, lr 0.012, dropout 0.1", dropout=0.1),
     scaled(
         "walsh", ", families of up to 26, lr 0.006, dropout 0.1", lr=0.006, dropout=0.1, walsh_family_size=26
