@@ -42,7 +42,6 @@ FAMILIES = [
     row("walsh", ", families by frequency", walsh_positions="frequency"),
     row("walsh", ", families at random (hashed)", walsh_positions="random"),
     row("walsh", ", shared half alone", walsh_halves="shared"),
-    row("walsh", ", 4,096 families, shared half alone", walsh_families=4096, walsh_halves="shared"),
     row("walsh", ", own half alone", walsh_halves="own"),
     setting("walsh", "walsh, random start"),
     # As many numbers in front of Q as walsh has in A: 256·2,048 and 2,048·256.
