@@ -35,6 +35,7 @@ def row(layer: str, name: str = "", **flags: Any) -> Setting:
 SETTINGS = [
     setting("tied", "tied, random start", dropout=0.2),
     row("tied"),
+    row("tied", ", dropout 0.1", dropout=0.1),
     row("pmi"),
     row("walsh"),
     row("walsh", ", 8,192 families", walsh_families=8192),
