@@ -23,6 +23,9 @@ DISCOUNTED = ", starts at discounted pmi"
 START_SCALE = 8
 """Of an input embedding that starts at discounted PMI vectors: see study_start_scale.py."""
 
+LEFT: dict[str, Any] = {"normalize": False, "pmi_context": "left", "pmi_window": 30}
+"""Flags: features as they are, wide contexts at the left only. They bring pmi further at no cost: see study_pmi.py."""
+
 
 def start_at_pmi(layer: str, discount: float = 0) -> dict[str, Any]:
     """Flags: what is trained at the input and at the output starts at PMI vectors.

@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import studies
-from studies import START_SCALE, setting, start_at_pmi
+from studies import LEFT, START_SCALE, setting, start_at_pmi
 
 from fixlm.compare import Setting, study
 
@@ -29,9 +29,8 @@ CHOSEN: dict[str, dict[str, Any]] = {
 }
 """For input embeddings that start at long PMI vectors: see study_start_scale.py and study_long_start.py."""
 
-LEFT: dict[str, Any] = {"normalize": False, "pmi_context": "left"}
 PERCEPTRON: dict[str, Any] = {"output_dim": 512, "output_map": "mlp"}
-"""What brings pmi furthest: see study_pmi.py and study_ablations.py."""
+"""What brings pmi further, as `studies.LEFT` does: see study_pmi.py."""
 
 
 def row(layer: str, name: str = "", seeds: Sequence[int] | None = None, **flags: Any) -> Setting:
@@ -52,8 +51,8 @@ SETTINGS = [
     *(row(layer, seeds=SEVERAL if layer == "hadamard" else None) for layer in MATRICES),
     row("word2vec", ", x not normalised", normalize=False),
     row("pmi", ", x not normalised", SEVERAL, normalize=False),
-    row("pmi", ", left contexts, x not normalised", **LEFT),
-    row("pmi", ", left contexts, x not normalised, perceptron, N = 512", **LEFT, **PERCEPTRON),
+    row("pmi", ", left contexts of 30 words, x not normalised", **LEFT),
+    row("pmi", ", left contexts of 30 words, x not normalised, perceptron, N = 512", **LEFT, **PERCEPTRON),
     row("walsh", seeds=SEVERAL),
     *(row("walsh", f", {families:,} families", walsh_families=families) for families in (4096, 8192)),
     row("walsh", ", in the time of one epoch of tied", epochs=TIED_TIME[2048]),

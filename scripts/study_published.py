@@ -10,14 +10,14 @@ from __future__ import annotations
 import sys
 
 import studies
-from studies import scaled, setting
+from studies import LEFT, scaled, setting
 
 from fixlm.compare import study
 
 SETTINGS = [
     setting("tied"),
     scaled("tied"),
-    scaled("pmi", ", x not normalised", normalize=False),
+    scaled("pmi", ", left contexts of 30 words, x not normalised, dropout 0.2", **LEFT, dropout=0.2),
     scaled("walsh"),
     scaled("walsh", ", lr 0.006, dropout 0.2", lr=0.006, dropout=0.2),
 ]
