@@ -24,7 +24,7 @@ START_SCALE = 8
 """Of an input embedding that starts at discounted PMI vectors: see study_start_scale.py."""
 
 LEFT: dict[str, Any] = {"normalize": False, "pmi_context": "left", "pmi_window": 30}
-"""Flags: features as they are, wide contexts at the left only. They bring pmi further at no cost: see study_pmi.py."""
+"""Features as they are and wide contexts at the left only bring pmi further at no cost: see study_pmi_parts.py."""
 
 
 def start_at_pmi(layer: str, discount: float = 0) -> dict[str, Any]:

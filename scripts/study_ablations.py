@@ -27,7 +27,6 @@ SCALE_AND_BIAS = [
     row("pmi", ", x not normalised", normalize=False),
 ]
 MATRICES = [
-    setting("pmi", "pmi, random start"),
     row("pmi", " of left contexts", pmi_context="left"),
     *(row("pmi", f", U·S^{weight}", pmi_eigenvalue_weight=weight) for weight in (0, 1)),
     row("word2vec"),
@@ -37,13 +36,10 @@ FAMILIES = [
     row("walsh"),
     *(row("walsh", f", {m:,} families", walsh_families=m) for m in (512, 1024, 4096, 8192)),
     row("walsh", ", discount 1", pmi_discount=1, walsh_pmi_discount=1),
-    row("walsh", ", discount 1, tied", pmi_discount=1, walsh_pmi_discount=1, walsh_tied=True),
-    row("tied", ", discount 1", pmi_discount=1),
     row("walsh", ", families by frequency", walsh_positions="frequency"),
     row("walsh", ", families at random (hashed)", walsh_positions="random"),
     row("walsh", ", shared half alone", walsh_halves="shared"),
     row("walsh", ", own half alone", walsh_halves="own"),
-    setting("walsh", "walsh, random start"),
     # As many numbers in front of Q as walsh has in A: 256·2,048 and 2,048·256.
     row("pmi", ", perceptron as large as A", output_map="mlp", output_map_size=2048),
 ]

@@ -54,7 +54,6 @@ SETTINGS = [
     *(codes(lr) for lr in (0.003, 0.006, 0.012)),
     codes(0.012, part=0.1),
     codes(0.012, part=0.1, start="pmi"),
-    started("tied", 0.012),
     started("pmi", 0.012),
     *(started("walsh", lr) for lr in (0.006, 0.012, 0.024)),
 ]

@@ -14,8 +14,7 @@ from fixlm.compare import study
 SETTINGS = [
     scaled(layer, f", lr {lr}, dropout {dropout}", lr=lr, dropout=dropout)
     for layer, grid in {
-        "tied": ((0.006, 0.1), (0.012, 0), (0.012, 0.1)),
-        "pmi": ((0.006, 0.1), (0.012, 0.1)),
+        "tied": ((0.006, 0.1), (0.012, 0.1)),
         "walsh": ((0.003, 0), (0.006, 0), (0.006, 0.1), (0.012, 0), (0.012, 0.1), (0.024, 0.1)),
     }.items()
     for lr, dropout in grid

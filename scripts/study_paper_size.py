@@ -33,11 +33,9 @@ def row(layer: str, name: str = "", **flags: Any) -> Setting:
 
 
 SETTINGS = [
-    setting("tied", "tied, random start", dropout=0.2),
     row("tied"),
     row("tied", ", dropout 0.1", dropout=0.1),
     row("pmi"),
-    row("walsh"),
     row("walsh", ", 8,192 families", walsh_families=8192),
     row("walsh", ", 4,096 families, in the time of tied", walsh_families=4096, epochs=TIED_TIME, dropout=0.2),
 ]

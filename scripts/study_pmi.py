@@ -8,7 +8,7 @@ from __future__ import annotations
 import sys
 from typing import Any
 
-from studies import COMMON, LEFT, setting, started
+from studies import COMMON, started
 
 from fixlm.compare import study
 
@@ -16,17 +16,9 @@ FREE: dict[str, Any] = {"normalize": False}
 PERCEPTRON: dict[str, Any] = {"output_dim": 512, "output_map": "mlp"}
 
 SETTINGS = [
-    setting("pmi"),
     started("pmi"),
     started("pmi", ", x not normalised", **FREE),
-    started("pmi", ", x not normalised, learned scale of each word", **FREE, word_scales=True),
-    started("pmi", ", x not normalised, left contexts", **FREE, pmi_context="left"),
-    started("pmi", ", x not normalised, U·S^1", **FREE, pmi_eigenvalue_weight=1),
     *(started("pmi", f", x not normalised, discount {d}", **FREE, pmi_discount=d) for d in (1, 5)),
-    started("pmi", ", x not normalised, discount 1, left contexts of 30 words", **LEFT, pmi_discount=1),
-    started("pmi", ", x not normalised, not centred", **FREE, pmi_centre=False),
-    started("pmi", ", x not normalised, learned map", **FREE, output_map="linear"),
-    started("pmi", ", x not normalised, N = 512", **FREE, output_dim=512),
     started("pmi", ", x not normalised, perceptron, N = 512", **FREE, **PERCEPTRON),
     started(
         "pmi", ", x not normalised, discount 1, perceptron, N = 512", **FREE, **PERCEPTRON, pmi_discount=1
