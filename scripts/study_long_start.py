@@ -19,7 +19,7 @@ SETTINGS = [
     }.items()
     for lr, dropout in grid
 ] + [
-    discounted("tied", " × 4, lr 0.012, dropout 0.1", input_start_scale=4, dropout=0.1),
+    *(discounted("tied", f" × 4, lr 0.012, dropout {p}", input_start_scale=4, dropout=p) for p in (0, 0.1)),
     setting("tied", "tied, random start, lr 0.012, dropout 0.1", dropout=0.1),
     scaled(
         "walsh", ", families of up to 26, lr 0.006, dropout 0.1", lr=0.006, dropout=0.1, walsh_family_size=26

@@ -80,7 +80,7 @@ def table(study: str, place: Path) -> str:
     listed = "; ".join(f"{name} (seed {', '.join(seeds)})" for name, seeds in missing.items() if seeds)
     if place == ROOT:
         listed = listed and "some rows, see [docs/study.md](docs/study.md)"
-    note = f"\nNot run yet: {listed}.\n" if listed else ""
+    note = f"\nNot run: {listed}.\n" if listed else ""
     return "\n".join(lines) + "\n" + note
 
 
