@@ -150,8 +150,10 @@ def measure_memory(settings: Settings, names: Sequence[str]) -> dict[str, dict[s
             if name == PLAIN and factor > 1:
                 continue
             sized = replace(settings, batch_size=settings.batch_size * factor)
-            passed = ["threads", *(item.name for item in fields(Sizes))]
-            flags = [f"{flag_name(item)}={getattr(sized, item)}" for item in passed]
+            passed = {
+                item: getattr(sized, item) for item in ("threads", *(field.name for field in fields(Sizes)))
+            }
+            flags = [f"{flag_name(item)}={value}" for item, value in passed.items() if value is not None]
             flags.append(f"--memory-of={name}")
             done = subprocess.run(
                 [sys.executable, __file__, *flags], capture_output=True, text=True, check=True

@@ -23,6 +23,7 @@ class Sizes:
     vocabulary_size: int = option(33_278, "V", minimum=2)
     hidden_size: int = option(512, "H, and N of the fixed matrices; a power of two", minimum=16)
     walsh_families: int = option(2048, "M of walsh", minimum=16)
+    walsh_family_size: int | None = option(None, "most words of a family of walsh", minimum=1)
     batch_size: int = option(40, "B", minimum=1)
     bptt: int = option(70, "T; the layers are measured on B·T tokens", minimum=1)
 
@@ -30,6 +31,27 @@ class Sizes:
     def tokens(self) -> int:
         """B·T."""
         return self.batch_size * self.bptt
+
+    @property
+    def walsh(self) -> dict[str, Any]:
+        """What `output.build` takes for walsh: words in a row, or strewn over all places if families may be larger."""
+        if self.walsh_family_size is None:
+            return {"walsh_families": self.walsh_families}
+        import torch
+
+        from fixlm.errors import InputError
+
+        places = self.walsh_families * self.walsh_family_size
+        if places < self.vocabulary_size:
+            what = f"too small for {self.vocabulary_size:,} words in {self.walsh_families:,} families"
+            least = -(-self.vocabulary_size // self.walsh_families)
+            raise InputError(
+                "--walsh-family-size", what, found=self.walsh_family_size, expected=f"at least {least}"
+            )
+        return {
+            "walsh_families": self.walsh_families,
+            "slots": torch.randperm(places)[: self.vocabulary_size],
+        }
 
 
 @dataclass(frozen=True)
@@ -60,7 +82,7 @@ def layers(sizes: Sizes) -> dict[str, Any]:
             "pretrained", hidden, size, vectors=vectors, precision=torch.bfloat16
         ),
         "hadamard": output.build("hadamard", hidden, size),
-        "walsh": output.build("walsh", hidden, size, walsh_families=sizes.walsh_families),
+        "walsh": output.build("walsh", hidden, size, **sizes.walsh),
     }
 
 
@@ -204,7 +226,7 @@ def our_step(name: str, sizes: Sizes) -> Callable[[], object]:
     precision = torch.bfloat16 if multiplies_bfloat16() else None
     config = OptimizationConfig()
     embedding = input_embedding(size, hidden_size)
-    options: dict[str, Any] = {"walsh_families": sizes.walsh_families} if name == "walsh" else {}
+    options: dict[str, Any] = sizes.walsh if name == "walsh" else {}
     if name == "pretrained":
         options["vectors"] = torch.nn.functional.normalize(torch.randn(size, hidden_size), dim=1)
     layer = output.build(
@@ -249,7 +271,7 @@ def growth_calls(sizes: Sizes) -> dict[str, Call]:
     built = {
         "dense_fixed_float32": output.build("pretrained", hidden_size, size, vectors=vectors),
         "hadamard": output.build("hadamard", hidden_size, size),
-        "walsh": output.build("walsh", hidden_size, size, walsh_families=sizes.walsh_families),
+        "walsh": output.build("walsh", hidden_size, size, **sizes.walsh),
     }
     plain = Call(lambda: backward(F.cross_entropy(linear(hidden), targets), linear, hidden), sizes.tokens)
     ours = {name: loss_call(layer, hidden, targets, sizes.tokens) for name, layer in built.items()}

@@ -50,6 +50,27 @@ def test_quick_measures_layers_decoding_and_steps(tmp_path: Path) -> None:
     assert "whole training step" in done.stdout
 
 
+def test_families_too_small_for_the_words_are_refused() -> None:
+    done = run("--quick", *SMALL, "--walsh-families", "64", "--walsh-family-size", "4")
+    assert done.returncode == 2
+    assert (
+        "--walsh-family-size: too small for 300 words in 64 families (found 4, expected at least 5)"
+        in done.stderr
+    )
+
+
+def test_places_of_larger_families_are_distinct_and_reach_the_last_block(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.syspath_prepend(str(SCRIPT.parent))
+    sizes = importlib.import_module("timed").Sizes(
+        vocabulary_size=300, walsh_families=64, walsh_family_size=8
+    )
+    slots = sizes.walsh["slots"]
+    assert len(set(slots.tolist())) == 300
+    assert slots.max() // 64 == 7
+
+
 def test_memory_is_measured_in_a_process_of_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
     pytest.importorskip("resource")
     monkeypatch.syspath_prepend(str(SCRIPT.parent))
