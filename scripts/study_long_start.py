@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import sys
 
-from studies import COMMON, discounted, scaled, setting
+from studies import COMMON, LEFT, discounted, scaled, setting
 
 from fixlm.compare import study
 
@@ -21,6 +21,9 @@ SETTINGS = [
 ] + [
     *(discounted("tied", f" × 4, lr 0.012, dropout {p}", input_start_scale=4, dropout=p) for p in (0, 0.1)),
     setting("tied", "tied, random start, lr 0.012, dropout 0.1", dropout=0.1),
+    scaled(
+        "pmi", ", left contexts of 30 words, x not normalised, lr 0.012, dropout 0.1", **LEFT, dropout=0.1
+    ),
     scaled(
         "walsh", ", families of up to 26, lr 0.006, dropout 0.1", lr=0.006, dropout=0.1, walsh_family_size=26
     ),
