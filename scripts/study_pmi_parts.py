@@ -14,23 +14,20 @@ from studies import LEFT, START_SCALE, setting, start_at_pmi
 from fixlm.compare import Setting, study
 
 
-def row(layer: str, name: str = "", **flags: Any) -> Setting:
-    """A layer whose input embedding is trained from long PMI vectors."""
-    start = {**start_at_pmi(layer, discount=1), "input_start_scale": START_SCALE}
-    return setting(layer, layer + name, **start, **flags)
+def row(name: str, **flags: Any) -> Setting:
+    """pmi, with an input embedding that is trained from long PMI vectors."""
+    start = {**start_at_pmi("pmi", discount=1), "input_start_scale": START_SCALE}
+    return setting("pmi", f"pmi, x not normalised{name}", **start, **flags)
 
 
 def left(name: str = "", **flags: Any) -> Setting:
-    """pmi from wide left contexts, with features as they are, and one more change."""
-    return row("pmi", f", x not normalised, left contexts of 30 words{name}", **LEFT, **flags)
+    """The same of wide left contexts, with one more change."""
+    return row(f", left contexts of 30 words{name}", **LEFT, **flags)
 
 
 SETTINGS = [
-    row("tied"),
-    row("word2vec", ", x not normalised", normalize=False),
-    row("pmi"),
-    row("pmi", ", x not normalised", normalize=False),
-    row("pmi", ", x not normalised, left contexts", normalize=False, pmi_context="left"),
+    row("", normalize=False),
+    row(", left contexts", normalize=False, pmi_context="left"),
     left(),
     left(", learned scale of each word", word_scales=True),
     left(", not centred", pmi_centre=False),
