@@ -29,9 +29,6 @@ CHOSEN: dict[str, dict[str, Any]] = {
 }
 """For input embeddings that start at long PMI vectors: see study_start_scale.py and study_long_start.py."""
 
-PERCEPTRON: dict[str, Any] = {"output_dim": 512, "output_map": "mlp"}
-"""What brings pmi further, as `studies.LEFT` does: see study_pmi_parts.py."""
-
 
 def row(layer: str, name: str = "", seeds: Sequence[int] | None = None, **flags: Any) -> Setting:
     """A layer, its input embedding trained from PMI vectors; those of walsh add the row of the word's family."""
@@ -52,7 +49,6 @@ SETTINGS = [
     row("word2vec", ", x not normalised", normalize=False),
     row("pmi", ", x not normalised", SEVERAL, normalize=False),
     row("pmi", ", left contexts of 30 words, x not normalised", **LEFT),
-    row("pmi", ", left contexts of 30 words, x not normalised, perceptron, N = 512", **LEFT, **PERCEPTRON),
     row("walsh", seeds=SEVERAL),
     *(row("walsh", f", {families:,} families", walsh_families=families) for families in (4096, 8192)),
     row("walsh", ", in the time of one epoch of tied", epochs=TIED_TIME),
