@@ -23,7 +23,7 @@ class Sizes:
     vocabulary_size: int = option(33_278, "V", minimum=2)
     hidden_size: int = option(512, "H, and N of the fixed matrices; a power of two", minimum=16)
     walsh_families: int = option(2048, "M of walsh", minimum=16)
-    walsh_family_size: int | None = option(None, "most words of a family of walsh", minimum=1)
+    walsh_family_size: int | None = option(None, "most words of a family of walsh (none: ⌈V/M⌉)", minimum=1)
     batch_size: int = option(40, "B", minimum=1)
     bptt: int = option(70, "T; the layers are measured on B·T tokens", minimum=1)
 
