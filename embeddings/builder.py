@@ -15,7 +15,7 @@ import numpy as np
 
 from embeddings import registry
 from embeddings.errors import InputError
-from embeddings.missing import fill_missing
+from embeddings.methods.missing_words import fill_missing
 from embeddings.output_matrix import OutputMatrix, hash_vectors, unit_rows
 from embeddings.registry import Progress
 from embeddings.statistics import CorpusStatistics
@@ -96,7 +96,7 @@ def build(
 
 
 def from_keyed_vectors(keyed: KeyedVectors, statistics: CorpusStatistics, seed: int = 1) -> OutputMatrix:
-    """An output matrix from gensim's vectors: aligned by word, missing words by the rule of `embeddings.missing`.
+    """An output matrix from gensim's vectors: aligned by word, missing words as in `missing_words`.
 
     Args:
         keyed: vectors of length N under words.

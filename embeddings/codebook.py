@@ -10,8 +10,8 @@ from typing import Any
 
 import numpy as np
 
-from embeddings import walsh
 from embeddings.builder import cached, describe
+from embeddings.methods import walsh
 from embeddings.output_matrix import load_array, save_array
 from embeddings.registry import Progress
 from embeddings.statistics import CorpusStatistics
@@ -64,7 +64,7 @@ def build_codebook(
     """The codebook of the walsh layer, from ``directory`` if it was built before.
 
     Raises:
-        InputError: as `embeddings.walsh.slots`.
+        InputError: as `embeddings.methods.walsh.slots`.
     """
     recipe = describe("walsh", statistics, None, seed, walsh.used(options))
     if options.positions == "pmi":

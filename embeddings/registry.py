@@ -50,13 +50,13 @@ class Method(Protocol):
 
 
 _methods: dict[str, Any] = {
-    "random-orthogonal": "embeddings.random_orthogonal",
-    "hadamard": "embeddings.hadamard",
-    "sylvester": "embeddings.sylvester",
-    "word2vec": "embeddings.word2vec",
-    "pmi": "embeddings.pmi",
-    "walsh": "embeddings.walsh",
-    "pretrained": "embeddings.pretrained",
+    "random-orthogonal": "embeddings.methods.random_orthogonal",
+    "hadamard": "embeddings.methods.hadamard",
+    "sylvester": "embeddings.methods.sylvester",
+    "word2vec": "embeddings.methods.word2vec",
+    "pmi": "embeddings.methods.pmi",
+    "walsh": "embeddings.methods.walsh",
+    "pretrained": "embeddings.methods.pretrained",
 }
 _entry_points_read = False
 

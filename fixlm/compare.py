@@ -10,13 +10,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from fixlm.cli import run
+from fixlm.comparison.grid import product, read_seeds, values_of
+from fixlm.comparison.plan import LAYER, PLAN, Plan, Setting, read_plan
+from fixlm.config.command_line import Parser, add_options, option, read_options
 from fixlm.errors import InputError, RunsFailed
-from fixlm.grid import LAYER, PLAN, Plan, Setting, read_plan
-from fixlm.options import Parser, add_options, option, read_options
-from fixlm.product import product, read_seeds, values_of
 
 if TYPE_CHECKING:
-    from fixlm.comparison import compare
+    from fixlm.comparison.comparison import compare
 
 __all__ = ["Plan", "Setting", "compare", "study"]
 
@@ -70,7 +70,7 @@ def study(
     Args:
         description: for ``--help``.
         directory: where the runs go unless the command line says otherwise.
-        settings, common, seeds, best_by: as for `fixlm.comparison.compare`.
+        settings, common, seeds, best_by: as for `fixlm.comparison.comparison.compare`.
         arguments: the command line; the process's own by default.
 
     Returns:
@@ -149,7 +149,7 @@ def _overridden(plan: Plan, flags: Mapping[str, Any]) -> Plan:
 
 def _carry_out(directory: Path, plan: Plan | None, config: CompareConfig) -> None:
     """Trains or not, and prints the table; raises RunsFailed if there is reason to."""
-    from fixlm.comparison import tabulate, train_plan
+    from fixlm.comparison.comparison import tabulate, train_plan
 
     if config.table_only or plan is None:
         comparison = tabulate(directory, plan, config.best_by)
@@ -164,7 +164,7 @@ def _carry_out(directory: Path, plan: Plan | None, config: CompareConfig) -> Non
 def __getattr__(name: str) -> Any:
     """`compare`, which brings torch with it, once it is asked for: ``--help`` answers without."""
     if name == "compare":
-        from fixlm import comparison
+        from fixlm.comparison import comparison
 
         return comparison.compare
     raise AttributeError(name)

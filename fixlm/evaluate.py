@@ -8,14 +8,14 @@ import sys
 from typing import TYPE_CHECKING, Any
 
 from fixlm.cli import run
+from fixlm.config.command_line import Parser, add_options, option, read_options
 from fixlm.errors import InputError, InputErrors
-from fixlm.options import Parser, add_options, option, read_options
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterator
 
-    from fixlm.continuous_cache import CacheSettings
-    from fixlm.perplexity import Score
+    from fixlm.evaluation.continuous_cache import CacheSettings
+    from fixlm.evaluation.perplexity import Score
 
 
 @dataclasses.dataclass(frozen=True)
@@ -89,9 +89,9 @@ def evaluate_run(path: str, config: EvaluateConfig) -> Evaluation:
     import torch
 
     from fixlm.console import progress
-    from fixlm.continuous_cache import CacheSettings, choose
-    from fixlm.inspection import open_run
-    from fixlm.perplexity import evaluate
+    from fixlm.evaluation.analysis import open_run
+    from fixlm.evaluation.continuous_cache import CacheSettings, choose
+    from fixlm.evaluation.perplexity import evaluate
 
     if config.threads is not None:
         torch.set_num_threads(config.threads)

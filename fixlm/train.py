@@ -8,7 +8,7 @@ import textwrap
 from typing import TYPE_CHECKING, Any
 
 from fixlm.cli import run
-from fixlm.options import Parser, add_options
+from fixlm.config.command_line import Parser, add_options
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -26,18 +26,18 @@ where no flag says otherwise; the last layer is as long as --embed-size, and --d
 
 def command(arguments: list[str], program: str = "python -m fixlm.train") -> None:
     """Parses, trains, prints."""
-    from fixlm.config import read_config
+    from fixlm.config.schema import read_config
 
     given = vars(make_parser(program).parse_args(arguments))
     config = read_config(given)
-    from fixlm.training import train
+    from fixlm.training.fit import train
 
     print_result(train(config, given))
 
 
 def make_parser(program: str) -> Parser:
     """All flags, in the groups of the configuration; importing neither torch nor gensim."""
-    from fixlm.recipes import as_flags
+    from fixlm.config.presets import as_flags
 
     awd = textwrap.fill(
         as_flags("awd"), 78, initial_indent="  ", subsequent_indent="  ", break_on_hyphens=False
@@ -56,7 +56,7 @@ def add_flags(parser: Parser, skip: Sequence[str] = ()) -> None:
     """Adds the flags of a training run, without those fields of `RunConfig` that ``skip`` names."""
     import embeddings
     from fixlm import output
-    from fixlm.config import GROUPS
+    from fixlm.config.schema import GROUPS
 
     for name, kind in GROUPS.items():
         group = parser.add_argument_group(name, kind.__doc__)
@@ -91,7 +91,7 @@ def print_result(result: Mapping[str, Any]) -> None:
 
 
 def _number(perplexity: float | None) -> str:
-    from fixlm.perplexity import in_digits
+    from fixlm.evaluation.perplexity import in_digits
 
     return in_digits(math.inf if perplexity is None else perplexity)
 

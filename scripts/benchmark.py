@@ -24,8 +24,8 @@ from benchmark_report import plot_growth, print_report
 from timed import PLAIN, Call, Sizes
 
 from fixlm.cli import run
+from fixlm.config.command_line import Parser, add_options, flag_name, option, read_options
 from fixlm.errors import InputError
-from fixlm.options import Parser, add_options, flag_name, option, read_options
 
 SIZES = (1_000, 4_000, 16_000, 64_000, 256_000, 1_000_000)
 DIMS = (64, 128, 256, 512, 1024, 2048)
@@ -93,8 +93,8 @@ def measure(settings: Settings) -> dict[str, Any]:
 
 def describe(settings: Settings, rounds: int) -> dict[str, Any]:
     """Sizes, versions and processor."""
-    from fixlm.precision import multiplies_bfloat16
-    from fixlm.run import versions
+    from fixlm.model.bfloat16 import multiplies_bfloat16
+    from fixlm.runs.directory import versions
 
     sizes = asdict(settings) | {"rounds": rounds}
     for name in ("quick", "json", "plot", "memory_of"):

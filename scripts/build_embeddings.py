@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING, Any
 
 from embeddings import registry
 from fixlm.cli import run
+from fixlm.config.command_line import Parser, add_options, naming_flags, option, read_options
 from fixlm.errors import InputError, InputErrors
-from fixlm.options import Parser, add_options, naming_flags, option, read_options
 
 if TYPE_CHECKING:
     from embeddings import CorpusStatistics, OutputMatrix
@@ -49,9 +49,10 @@ def command(arguments: Sequence[str]) -> None:
     method = arguments[0]
     settings, options = parse(method, arguments[1:])
 
-    from embeddings import matrix_files
+    from embeddings import files as matrix_files
     from embeddings.diagnostics import diagnose
-    from fixlm import console, corpus
+    from fixlm import console
+    from fixlm.corpus import corpus
 
     path = matrix_files.check_output(settings.out or "")
     with console.embeddings_log(), console.progress() as progress:

@@ -3,7 +3,7 @@
 python scripts/fuzz.py word2vec-binary -max_total_time=60
 
 What follows the reader's name goes to libFuzzer; a folder in it keeps interesting inputs from one time to the next.
-`tests/test_fuzz.py` has hypothesis give the same readers damaged files, and keeps what was found in `tests/found/`.
+`tests/scripts/test_fuzz.py` has hypothesis give the same readers damaged files, and keeps what was found in `tests/attacks/`.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ def read_vectors(name: str) -> Callable[[bytes, Path], None]:
     """A target that reads the bytes as a file of vectors of that name."""
 
     def target(content: bytes, folder: Path) -> None:
-        from embeddings.vector_files import read_vectors
+        from embeddings.readers.read_vectors import read_vectors
 
         path = folder / name
         path.write_bytes(gzip.compress(content, 1) if name.endswith(".gz") else content)
@@ -52,7 +52,7 @@ def read_vectors(name: str) -> Callable[[bytes, Path], None]:
 
 def read_vocabulary(content: bytes, folder: Path) -> None:
     """Reads the bytes as the words of an array's rows."""
-    from embeddings.array_files import read_vocabulary
+    from embeddings.readers.arrays import read_vocabulary
 
     (folder / "vocabulary.txt").write_bytes(content)
     assert read_vocabulary(folder / "vocabulary.txt")
@@ -60,7 +60,7 @@ def read_vocabulary(content: bytes, folder: Path) -> None:
 
 def read_pieces(content: bytes, folder: Path) -> None:
     """Reads the bytes as a sentencepiece model, and text by it."""
-    from fixlm.tokenizer import Tokenizer
+    from fixlm.corpus.sentencepiece import Tokenizer
 
     tokenizer = Tokenizer(content)
     ids = tokenizer.encode([(line.split(), True) for line in TEXT.splitlines()])
@@ -70,7 +70,7 @@ def read_pieces(content: bytes, folder: Path) -> None:
 
 def read_corpus(content: bytes, folder: Path) -> None:
     """Reads the bytes as each of the three splits in turn."""
-    from fixlm import corpus
+    from fixlm.corpus import corpus
 
     for split in ("train", "valid", "test"):
         for other in ("train", "valid", "test"):
@@ -81,8 +81,8 @@ def read_corpus(content: bytes, folder: Path) -> None:
 
 def read_run(content: bytes, folder: Path) -> None:
     """Puts the bytes in the place of one file of a run, whose manifest agrees with it, evaluates and resumes it."""
-    from fixlm.checkpoint import MANIFEST, _sha256
     from fixlm.evaluate import EvaluateConfig, evaluate_run
+    from fixlm.runs.checkpoint import MANIFEST, _sha256
 
     make_run(folder.parent)
     shutil.copytree(folder.parent / "run", folder / "run", symlinks=True)
@@ -105,8 +105,8 @@ def read_run(content: bytes, folder: Path) -> None:
 
 
 def _resume(path: Path) -> None:
-    from fixlm.config import read_config
-    from fixlm.training import train
+    from fixlm.config.schema import read_config
+    from fixlm.training.fit import train
 
     given = {"run": str(path), "resume": True}
     train(read_config(given), given)
@@ -224,8 +224,8 @@ def command(arguments: list[str]) -> None:
     except ImportError:
         raise InputError("atheris", "is not installed", fix="pip install 'fixlm[fuzz]'") from None
     with atheris.instrument_imports(include=["embeddings", "fixlm"]):
-        import embeddings.vector_files  # noqa: F401
-        import fixlm.training  # noqa: F401
+        import embeddings.readers.read_vectors  # noqa: F401
+        import fixlm.training.fit  # noqa: F401
     with tempfile.TemporaryDirectory() as folder:
         os.environ["FIXLM_CACHE"] = f"{folder}/cache"
         seeds = Path(folder, "seeds")

@@ -28,9 +28,11 @@ from pathlib import Path
 from types import FrameType
 from typing import Any
 
-from fixlm import checkpoint, cli, console, run
+from fixlm import cli, console
+from fixlm.config.command_line import Parser, add_options, option, read_options
 from fixlm.errors import InputError
-from fixlm.options import Parser, add_options, option, read_options
+from fixlm.runs import checkpoint
+from fixlm.runs import directory as run
 
 FILE_CALLS = frozenset(
     ["open", "write", "flush", "fsync", "close", "rename", "replace", "mkdir", "rmdir", "unlink", "symlink"]

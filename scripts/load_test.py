@@ -22,8 +22,8 @@ from pathlib import Path
 from typing import Any
 
 from fixlm import cli
+from fixlm.config.command_line import Parser, add_options, option, read_options
 from fixlm.errors import InputError
-from fixlm.options import Parser, add_options, option, read_options
 
 LINES_TO_SCORE = 100  # of valid and of test: how long they are is not what is measured
 
@@ -55,15 +55,15 @@ def command(arguments: list[str]) -> None:
         if settings.part in ("both", part.__name__.removeprefix("large_")):
             figures[part.__name__] = _apart(part, settings)
     if settings.out:
-        from fixlm import run
+        from fixlm.runs import directory as run
 
         run.write_json(Path(settings.out), {**figures, "versions": run.versions()})
 
 
 def large_corpus(settings: Settings, folder: Path, stage: Callable[[str], None]) -> dict[str, Any]:
     """Vocabulary, co-occurrence, PMI and a few steps of training on a corpus of so many tokens."""
-    from fixlm import corpus, sources
     from fixlm.console import log, progress
+    from fixlm.corpus import corpus, sources
 
     data = folder / "data"
     write_large_corpus(sources.find_source(settings.data, log), settings, data)
@@ -125,9 +125,9 @@ def write_large_corpus(source: Any, settings: Settings, folder: Path) -> None:
 def _build(statistics: Any, settings: Settings, figures: dict[str, Any]) -> None:
     """The PMI matrix, into the cache, where training finds it."""
     import embeddings
-    from embeddings import pmi
-    from fixlm.cache import cache_directory
+    from embeddings.methods import pmi
     from fixlm.console import progress
+    from fixlm.corpus.cache import cache_directory
 
     with progress() as show:
         matrix = embeddings.build_cached(

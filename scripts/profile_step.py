@@ -15,7 +15,7 @@ from benchmark import processor
 from timed import Sizes, our_step
 
 from fixlm.cli import run
-from fixlm.options import Parser, add_options, option, read_options
+from fixlm.config.command_line import Parser, add_options, option, read_options
 
 LAYERS = {"hadamard": "hadamard", "walsh": "walsh", "pmi": "pretrained", "tied": "tied"}
 STEPS = 5
@@ -45,7 +45,7 @@ def command(arguments: Sequence[str]) -> None:
 
     import torch
 
-    from fixlm.run import versions
+    from fixlm.runs.directory import versions
 
     torch.set_num_threads(settings.threads)
     torch.manual_seed(1)

@@ -17,7 +17,7 @@ from pathlib import Path
 
 from fixlm.cli import run
 from fixlm.compare import Plan
-from fixlm.options import Parser
+from fixlm.config.command_line import Parser
 
 ROOT = Path(__file__).resolve().parents[1]
 PAGES = (ROOT / "README.md", ROOT / "docs" / "study.md")
@@ -26,7 +26,7 @@ BLOCK = re.compile(r"(<!-- table: ([\w-]+) -->\n).*?(<!-- end of table -->)", re
 
 def command(arguments: Sequence[str]) -> None:
     """Parses and writes."""
-    from fixlm.comparison import tabulate
+    from fixlm.comparison.comparison import tabulate
 
     Parser(prog="study_report.py", description=__doc__).parse_args(list(arguments))
     pages = {page: page.read_text(encoding="utf-8") for page in PAGES}
@@ -53,8 +53,8 @@ def filled(text: str, place: Path) -> str:
 
 def table(study: str, place: Path) -> str:
     """The runs of a study in six columns, by falling quality; each row links the logs of its runs."""
-    from fixlm.survey import LOG, Row, perplexity, survey
-    from fixlm.table import plus_minus, sort_rows
+    from fixlm.comparison.status import LOG, Row, perplexity, survey
+    from fixlm.comparison.table import plus_minus, sort_rows
 
     directory = ROOT / "results" / study
     planned = plan(study).runs(directory)

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from fixlm.options import option
+from fixlm.config.command_line import option
 
 PLAIN = "plain torch, learned"
 ADAPTIVE_CUTOFFS = (2000, 10000)
@@ -113,7 +113,7 @@ def loss_calls(sizes: Sizes) -> dict[str, Call]:
     import torch
     import torch.nn.functional as F
 
-    from fixlm.precision import multiplies_bfloat16
+    from fixlm.model.bfloat16 import multiplies_bfloat16
 
     tokens = sizes.tokens
     hidden, targets = random_tokens(sizes, tokens)
@@ -217,10 +217,10 @@ def our_step(name: str, sizes: Sizes) -> Callable[[], object]:
     import torch
 
     from fixlm import output
-    from fixlm.config import OptimizationConfig
-    from fixlm.model import LanguageModel, input_embedding
-    from fixlm.optimization import make_optimizer, take_gradients
-    from fixlm.precision import multiplies_bfloat16
+    from fixlm.config.schema import OptimizationConfig
+    from fixlm.model.bfloat16 import multiplies_bfloat16
+    from fixlm.model.language_model import LanguageModel, input_embedding
+    from fixlm.training.optimizer import make_optimizer, take_gradients
 
     hidden_size, size = sizes.hidden_size, sizes.vocabulary_size
     precision = torch.bfloat16 if multiplies_bfloat16() else None

@@ -44,7 +44,7 @@ def small(tiny_corpus: Path) -> list[str]:
 @pytest.fixture
 def at_step(monkeypatch: pytest.MonkeyPatch) -> Callable[[int, Callable[[Any], Any]], None]:
     """``at_step(5, do)`` has ``do(trainer)`` called once, right after step 5 was taken."""
-    from fixlm.trainer import Trainer
+    from fixlm.training.trainer import Trainer
 
     todo: dict[int, Callable[[Any], Any]] = {}
     step = Trainer._step

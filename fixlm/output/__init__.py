@@ -16,7 +16,7 @@ from fixlm.errors import InputError, unknown_name
 if TYPE_CHECKING:
     import torch
 
-    from fixlm.output.base import OutputLayer
+    from fixlm.output.layer import OutputLayer
 
 TRAINED = ("learned", "tied")
 """The layers without an output matrix."""
@@ -51,7 +51,7 @@ def build(
         matrix_seed: seed of a matrix that is built here.
         input_embedding: what ``tied`` shares its weight with.
         walsh_families: M of ``walsh``; 2,048 if None.
-        slots: (V,) where ``walsh`` has each word, from `embeddings.walsh.slots`; by rank if None.
+        slots: (V,) where ``walsh`` has each word, from `embeddings.methods.walsh.slots`; by rank if None.
         options: what the layer's constructor takes (``log_unigram``, ``alpha``, ``normalize``, …).
 
     Raises:

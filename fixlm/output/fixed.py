@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from fixlm.output.base import DenseOutput, joining_projection
+from fixlm.output.layer import DenseOutput, joining_projection
 
 ALPHA_START = 16.0
 """|q · x̂| ≤ 1, so a softmax over V words needs a scale of about log V and more before it can be sure of one."""

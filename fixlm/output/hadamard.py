@@ -8,19 +8,19 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from embeddings.hadamard import order_for, signs_for, sylvester_rows
-from fixlm.output.block_hadamard import (
+from embeddings.methods.hadamard import order_for, signs_for, sylvester_rows
+from fixlm.output.fixed import ScaledOutput
+from fixlm.output.kernels.block_hadamard import (
     UNUSED,
     block_hadamard_cross_entropy,
     block_hadamard_logits,
     block_hadamard_nll,
 )
-from fixlm.output.fixed import ScaledOutput
-from fixlm.output.tiles import loss_by_tiles
+from fixlm.output.kernels.tiles import loss_by_tiles
 
 
 class HadamardOutput(ScaledOutput):
-    """logits = α Q x̂ + b as in `FixedOutput`, Q the unit rows of `embeddings.hadamard` (V, N).
+    """logits = α Q x̂ + b as in `FixedOutput`, Q the unit rows of `embeddings.methods.hadamard` (V, N).
 
     The ⌈V/P⌉ blocks of P = 2^m ≥ N codewords are one transform each, of features padded with zeros from N to P. The
     word with id c·P + i is in slot c·P + i; slots from V on have no word.

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from fixlm.output.base import DenseOutput, joining_projection
+from fixlm.output.layer import DenseOutput, joining_projection
 
 EMBEDDING_INIT = 0.1
 """Embeddings and learned output weights start uniform in ±0.1, as in the word_language_model example."""

@@ -7,16 +7,16 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from embeddings.errors import InputError
-from embeddings.hadamard import block_signs
-from embeddings.walsh import Options, codes
-from fixlm.output.base import OutputLayer
-from fixlm.output.block_hadamard import (
+from embeddings.methods.hadamard import block_signs
+from embeddings.methods.walsh import Options, codes
+from fixlm.output.kernels.block_hadamard import (
     UNUSED,
     block_hadamard_logits,
     block_hadamard_nll,
     projected_cross_entropy,
     walsh_hadamard,
 )
+from fixlm.output.layer import OutputLayer
 
 BASES = ("families", "codes")
 
@@ -34,7 +34,7 @@ class WalshOutput(OutputLayer):
 
     Args:
         hidden_size: H.
-        slots: (V,) c·M + i of each word, from `embeddings.walsh.slots`; by order of ids if None.
+        slots: (V,) c·M + i of each word, from `embeddings.methods.walsh.slots`; by order of ids if None.
         vocabulary_size: V.
         families: M, a power of two.
         halves: ``both``, or ``shared`` or ``own`` alone.

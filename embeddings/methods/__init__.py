@@ -1,0 +1,1 @@
+"""The methods that build an output matrix, one file each."""

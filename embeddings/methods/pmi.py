@@ -1,0 +1,152 @@
+"""Word vectors by factorising positive pointwise mutual information: what the paper calls PMI.
+
+Levy and Goldberg, "Neural word embedding as implicit matrix factorization" (2014), with the settings of Levy,
+Goldberg and Dagan, "Improving distributional similarity with lessons learned from word embeddings" (2015).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from embeddings.errors import InputError
+from embeddings.methods import cooccurrence
+from embeddings.methods.missing_words import fill_missing
+from embeddings.methods.svd import left_singular
+from embeddings.registry import Progress
+from embeddings.statistics import CorpusStatistics
+
+if TYPE_CHECKING:
+    from scipy.sparse import csr_array
+
+SUMMARY = "positive PMI of co-occurrence counts, factorised by a truncated SVD"
+NEEDS_CORPUS = True
+MORE_TEXT = "take a longer or more varied text, or a smaller dimension"
+
+
+@dataclass(frozen=True)
+class Options:
+    """How words are counted and the matrix is factorised; see docs/study.md for the discount."""
+
+    window: int = field(default=5, metadata={"help": "the largest distance between a word and its context"})
+    context: str = field(
+        default="symmetric",
+        metadata={"help": "words on both sides, or at the left only", "choices": cooccurrence.CONTEXTS},
+    )
+    weights: str = field(
+        default="harmonic",
+        metadata={
+            "help": "a pair at distance d counts 1/d, falls linearly, or 1",
+            "choices": cooccurrence.WEIGHTS,
+        },
+    )
+    cross_lines: bool = field(default=True, metadata={"help": "count pairs across line ends too"})
+    smoothing: float = field(default=0.75, metadata={"help": "exponent of the context counts"})
+    shift: float = field(default=1.0, metadata={"help": "k: log k is subtracted from the PMI"})
+    discount: float = field(
+        default=1.0,
+        metadata={"help": "d: the PMI of a pair counted n times is multiplied by n/(n + d)"},
+    )
+    eigenvalue_weight: float = field(default=0.5, metadata={"help": "p of U·S^p"})
+    centre: bool = field(default=True, metadata={"help": "subtract the mean vector"})
+
+
+def build(
+    statistics: CorpusStatistics, dim: int | None, seed: int, options: Options, progress: Progress
+) -> np.ndarray:
+    """U·S^p of the positive PMI matrix ≈ U·S·Wᵀ, columns by falling singular value, rows centred.
+
+    Words without any positive PMI (they never occur, say) get the rule of `embeddings.methods.missing_words`.
+
+    Returns:
+        (V, N) float.
+
+    Raises:
+        InputError: an option is out of range, the window is longer than the corpus, or the rank is below N.
+    """
+    dim, ids = _checked(statistics, dim, options)
+    counts = cooccurrence.count(
+        ids,
+        len(statistics),
+        window=options.window,
+        context=options.context,
+        weights=options.weights,
+        end_of_line=None if options.cross_lines else statistics.end_of_line,
+        progress=progress,
+    )
+    ppmi = positive_pmi(counts, smoothing=options.smoothing, shift=options.shift, discount=options.discount)
+    if not ppmi.nnz:
+        raise InputError(
+            "pmi", "no two words of this corpus go together more often than by chance", fix=MORE_TEXT
+        )
+    u, s = left_singular(ppmi, dim, seed, progress)
+    if (rank := np.count_nonzero(s)) < dim:
+        what = f"the positive PMI matrix of this corpus has rank {rank}"
+        raise InputError("dim", what, found=dim, expected=f"at most {rank}", fix=MORE_TEXT)
+    vectors = u * (s**options.eigenvalue_weight).astype(u.dtype)
+    sizes = np.linalg.norm(vectors, axis=1)
+    # Beside empty rows: words that meet only each other may have no part in the N leading vectors.
+    missing = sizes <= 1e-6 * sizes.max()
+    if options.centre:
+        vectors -= vectors[~missing].mean(axis=0)
+    fill_missing(vectors, missing, np.random.default_rng(seed))
+    return vectors
+
+
+def positive_pmi(
+    counts: csr_array, *, smoothing: float = 0.75, shift: float = 1.0, discount: float = 0.0
+) -> csr_array:
+    """max(0, log(p(w, c) / (p(w) · p_α(c))) − log k) with p_α(c) ∝ count(c)^α, of co-occurrence counts.
+
+    A pair that was counted once has a large PMI by chance; the discount (after Pantel and Lin, "Discovering word
+    senses from text", 2002) takes most of it away.
+
+    Args:
+        counts: (V, V), row = word w, column = context c.
+        smoothing: α; below 1 it takes probability from frequent contexts to rare ones.
+        shift: k, as many negative samples as skip-gram would have had.
+        discount: d of the factor count(w, c) / (count(w, c) + d); 0 for none.
+
+    Returns:
+        (V, V) float64 in CSR format that holds the positive entries only.
+    """
+    from scipy.sparse import csr_array
+
+    rows = counts.sum(axis=1)
+    columns = counts.sum(axis=0) ** smoothing
+    word = np.repeat(np.arange(counts.shape[0]), np.diff(counts.indptr))
+    # p(w, c) / p(w) is count(w, c) / count(w): the total cancels.
+    pmi = np.log(counts.data / rows[word] / columns[counts.indices] * (columns.sum() / shift))
+    pmi *= counts.data / (counts.data + discount)
+    positive = pmi > 0
+    starts = np.concatenate([[0], np.cumsum(positive)])[counts.indptr]
+    starts = starts.astype(counts.indptr.dtype)
+    return csr_array((pmi[positive], counts.indices[positive], starts), shape=counts.shape)
+
+
+def _checked(statistics: CorpusStatistics, dim: int | None, options: Options) -> tuple[int, np.ndarray]:
+    """The dimension and the ids, if all of the input can be used; `InputError` if not."""
+    if dim is None:
+        raise InputError("dim", "pmi needs a dimension")
+    if statistics.ids is None:
+        raise InputError("pmi", "needs the train split, not only its vocabulary")
+    if dim >= len(statistics):
+        most = len(statistics) - 1
+        raise InputError("dim", f"too large for {most + 1} words", found=dim, expected=f"at most {most}")
+    if not 0 < options.smoothing <= 1:
+        raise InputError("smoothing", "out of range", found=options.smoothing, expected="above 0, at most 1")
+    if not 0 < options.shift < np.inf:
+        raise InputError(
+            "shift", "out of range", found=options.shift, expected="a positive number, 1 for none"
+        )
+    if not 0 <= options.discount < np.inf:
+        raise InputError("discount", "out of range", found=options.discount, expected="0 or more")
+    if not -np.inf < options.eigenvalue_weight < np.inf:
+        raise InputError(
+            "eigenvalue_weight", "not finite", found=options.eigenvalue_weight, expected="0 to 1"
+        )
+    if not options.cross_lines and statistics.end_of_line is None:
+        raise InputError("cross_lines", "the corpus has no line ends", fix="leave cross_lines on")
+    return dim, statistics.ids

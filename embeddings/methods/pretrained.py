@@ -1,0 +1,190 @@
+"""``pretrained``: vectors from a file, aligned with the vocabulary by word."""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from embeddings import diagnostics
+from embeddings.errors import InputError
+from embeddings.methods.missing_words import fill_missing
+from embeddings.readers import arrays as array_files
+from embeddings.readers.read_vectors import FORMATS, read_vectors
+from embeddings.registry import Progress
+from embeddings.statistics import CorpusStatistics
+
+logger = logging.getLogger("embeddings")
+
+SUMMARY = "your own vectors: word2vec text or binary, GloVe, gzip of these, safetensors, npy"
+NEEDS_CORPUS = False
+OWN_DIM = True
+MISSING_RULE = "each missing word gets the mean of the vectors found plus a small seeded noise"
+MISSING_SHOWN = 10
+
+
+@dataclass(frozen=True)
+class Options:
+    """Options of ``pretrained``."""
+
+    file: str = field(default="", metadata={"help": "the file of vectors; no pickle is opened"})
+    vocabulary: str | None = field(
+        default=None,
+        metadata={
+            "help": "words of a safetensors or npy file's rows, one a line; if none, vocabulary.txt beside it"
+        },
+    )
+    format: str = field(
+        default="auto",
+        metadata={"help": "of a word2vec file, where it is not recognised", "choices": FORMATS},
+    )
+    lowercase_fallback: bool = field(
+        default=False,
+        metadata={"help": "a word that the file lacks takes the vector of its lower-case form"},
+    )
+
+
+def recipe(options: Options) -> dict[str, Any]:
+    """The options with the files' SHA-256 in place of their paths."""
+    path = _path(options)
+    beside = path.with_name("vocabulary.txt")
+    words = Path(options.vocabulary).expanduser() if options.vocabulary is not None else None
+    if words is None and path.suffix in array_files.SUFFIXES and beside.is_file():
+        words = beside
+    return {
+        "file_sha256": _file_hash(path),
+        "vocabulary_file_sha256": _file_hash(words) if words else None,
+        "format": options.format,
+        "lowercase_fallback": options.lowercase_fallback,
+    }
+
+
+def build(
+    statistics: CorpusStatistics, dim: int | None, seed: int, options: Options, progress: Progress
+) -> np.ndarray:
+    """The vectors (V, N) of the file's words, and for missing words the rule of `embeddings.methods.missing_words`.
+
+    Args:
+        statistics: the vocabulary; its counts weigh the share of running tokens in the log.
+        dim: N; None for the file's.
+        seed: of the noise on the missing words' vectors.
+        options: the file and how to read it.
+        progress: shows how much of the file is read.
+
+    Raises:
+        InputError: the file is unusable, has another dimension, or no word of the vocabulary.
+    """
+    path = _path(options)
+    wanted = {word: number for number, word in enumerate(statistics.words)}
+    if options.lowercase_fallback:
+        for word in statistics.words:
+            wanted.setdefault(word.lower(), len(wanted))
+    found = read_vectors(
+        path,
+        wanted,
+        format=options.format,
+        vocabulary=None if options.vocabulary is None else Path(options.vocabulary).expanduser(),
+        vocabulary_hash=statistics.vocabulary_hash,
+        dim=dim,
+        progress=lambda done, total: progress(f"reading {path.name}", done, total),
+    )
+    vectors = np.zeros((len(wanted), found.dim), dtype=np.float32)
+    present = np.zeros(len(wanted), dtype=bool)
+    vectors[found.ids] = found.vectors
+    present[found.ids] = True
+    if options.lowercase_fallback:
+        _take_lower_case(vectors, present, wanted, statistics.words)
+    vectors, present = vectors[: len(statistics)], present[: len(statistics)]
+    if not present.any():
+        raise InputError(
+            path, "no word in common with the vocabulary", found=f"words such as {_quoted(found.examples)}",
+            expected=f"words such as {_quoted(statistics.words[:5])}",
+            fix="take vectors of the same language and tokenisation, or try --lowercase-fallback",
+        )  # fmt: skip
+    _pass_over_zero_rows(path, vectors, present)
+    _report_share(path, statistics, present)
+    _report_rank(path, vectors[present])
+    fill_missing(vectors, ~present, np.random.default_rng(seed))
+    return vectors
+
+
+def _path(options: Options) -> Path:
+    if not options.file:
+        raise InputError("--file", "no file of vectors is named", fix="name one by --file FILE")
+    return Path(options.file).expanduser()
+
+
+def _file_hash(path: Path) -> str:
+    try:
+        if path.exists() and not path.is_file() and not path.is_dir():
+            raise InputError(path, "not a file", found="a special file", expected="a file")
+        status = path.stat()
+        return _hash_content(path, status.st_size, status.st_mtime_ns)
+    except OSError as error:
+        raise InputError(path, "cannot be read", found=error.strerror, expected="a file") from None
+
+
+@lru_cache(maxsize=8)
+def _hash_content(path: Path, size: int, modified: int) -> str:
+    """SHA-256 of a file; it is asked for more than once a build and files of vectors have gigabytes."""
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _take_lower_case(
+    vectors: np.ndarray, present: np.ndarray, wanted: dict[str, int], words: Sequence[str]
+) -> None:
+    """Gives words without a row that of their lower-case form, in place."""
+    had_one = present.copy()
+    for word in words:
+        own, lower = wanted[word], wanted[word.lower()]
+        if not had_one[own] and had_one[lower]:
+            vectors[own], present[own] = vectors[lower], True
+
+
+def _pass_over_zero_rows(path: Path, vectors: np.ndarray, present: np.ndarray) -> None:
+    """A row of zeros has no direction: its word counts as missing."""
+    zero = present & ~vectors.any(axis=1)
+    present &= ~zero
+    if not present.any():
+        raise InputError(
+            path, "every row of the vocabulary's words is zero", found=f"{zero.sum():,} rows of zeros"
+        )
+    if zero.any():
+        logger.warning("%s: %s rows of zeros; their words count as missing.", path, f"{zero.sum():,}")
+
+
+def _report_share(path: Path, statistics: CorpusStatistics, present: np.ndarray) -> None:
+    counts = np.asarray(statistics.counts, dtype=np.int64)
+    share = present.mean()
+    tokens = counts[present].sum() / max(int(counts.sum()), 1)
+    logger.info(
+        "%s: vectors for %s of %s words: %.1f %% of the types, %.1f %% of the running tokens.",
+        path, f"{present.sum():,}", f"{len(present):,}", 100 * share, 100 * tokens,
+    )  # fmt: skip
+    if share < 0.5:
+        missing = sorted(np.flatnonzero(~present).tolist(), key=lambda number: -counts[number])
+        shown = _quoted([statistics.words[number] for number in missing[:MISSING_SHOWN]])
+        logger.warning(
+            "%s: less than half of the vocabulary has a vector (%.1f %%); missing are %s …; %s.",
+            path, 100 * share, shown, MISSING_RULE,
+        )  # fmt: skip
+
+
+def _report_rank(path: Path, vectors: np.ndarray) -> None:
+    rank = diagnostics.rank(vectors)
+    if rank < vectors.shape[1]:
+        logger.warning(
+            "%s: the %s vectors found have rank %d, below their dimension %d.",
+            path, f"{len(vectors):,}", rank, vectors.shape[1],
+        )  # fmt: skip
+
+
+def _quoted(words: Sequence[str]) -> str:
+    return ", ".join(repr(word) for word in words)

@@ -1,0 +1,39 @@
+"""The authors' own Hadamard rule, whose rows repeat for V > N: so that a study can show what that does."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from embeddings.errors import InputError
+from embeddings.methods.hadamard import sylvester_rows
+from embeddings.registry import Progress
+from embeddings.statistics import CorpusStatistics
+
+SUMMARY = "the authors' Hadamard rule: truncated Sylvester matrix, whose rows repeat for V > N"
+NEEDS_CORPUS = False
+
+
+@dataclass(frozen=True)
+class Options:
+    """No options: the rule leaves nothing to choose."""
+
+
+def build(
+    statistics: CorpusStatistics, dim: int | None, seed: int, options: Options, progress: Progress
+) -> np.ndarray:
+    """The first V rows and N columns of the Sylvester matrix of order 2^k ≥ max(V, N); the seed is not used.
+
+    Row i depends on i modulo the next power of two from N only. At N = 512 there are 512 different rows, and
+    at V = 33,278 some 65 words share each: the output layer can tell those apart by their biases only.
+
+    Returns:
+        (V, N) float32, entries ±1.
+
+    Raises:
+        InputError: no dimension is given.
+    """
+    if dim is None:
+        raise InputError("dim", "sylvester needs a dimension")
+    return sylvester_rows(len(statistics), dim).astype(np.float32)

@@ -1,0 +1,157 @@
+"""Skip-gram with negative sampling (Mikolov et al. 2013), trained by gensim on the train split."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from embeddings.errors import InputError
+from embeddings.methods.missing_words import fill_missing
+from embeddings.registry import Progress
+from embeddings.statistics import CorpusStatistics
+
+SUMMARY = "skip-gram with negative sampling, trained by gensim"
+NEEDS_CORPUS = True
+LONGEST_SENTENCE = 10_000
+"""gensim drops what a sentence has beyond this, without a word."""
+
+
+@dataclass(frozen=True)
+class Options:
+    """gensim's settings, with its defaults except for the epochs: a corpus of 2 M words needs more than 5."""
+
+    epochs: int = field(default=10, metadata={"help": "passes over the text"})
+    window: int = field(default=5, metadata={"help": "the largest distance between a word and its context"})
+    negative: int = field(default=5, metadata={"help": "negative samples of each pair"})
+    subsample: float = field(
+        default=1e-3, metadata={"help": "frequency above which words are skipped at random"}
+    )
+    learning_rate: float = field(default=0.025, metadata={"help": "at the start; falls linearly to 0.0001"})
+    vectors: str = field(
+        default="input",
+        metadata={"help": "of words as such, or of words as contexts", "choices": ("input", "output")},
+    )
+    centre: bool = field(default=True, metadata={"help": "subtract the mean vector, which all words share"})
+
+
+def build(
+    statistics: CorpusStatistics, dim: int | None, seed: int, options: Options, progress: Progress
+) -> np.ndarray:
+    """Trains skip-gram vectors on the lines of the train split, on one thread: a seed gives the same bytes.
+
+    Words that never occur get the rule of `embeddings.methods.missing_words`.
+
+    Returns:
+        (V, N) float32, rows in order of ids.
+
+    Raises:
+        InputError: an option is out of range, or the text is too small for any pair.
+    """
+    dim, ids = _checked(statistics, dim, options)
+    from gensim.models import Word2Vec
+
+    sentences = Sentences(ids, statistics.end_of_line)
+    with _silent_gensim():
+        model = Word2Vec(
+            vector_size=dim,
+            alpha=options.learning_rate,
+            window=options.window,
+            min_count=1,
+            sample=options.subsample,
+            seed=seed % 2**32,  # what its generator takes
+            workers=1,
+            sg=1,
+            hs=0,
+            negative=options.negative,
+        )
+        progress("word2vec epochs", 0, options.epochs)
+        model.build_vocab(sentences)
+        model.train(
+            sentences,
+            total_examples=model.corpus_count,
+            epochs=options.epochs,
+            callbacks=[_progress_callback(progress, options.epochs)],
+        )
+    trained = model.wv.vectors if options.vectors == "input" else model.syn1neg
+    vectors = np.zeros((len(statistics), dim), dtype=np.float32)
+    missing = np.ones(len(statistics), dtype=bool)
+    order = [int(key) for key in model.wv.index_to_key]
+    vectors[order], missing[order] = trained, False
+    if options.centre:
+        vectors -= vectors[~missing].mean(axis=0)
+    fill_missing(vectors, missing, np.random.default_rng(seed))
+    return vectors
+
+
+class Sentences:
+    """The lines of a stream as gensim wants them: lists of strings, as often as asked.
+
+    A word is given as the digits of its id, so that no character of it can matter. A line keeps its
+    end-of-line token, and is cut into pieces of at most 10,000 tokens.
+    """
+
+    def __init__(self, ids: np.ndarray, end_of_line: int | None) -> None:
+        self.ids = np.asarray(ids)
+        last = [] if end_of_line is None else [end_of_line]
+        ends = np.flatnonzero(np.isin(self.ids, last)) + 1
+        self.bounds = np.unique(np.concatenate([[0], ends, [len(self.ids)]]).astype(np.int64))
+        self.keys = [str(word) for word in range(int(self.ids.max(initial=0)) + 1)]
+
+    def __iter__(self) -> Iterator[list[str]]:
+        for start, end in zip(self.bounds[:-1], self.bounds[1:], strict=True):
+            for piece in range(start, end, LONGEST_SENTENCE):
+                yield [self.keys[word] for word in self.ids[piece : min(piece + LONGEST_SENTENCE, end)]]
+
+
+def _checked(statistics: CorpusStatistics, dim: int | None, options: Options) -> tuple[int, np.ndarray]:
+    """The dimension and the ids, if all of the input can be used; `InputError` if not."""
+    if dim is None:
+        raise InputError("dim", "word2vec needs a dimension")
+    if statistics.ids is None:
+        raise InputError("word2vec", "needs the train split, not only its vocabulary")
+    for name in ("epochs", "window", "negative"):
+        if getattr(options, name) < 1:
+            raise InputError(name, "must be positive", found=getattr(options, name), expected="at least 1")
+    if not 0 < options.learning_rate < np.inf:
+        raise InputError("learning_rate", "out of range", found=options.learning_rate, expected="above 0")
+    if not 0 <= options.subsample <= 1:
+        raise InputError("subsample", "out of range", found=options.subsample, expected="0 (never) to 1")
+    if options.vectors not in ("input", "output"):
+        raise InputError("vectors", "unknown layer", found=options.vectors, expected="input or output")
+    if len(np.unique(statistics.ids)) < 2:
+        raise InputError("word2vec", "the text has fewer than two different words", fix="take a longer text")
+    most = len(statistics.ids) - 1
+    if options.window > most:
+        raise InputError("window", "longer than the corpus", found=options.window, expected=f"at most {most}")
+    return dim, statistics.ids
+
+
+def _progress_callback(progress: Progress, epochs: int) -> Any:
+    """A gensim callback that reports each epoch."""
+    from gensim.models.callbacks import CallbackAny2Vec
+
+    class Report(CallbackAny2Vec):
+        done = 0
+
+        def on_epoch_end(self, model: Any) -> None:
+            self.done += 1
+            progress("word2vec epochs", self.done, epochs)
+
+    return Report()
+
+
+@contextmanager
+def _silent_gensim() -> Iterator[None]:
+    """Keeps gensim's log (its remarks on small corpora too) off the user's terminal."""
+    logger = logging.getLogger("gensim")
+    level = logger.level
+    logger.setLevel(logging.ERROR)
+    try:
+        yield
+    finally:
+        logger.setLevel(level)

@@ -1,0 +1,1 @@
+"""Readers of word vectors from outside, one format a file."""

@@ -1,0 +1,84 @@
+"""Curves of a run out of its ``metrics.jsonl``: {step: value}."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from fixlm.comparison.status import Run, perplexity
+from fixlm.runs.directory import RunDirectory
+
+Curve = dict[int, float]
+
+
+def training_loss(run: Run) -> Curve:
+    """Nats a token, with dropout, as a mean over the steps since the record before."""
+    return _field(run, "loss")
+
+
+def alpha(run: Run) -> Curve:
+    """α of a fixed layer; nothing for another."""
+    return _field(run, "alpha")
+
+
+def validation_loss(run: Run) -> Curve:
+    """Nats a target, without dropout."""
+    scores = {step: score.get("nll") for step, score in _scores(run).items()}
+    return {step: nats for step, nats in scores.items() if nats is not None}
+
+
+def validation_perplexity(run: Run) -> Curve:
+    """Per word of the original text, as in the table."""
+    scores = {step: perplexity(score) for step, score in _scores(run).items()}
+    return {step: value for step, value in scores.items() if math.isfinite(value)}
+
+
+def tokens(run: Run, steps: Sequence[int]) -> list[float]:
+    """Tokens of the train split passed by each step, each as often as it was passed."""
+    assert run.config is not None
+    batch = run.config["optimization"]["batch_size"]
+    return [batch * run.windows.steps(0, step) for step in steps]
+
+
+def seconds(run: Run, steps: Sequence[int]) -> list[float]:
+    """Seconds of training steps by each step, from the speeds in the metrics; validation is not counted."""
+    speeds = _field(run, "tokens_per_second")
+    total, before, passed = 0.0, 0, {0: 0.0}
+    for step, speed in sorted(speeds.items()):
+        if speed > 0:
+            earlier, now = tokens(run, [before, step])
+            total += (now - earlier) / speed
+            before = step
+        passed[step] = total
+    known = sorted(passed)
+    found = []
+    for step in steps:  # a validation may fall between two records
+        at = max(each for each in known if each <= step)
+        after = min((each for each in known if each > step), default=at)
+        share = (step - at) / (after - at) if after > at else 0.0
+        found.append(passed[at] + share * (passed[after] - passed[at]))
+    return found
+
+
+def mean(curves: Sequence[Mapping[int, float]]) -> Curve:
+    """Over the steps that all curves have."""
+    common = set.intersection(*({*curve} for curve in curves)) if curves else set()
+    return {step: math.fsum(curve[step] for curve in curves) / len(curves) for step in sorted(common)}
+
+
+def _field(run: Run, name: str) -> Curve:
+    return {
+        record["step"]: float(record[name])
+        for record in _records(run)
+        if isinstance(record.get(name), int | float) and math.isfinite(record[name])
+    }
+
+
+def _scores(run: Run) -> dict[int, Mapping[str, Any]]:
+    scores = {record["step"]: record.get("validation") for record in _records(run)}
+    return {step: score for step, score in scores.items() if isinstance(score, Mapping)}
+
+
+def _records(run: Run) -> list[dict[str, Any]]:
+    return [*RunDirectory(run.path).read_metrics()]

@@ -1,0 +1,95 @@
+"""The grid that flags with several values describe."""
+
+from __future__ import annotations
+
+import itertools
+import os
+import re
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from fixlm.comparison.plan import LAYER, Plan, Setting, folder_name, method_of_flag
+from fixlm.config.schema import ModelConfig
+from fixlm.errors import InputError, InputErrors
+
+
+def product(given: Mapping[str, Any]) -> Plan:
+    """The grid that flags with several values describe: ``{"output-embed": "tied,pmi", "seed": "1,2"}``.
+
+    Values are separated by commas; a comma within one is written ``\\,``. A switch may be a list of both values.
+    Flags of one matrix vary in the settings that build it only.
+
+    Raises:
+        InputErrors: a list has an empty value, or one value twice, or the seeds are no numbers.
+    """
+    errors: list[InputError] = []
+    lists = {}
+    for flag, value in given.items():
+        try:
+            lists[flag] = values_of(flag, value)
+        except InputError as error:
+            errors.append(error)
+    InputErrors.raise_if_any(errors)
+    seeds = read_seeds(lists.pop("seed", ["1"]))
+    common = {flag: values[0] for flag, values in lists.items() if len(values) == 1}
+    varied = {flag: values for flag, values in lists.items() if len(values) > 1}
+    settings: dict[str, Setting] = {}
+    for values in itertools.product(*varied.values()):
+        flags = dict(zip(varied, values, strict=True))
+        whole = Setting("any", flags)
+        flags = {
+            flag: value
+            for flag, value in flags.items()
+            if not (method := method_of_flag(flag)) or whole.builds(method, common)
+        }
+        layer = Path(str({**common, **flags}.get(LAYER, ModelConfig().output_embed))).name
+        rest = [(flag, value) for flag, value in flags.items() if flag != LAYER]
+        name = ", ".join([layer, *(_in_words(*each) for each in rest)])
+        folder = "-".join([folder_name(layer), *(folder_name(_in_words(*each, "")) for each in rest)])
+        settings.setdefault(name, Setting(name, flags, folder))
+    return Plan([*settings.values()], seeds, common)
+
+
+def values_of(flag: str, given: Any) -> list[Any]:
+    """``'a,b\\,c'`` → ``['a', 'b,c']``; what is a list or no string stays as it is.
+
+    Raises:
+        InputError: a value is empty or there twice, or it is the name of a file.
+    """
+    if not isinstance(given, str):
+        return given if isinstance(given, list) else [given]
+    values = [value.replace("\\,", ",") for value in re.split(r"(?<!\\),", given)]
+    if len(values) > 1 and os.path.exists(given):
+        fix = "write \\, for the comma of a name"
+        raise InputError(
+            f"--{flag}", "commas separate values, and a file has this name", found=given, fix=fix
+        )
+    if len(values) > 1 and "" in values:
+        raise InputError(f"--{flag}", "an empty value between commas", found=given)
+    if len({*values}) < len(values):
+        raise InputError(f"--{flag}", "a value stands there twice", found=given)
+    return values
+
+
+def read_seeds(values: Sequence[Any]) -> list[int]:
+    """Whole numbers out of what the command line gives.
+
+    Raises:
+        InputError: one is no whole number.
+    """
+    try:
+        return [int(value) for value in values]
+    except ValueError:
+        raise InputError("--seed", "not whole numbers", found=",".join(map(str, values))) from None
+
+
+def _in_words(flag: str, value: Any, between: str = " ") -> str:
+    """``lr 0.003``, ``input-embed fixed``, ``no-normalize``; without a space where ``between`` is empty."""
+    if isinstance(value, bool):
+        return flag if value else f"no-{flag}"
+    text = Path(value).name or value
+    try:
+        return f"{flag}{between}{float(text):.12g}"
+    except ValueError:
+        return f"{flag}{between or '-'}{text}"

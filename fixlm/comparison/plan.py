@@ -1,0 +1,267 @@
+"""Which runs a comparison has: settings × seeds, each with its flags, its configuration and its directory."""
+
+from __future__ import annotations
+
+import dataclasses
+import itertools
+import json
+import re
+import unicodedata
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, fields
+from pathlib import Path
+from typing import Any
+
+import embeddings
+from embeddings import plain_json
+from fixlm.config.command_line import flag_name
+from fixlm.config.schema import GROUPS, ModelConfig, TrainConfig, read_config
+from fixlm.errors import InputError, InputErrors, unknown_name
+
+LAYER = "output-embed"
+PLAN = "plan.json"
+"""In the directory of a comparison: what it was asked for last."""
+OWN = ("run", "resume", "seed")
+"""Flags of `fixlm.train` that the comparison sets itself."""
+
+
+@dataclass(frozen=True)
+class Setting:
+    """One row of the table: what is trained once for each seed.
+
+    Args:
+        name: what the table calls it.
+        flags: those of ``fixlm.train`` by name, with or without dashes; numbers may be numbers, and a switch such as
+            ``normalize`` is True or False.
+        folder: beginning of the names of its run directories; from the name if not given.
+        seeds: of this setting alone; those of the plan if None.
+    """
+
+    name: str
+    flags: Mapping[str, Any]
+    folder: str = ""
+    seeds: Sequence[int] | None = None
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "flags", plain_flags(self.flags))
+        object.__setattr__(self, "folder", self.folder or folder_name(self.name))
+
+    def builds(self, method: str, common: Mapping[str, Any]) -> bool:
+        """Whether its layer or input embedding, or the start of either, needs the matrix of that method."""
+        given = {**common, **self.flags}
+        names = ("output_embed", "input_embed", "output_start", "input_start")
+        chosen: dict[str, Any] = {
+            name: str(given[dashed]) for name in names if (dashed := name.replace("_", "-")) in given
+        }
+        return method in TrainConfig(model=ModelConfig(**chosen)).methods()
+
+
+@dataclass(frozen=True)
+class PlannedRun:
+    """One run of the grid.
+
+    Args:
+        flags: all of them, the seed too, as the command line would give them.
+        config: what they describe; None where they describe nothing any more (see `Plan.runs`).
+    """
+
+    setting: Setting
+    seed: int
+    path: Path
+    flags: Mapping[str, Any]
+    config: TrainConfig | None
+
+
+@dataclass(frozen=True)
+class Plan:
+    """Settings, seeds, and the flags that all settings share unless they say otherwise."""
+
+    settings: Sequence[Setting]
+    seeds: Sequence[int] = (1,)
+    common: Mapping[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "common", plain_flags(self.common))
+
+    def overridden(self, flags: Mapping[str, Any], seeds: Sequence[int] | None = None) -> Plan:
+        """The same plan with these flags in place of whatever a setting has."""
+        flags = plain_flags(flags)
+        settings = [
+            dataclasses.replace(
+                setting, flags={name: value for name, value in setting.flags.items() if name not in flags}
+            )
+            for setting in self.settings
+        ]
+        if seeds is not None:
+            settings = [dataclasses.replace(setting, seeds=None) for setting in settings]
+        return Plan(settings, self.seeds if seeds is None else seeds, {**self.common, **flags})
+
+    def runs(self, directory: Path, *, trusting: bool = False) -> list[PlannedRun]:
+        """All runs, the first seed of every setting before the second of any.
+
+        A common flag of one matrix (``pmi-window``) goes to those settings that build that matrix.
+
+        Args:
+            trusting: give runs whose flags are wrong a configuration of None instead of raising; a table can be made
+                where a file of vectors is no more.
+
+        Raises:
+            InputErrors: with everything that is wrong in any setting, each thing once.
+        """
+        errors = [*self._problems()]
+        wrong: dict[str, tuple[InputError, list[str]]] = {}
+        found = []
+        for seed, setting in self._in_order():
+            flags = self._flags(setting) | {"seed": str(seed)}
+            config = None
+            try:
+                config = read_config(flags)
+            except (InputError, InputErrors) as error:
+                for each in getattr(error, "errors", [error]):
+                    wrong.setdefault(str(each), (each, []))[1].append(setting.name)
+            path = directory / f"{setting.folder}-seed{seed}"
+            found.append(PlannedRun(setting, seed, path, flags, config))
+        if not trusting:
+            names = {setting.name for setting in self.settings}
+            for each, where in wrong.values():
+                several = len(names) > len(set(where))
+                errors.append(each.at(f"{where[0]}: {each.where}") if several else each)
+        InputErrors.raise_if_any(errors)
+        return found
+
+    def to_json(self) -> dict[str, Any]:
+        """What stands in ``plan.json`` and what ``--plan`` reads."""
+        settings = [dataclasses.asdict(setting) for setting in self.settings]
+        return {"common": dict(self.common), "seeds": list(self.seeds), "settings": settings}
+
+    def _in_order(self) -> Iterator[tuple[int, Setting]]:
+        """The first seed of every setting, then the second of those that have one, and so on."""
+        rounds = itertools.zip_longest(*(self._seeds(setting) for setting in self.settings))
+        for seeds in rounds:
+            yield from (
+                (seed, setting)
+                for seed, setting in zip(seeds, self.settings, strict=True)
+                if seed is not None
+            )
+
+    def _seeds(self, setting: Setting) -> Sequence[int]:
+        return self.seeds if setting.seeds is None else setting.seeds
+
+    def _flags(self, setting: Setting) -> dict[str, Any]:
+        others = {
+            flag
+            for flag in self.common
+            if (method := method_of_flag(flag)) and not setting.builds(method, self.common)
+        }
+        return {flag: value for flag, value in self.common.items() if flag not in others} | dict(
+            setting.flags
+        )
+
+    def _problems(self) -> Iterator[InputError]:
+        """What is wrong with the plan besides the values of its flags."""
+        if not self.settings or not self.seeds:
+            found = f"{len(self.settings)} settings, {len(self.seeds)} seeds"
+            yield InputError("comparison", "there is nothing to train", found=found)
+        seen: dict[str, str] = {}
+        for setting in self.settings:
+            folder = setting.folder.casefold()  # some file systems do not tell A from a
+            if folder in seen:
+                what = f"the runs would have the directories of '{seen[folder]}'"
+                yield InputError(setting.name, what, found=setting.folder, fix="another name or folder")
+            seen[folder] = setting.name
+        for seeds in dict.fromkeys(tuple(self._seeds(setting)) for setting in self.settings):
+            if not all(type(seed) is int for seed in seeds) or len({*seeds}) < len(seeds):
+                yield InputError("--seed", "not whole numbers, each once", found=list(seeds))
+        yield from self._problems_of_flags()
+
+    def _problems_of_flags(self) -> Iterator[InputError]:
+        known = switches()
+        given = [
+            (flag, value)
+            for part in (self.common, *(s.flags for s in self.settings))
+            for flag, value in part.items()
+        ]
+        for flag, value in dict.fromkeys(given):
+            if flag not in known:
+                yield unknown_name(f"--{flag}", "flag", flag, known)
+            elif known[flag] != isinstance(value, bool):
+                expected = "true or false" if known[flag] else "a value"
+                yield InputError(f"--{flag}", "not of the right kind", found=value, expected=expected)
+        for flag in self.common:
+            method = method_of_flag(flag)
+            if method and not any(setting.builds(method, self.common) for setting in self.settings):
+                yield InputError(f"--{flag}", f"no setting builds the matrix {method}", fix="drop it")
+
+
+def read_plan(path: Path) -> Plan:
+    """The plan in a JSON file, as `Plan.to_json` gives it; common, seeds and folders may be left out.
+
+    Raises:
+        InputError: the file cannot be read or is no plan.
+    """
+    try:
+        values = plain_json.parse(path.read_bytes())
+        settings = [Setting(**setting) for setting in values["settings"]]
+        return Plan(settings, values.get("seeds", [1]), values.get("common", {}))
+    except OSError as error:
+        raise InputError(path, "cannot be read", found=error.strerror) from None
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        expected = '{"settings": [{"name": "…", "flags": {"output-embed": "…"}}], "seeds": [1], "common": {}}'
+        raise InputError(path, "not a plan", found=repr(error), expected=expected) from None
+
+
+def write_plan(path: Path, plan: Plan) -> None:
+    """``plan.json``, whole or not at all."""
+    from embeddings.output_matrix import write_atomically
+
+    text = json.dumps(plan.to_json(), indent=2, ensure_ascii=False) + "\n"
+    if not path.exists() or path.read_text(encoding="utf-8") != text:
+        write_atomically(path, text.encode())
+
+
+def plain_flags(flags: Mapping[str, Any]) -> dict[str, Any]:
+    """Names without dashes in front, values as the command line has them: strings, and True or False for switches."""
+    return {
+        name.removeprefix("--").replace("_", "-"): value
+        if isinstance(value, bool)
+        else "none"
+        if value is None
+        else str(value)
+        for name, value in flags.items()
+    }
+
+
+def flat(values: Mapping[str, Any]) -> dict[str, Any]:
+    """A configuration as plain values (`TrainConfig.to_json`) by flag: ``{"--lr": 0.003, …}``."""
+    parts = [("", values[group]) for group in ("data", "model", "optimization")]
+    parts += list(values["matrices"].items())
+    return {flag_name(name, prefix): value for prefix, part in parts for name, value in part.items()}
+
+
+def switches() -> dict[str, bool]:
+    """The flags a setting may have, without dashes, and whether each is a switch."""
+    kinds = [(kind, "") for kind in GROUPS.values()]
+    kinds += [(embeddings.get(method).Options, method) for method in embeddings.names()]
+    found = {
+        flag_name(item.name, prefix)[2:]: item.type in ("bool", bool)
+        for kind, prefix in kinds
+        for item in fields(kind)
+    }
+    return {flag: switch for flag, switch in found.items() if flag not in OWN}
+
+
+def method_of_flag(flag: str) -> str | None:
+    """The method whose option a flag is; None for a flag of every run."""
+    for method in embeddings.names():
+        if flag in {flag_name(item.name, method)[2:] for item in fields(embeddings.get(method).Options)}:
+            return method
+    return None
+
+
+def folder_name(name: str) -> str:
+    """A name for a directory: letters, digits and ``. _ + -``; ``pmi, α = 1`` → ``pmi-alpha-1``."""
+    spelled = "".join(
+        unicodedata.name(letter).split()[-1].lower() if "GREEK" in unicodedata.name(letter, "") else letter
+        for letter in unicodedata.normalize("NFKD", name)
+    )
+    return re.sub(r"-+", "-", re.sub(r"[^A-Za-z0-9._+-]+", "-", spelled)).strip("-.") or "setting"

@@ -1,0 +1,252 @@
+"""The plots of a comparison as PNG: perplexity against tokens and seconds, α, both losses, word frequency."""
+
+from __future__ import annotations
+
+import importlib.util
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+
+from fixlm.comparison import curves
+from fixlm.comparison.status import Row, Run, mean_and_deviation
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+    from matplotlib.lines import Line2D
+
+COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00", "#000000")
+"""Of Okabe and Ito (2008), which colour-blind readers tell apart; without the yellow, too faint for a line."""
+DASHES: tuple[Any, ...] = ("-", "--", "-.", ":", (0, (5, 1, 1, 1, 1, 1)))
+MARKERS = "osD^vP*"
+WIDTH, HEIGHT, DPI = 8.0, 4.4, 120
+"""Inches and dots an inch: as wide as a README shows a picture."""
+FEW = 30
+"""Points of a line up to which each has a marker."""
+
+CurveOf = Callable[[Run], Mapping[int, float]]
+Scale = Callable[[Run, Sequence[int]], Sequence[float]]
+
+
+def draw(rows: Sequence[Row], directory: Path) -> list[str]:
+    """Writes every plot that the finished runs have numbers for, and removes older ones that they have not.
+
+    Returns:
+        Notes for the table: what is left out and why, or how to get plots where matplotlib is missing.
+    """
+    if importlib.util.find_spec("matplotlib") is None:
+        return ["No plots, since matplotlib is not installed: pip install matplotlib, then --table-only."]
+    rows = [row for row in rows if row.done]
+    texts = Counter(row.corpus for row in rows).most_common(1)
+    shown = [row for row in rows if row.corpus == texts[0][0]]
+    notes = []
+    if len(shown) < len(rows):
+        left_out = ", ".join(row.name for row in rows if row not in shown)
+        notes.append(f"The plots show rows of one text only, and so not {left_out}.")
+    for name, plot in PLOTS.items():
+        with _plain_style():
+            figure = plot(shown)
+            if figure is None:
+                (directory / name).unlink(missing_ok=True)
+            else:
+                # Without the version of matplotlib in it, the same numbers give the same file.
+                figure.savefig(directory / name, dpi=DPI, metadata={"Software": None})
+    without = [run.path.name for row in shown for run in row.done if not bands(run)]
+    if without:
+        what = "their results have no perplexity by word frequency"
+        notes.append(f"Not in frequency.png, since {what}: {', '.join(without)}.")
+    return notes
+
+
+def valid_by_tokens(rows: Sequence[Row]) -> Figure | None:
+    """Validation perplexity against tokens trained on."""
+    return _panels(
+        rows,
+        [(curves.validation_perplexity, "")],
+        curves.tokens,
+        "tokens trained on",
+        "validation perplexity",
+    )
+
+
+def valid_by_seconds(rows: Sequence[Row]) -> Figure | None:
+    """Validation perplexity against the seconds of training steps."""
+    label = "seconds of training steps"
+    return _panels(rows, [(curves.validation_perplexity, "")], curves.seconds, label, "validation perplexity")
+
+
+def alpha_by_steps(rows: Sequence[Row]) -> Figure | None:
+    """α against steps on a logarithmic axis: growth like log t, as the paper has it, is a straight line."""
+    figure = _panels(rows, [(curves.alpha, "")], lambda run, steps: steps, "steps", "α")
+    if figure is not None:
+        figure.axes[0].autoscale(axis="x")
+        _logarithmic(figure.axes[0], "x")
+    return figure
+
+
+def losses(rows: Sequence[Row]) -> Figure | None:
+    """Training beside validation loss: the paper has fixed layers train to a higher loss and validate the same.
+
+    The first tenth of a curve may lie outside.
+    """
+    both = [(curves.training_loss, "training, with dropout"), (curves.validation_loss, "validation")]
+    figure = _panels(rows, both, curves.tokens, "tokens trained on", "loss, nats a token")
+    if figure is not None:  # the fall of the first steps would leave no room for what differs at the end
+        late = [y for panel in figure.axes for line in panel.lines for y in _late(line)]
+        margin = 0.05 * (max(late) - min(late)) or 0.1
+        figure.axes[0].set_ylim(min(late) - margin, max(late) + margin)
+    return figure
+
+
+def by_frequency(rows: Sequence[Row]) -> Figure | None:
+    """Test perplexity of the words of each band of frequency; whiskers are the standard deviation over seeds."""
+    shown = [row for row in rows if any(map(bands, row.done))]
+    order = sorted({key for row in shown for run in row.done for key in bands(run)})
+    if not order:
+        return None
+    figure, (panel,) = _figure(1, shown)
+    for place, row in enumerate(rows):
+        found = [bands(run) for run in row.done if bands(run)]
+        if not found:
+            continue
+        points = []
+        for at, key in enumerate(order):
+            mean, deviation = mean_and_deviation([band[key][1] for band in found if key in band])
+            if mean is not None:
+                points.append((at + 0.5 * (place + 0.5) / len(rows) - 0.25, mean, deviation or 0.0))
+        x, y, whiskers = zip(*points, strict=True)
+        look = _look(place) | {"linewidth": 0.8, "marker": MARKERS[place % len(MARKERS)]}
+        panel.errorbar(x, y, yerr=whiskers, label=row.name, markersize=5, capsize=2, **look)
+    names = {key: band[key][0] for row in shown for run in row.done for band in [bands(run)] for key in band}
+    panel.set_xticks(range(len(order)), [names[key] for key in order])
+    panel.set_xlabel("occurrences of the word in the train split")
+    panel.set_ylabel("test perplexity of these words")
+    _logarithmic(panel, "y")
+    _legend(figure, panel)
+    return figure
+
+
+PLOTS: dict[str, Callable[[Sequence[Row]], Figure | None]] = {
+    "valid-tokens.png": valid_by_tokens,
+    "valid-seconds.png": valid_by_seconds,
+    "alpha.png": alpha_by_steps,
+    "losses.png": losses,
+    "frequency.png": by_frequency,
+}
+"""Each plot by its file; None where no run has numbers for it."""
+
+
+def bands(run: Run) -> dict[int, tuple[str, float]]:
+    """Name and test perplexity of each band of frequency, by the band's lowest count; empty for older results."""
+    from fixlm.evaluation.perplexity import Band
+
+    given = (run.result or {}).get("test_by_frequency", ())
+    return {band.lowest: (band.name, band.perplexity) for band in (Band(**values) for values in given)}
+
+
+def _panels(
+    rows: Sequence[Row], kinds: Sequence[tuple[CurveOf, str]], scale: Scale, across: str, up: str
+) -> Figure | None:
+    """A panel for each kind of curve: thin lines for the runs, a thick one for their mean."""
+    if not any(curve(run) for curve, _ in kinds for row in rows for run in row.done):
+        return None
+    from matplotlib.ticker import EngFormatter, MaxNLocator
+
+    figure, panels = _figure(len(kinds), rows)
+    for panel, (curve, title) in zip(panels, kinds, strict=True):
+        for place, row in enumerate(rows):
+            _draw_row(panel, row, curve, scale, _look(place))
+        panel.set_title(title, fontsize="medium")
+        panel.set_xlabel(across)
+        if "perplexity" in up:
+            _logarithmic(panel, "y")
+        panel.set_xlim(left=0)
+        panel.xaxis.set_major_locator(MaxNLocator(5))
+        panel.xaxis.set_major_formatter(EngFormatter(sep="\N{THIN SPACE}"))
+    panels[0].set_ylabel(up)
+    _legend(figure, panels[-1] if len(panels[-1].lines) > len(panels[0].lines) else panels[0])
+    return figure
+
+
+def _draw_row(panel: Axes, row: Row, curve: CurveOf, scale: Scale, look: Mapping[str, Any]) -> None:
+    runs = [run for run in row.done if curve(run)]
+    if not runs:
+        return
+    each = [curve(run) for run in runs]
+    if len(runs) > 1:
+        for run, points in zip(runs, each, strict=True):
+            panel.plot(
+                scale(run, [*points]), [*points.values()], color=look["color"], linewidth=0.6, alpha=0.5
+            )
+    mean = curves.mean(each)
+    across = [sum(values) / len(runs) for values in zip(*(scale(run, [*mean]) for run in runs), strict=True)]
+    marker: dict[str, Any] = {"marker": "o", "markersize": 4} if len(mean) <= FEW else {}
+    panel.plot(across, [*mean.values()], **look, **marker, linewidth=1.6, label=row.name)
+
+
+def _figure(panels: int, rows: Sequence[Row]) -> tuple[Figure, Sequence[Axes]]:
+    from matplotlib.figure import Figure
+
+    legend = 0.25 * -(-len(rows) // _columns([row.name for row in rows]))  # inches
+    figure = Figure(figsize=(WIDTH, HEIGHT + legend), layout="constrained")
+    axes = figure.subplots(1, panels, sharex=True, sharey=True, squeeze=False)[0]
+    for panel in axes:
+        panel.grid(alpha=0.3)
+    return figure, [*axes]
+
+
+def _legend(figure: Figure, panel: Axes) -> None:
+    handles, labels = panel.get_legend_handles_labels()
+    figure.legend(
+        handles,
+        labels,
+        loc="outside lower center",
+        ncols=_columns(labels),
+        frameon=False,
+        handlelength=3.5,
+    )
+
+
+def _columns(names: Sequence[str]) -> int:
+    """Of the legend, so that it is no wider than the figure."""
+    return max(1, min(3, len(names), 95 // (max(map(len, names)) + 9)))
+
+
+def _look(place: int) -> dict[str, Any]:
+    """Colour and dashes of the row at a place: the first 35 rows have a look each."""
+    return {"color": COLOURS[place % len(COLOURS)], "linestyle": DASHES[place % len(DASHES)]}
+
+
+def _late(line: Line2D) -> list[float]:
+    """Values of a line without its first tenth."""
+    across, up = np.asarray(line.get_xdata(), float), np.asarray(line.get_ydata(), float)
+    return [float(y) for y in up[across >= across.max(initial=0) / 10]]
+
+
+def _logarithmic(panel: Axes, name: Literal["x", "y"]) -> None:
+    """A logarithmic axis with plain numbers, the more of them the fewer powers of ten it has."""
+    from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
+
+    (panel.set_xscale if name == "x" else panel.set_yscale)("log")
+    axis = panel.xaxis if name == "x" else panel.yaxis
+    low, high = axis.get_view_interval()
+    steps: tuple[float, ...] = (1,)
+    if high < 200 * low:
+        steps = (1, 2, 5) if high > 8 * low else (1, 1.2, 1.5, 2, 2.5, 3, 4, 5, 6, 8)
+    axis.set_major_locator(LogLocator(subs=steps))
+    axis.set_major_formatter(FuncFormatter(lambda value, place: f"{value:,.10g}"))
+    axis.set_minor_locator(NullLocator())
+
+
+@contextmanager
+def _plain_style() -> Iterator[None]:
+    """matplotlib's own defaults, whatever the user's are."""
+    import matplotlib
+
+    with matplotlib.rc_context():
+        matplotlib.rcdefaults()
+        yield

@@ -1,0 +1,234 @@
+"""Trains the runs of a comparison that are not done: one after another here, or several at a time as processes."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import signal
+import sys
+import time
+import traceback
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from fixlm.comparison.plan import PlannedRun
+from fixlm.comparison.status import CUT, DONE, FAILED, LOG, MARK, NEW, Run, perplexity, read_run
+from fixlm.comparison.time_left import Work, in_words, measured, seconds_left, total_tokens
+from fixlm.comparison.training_process import Process
+from fixlm.config.command_line import flag_name
+from fixlm.console import listening
+from fixlm.errors import InputError, InputErrors, Interrupted, as_input_error
+from fixlm.runs.directory import RUN_SETTINGS, RunDirectory, writing
+from fixlm.training.signals import StopRequest
+
+FIRST_ESTIMATE = 20.0
+"""Seconds of a run before the time left is told from its own speed, where no other run told it."""
+POLL = 0.1
+"""Seconds between looks at the processes."""
+
+
+class RunLog:
+    """``log.txt`` of a run.
+
+    Lines are held back until the run has its ``config.json``: up to then its directory has to be empty, and a run that
+    could not start leaves none.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.directory = RunDirectory(path)
+        self.held: list[str] = []
+
+    def __call__(self, line: str) -> None:
+        self.held.append(line)
+        if self.directory.config.exists():
+            log = self.directory.path / LOG
+            with writing(log), open(log, "a", encoding="utf-8") as file:
+                file.write("".join(f"{each}\n" for each in self.held))
+            self.held = []
+
+
+@dataclass
+class Runner:
+    """The runs of a grid, in their order.
+
+    Args:
+        planned: all of them.
+        runs: what `survey` found of each.
+        train_tokens: length of the train split by run directory, for the time left.
+        jobs: how many are trained at a time.
+    """
+
+    planned: Sequence[PlannedRun]
+    runs: list[Run]
+    train_tokens: Mapping[Path, int]
+    jobs: int = 1
+    told: bool = field(default=False, init=False)  # whether the time left was known when it was last shown
+
+    def run(self) -> list[Run]:
+        """Trains what is left; `runs` is as it then stands, also after an exception.
+
+        Raises:
+            Interrupted: a signal came; what was under way is saved.
+        """
+        left = [index for index, run in enumerate(self.runs) if run.state != DONE]
+        for index in left:  # one that failed before is tried again
+            state = CUT if self._resumes(index) else NEW
+            self.runs[index] = dataclasses.replace(self.runs[index], state=state, reason="")
+        if not left:
+            say(f"all {len(self.runs)} runs are done")
+        elif self.jobs == 1:
+            self._one_after_another(left)
+        else:
+            self._side_by_side(left)
+        return self.runs
+
+    def time_left(self) -> str:
+        """``about 2 h 10 min left``, from what the directories hold now."""
+        done, left = [], []
+        for planned, run in zip(self.planned, self.runs, strict=True):
+            assert planned.config is not None
+            work = measured(RunDirectory(run.path), planned.config, planned.setting.name)
+            done.append(work)
+            if run.state not in (DONE, FAILED):
+                tokens = total_tokens(planned.config, self.train_tokens[run.path]) - work.tokens
+                left.append(Work(work.setting, work.layer, max(tokens, 0)))
+        seconds = seconds_left(left, done, self.jobs)
+        self.told = seconds is not None
+        return in_words(seconds)
+
+    def _announce(self, index: int) -> None:
+        done = sum(run.state == DONE for run in self.runs)
+        verb = "going on with" if self._resumes(index) else "training"
+        say(f"{done} of {len(self.runs)} runs done, {self.time_left()}; {verb} {self.runs[index].path.name}")
+
+    def _resumes(self, index: int) -> bool:
+        return RunDirectory(self.runs[index].path).config.is_file()
+
+    def _read(self, index: int) -> None:
+        """Takes what the directory now holds for the state of a run."""
+        self.runs[index] = read_run(self.runs[index].path, self.runs[index].seed)
+
+    def _failed(self, index: int, reason: str, log: Callable[[str], object]) -> None:
+        run = self.runs[index]
+        with suppress(ValueError):  # a full disk may be the very reason, or a damaged file
+            log(f"{MARK}failed: {reason}")
+            if self._resumes(index):
+                run = read_run(run.path, run.seed)
+        self.runs[index] = dataclasses.replace(run, state=FAILED, reason=reason)
+        say(f"{run.path.name} failed: {reason}")
+
+    def _one_after_another(self, left: Sequence[int]) -> None:
+        import torch
+
+        threads = torch.get_num_threads()
+        for index in left:
+            torch.set_num_threads(threads)  # a run with --threads left its own
+            self._announce(index)
+            log = RunLog(self.runs[index].path)
+            log(f"{MARK}1 at a time")
+            try:
+                with listening(log), listening(self._first_estimate()):
+                    self._train_here(index)
+            except Interrupted as stop:
+                self._read(index)
+                raise _interrupted(stop.status) from None
+            except Exception as error:
+                known = as_input_error(error)
+                if known is None:  # a fault of this program, which must not cost the other runs
+                    traceback.print_exc()
+                self._failed(index, _one_line(known or error), log)
+            else:
+                self._read(index)
+                log(self._scores(index))
+
+    def _train_here(self, index: int) -> None:
+        from fixlm.training.fit import train
+
+        planned = self.planned[index]
+        assert planned.config is not None
+        where = dataclasses.replace(planned.config.run, run=str(planned.path), resume=self._resumes(index))
+        # The configuration was compared already; of a run that goes on only these may be new.
+        train(dataclasses.replace(planned.config, run=where), run_settings(planned))
+
+    def _first_estimate(self) -> Callable[[str], None]:
+        began = time.monotonic()
+
+        def listen(line: str) -> None:
+            if not self.told and line.startswith("train") and time.monotonic() - began > FIRST_ESTIMATE:
+                say(self.time_left())
+
+        return listen
+
+    def _side_by_side(self, left: Sequence[int]) -> None:
+        waiting = list(left)
+        going: list[Process] = []
+        with StopRequest() as stop:
+            stopping = False
+            try:
+                while going or (waiting and not stop.signal_number):
+                    while waiting and len(going) < self.jobs and not stop.signal_number:
+                        self._announce(waiting[0])
+                        going.append(self._start(waiting.pop(0)))
+                    if stop.signal_number and not stopping:
+                        stopping = True
+                        for process in going:
+                            process.stop()
+                    for process in [process for process in going if process.ended()]:
+                        going.remove(process)
+                        self._finish(process, stopping)
+                    time.sleep(POLL)
+            finally:
+                for process in going:
+                    process.stop()
+            if stop.signal_number:
+                raise _interrupted(128 + stop.signal_number)
+
+    def _start(self, index: int) -> Process:
+        planned, resumes = self.planned[index], self._resumes(index)
+        log = RunLog(planned.path)
+        log(f"{MARK}{self.jobs} at a time")
+        flags = dict(run_settings(planned) if resumes else planned.flags)
+        flags.setdefault("threads", str(max(1, (os.cpu_count() or 1) // self.jobs)))
+        return Process(index, planned.path, flags, log, resume=resumes)
+
+    def _finish(self, process: Process, stopping: bool) -> None:
+        status = process.status
+        if status == 0:
+            self._read(process.index)
+            process.log(self._scores(process.index))
+        elif stopping and status in (128 + signal.SIGTERM, -signal.SIGTERM):
+            if self._resumes(process.index):
+                self._read(process.index)
+        else:
+            self._failed(process.index, process.reason(), process.log)
+
+    def _scores(self, index: int) -> str:
+        result = self.runs[index].result
+        if result is None:
+            raise InputError(self.runs[index].path, "the run ended and left no result")
+        scores = ", ".join(f"{split} {perplexity(result[split]):,.2f}" for split in ("valid", "test"))
+        say(f"{self.runs[index].path.name} is done: perplexity {scores}")
+        return f"perplexity: {scores}"
+
+
+def run_settings(planned: PlannedRun) -> dict[str, Any]:
+    """Of its flags those that a run may change when it goes on."""
+    names = {flag_name(name).removeprefix("--") for name in RUN_SETTINGS}
+    return {flag: value for flag, value in planned.flags.items() if flag in names}
+
+
+def say(message: str) -> None:
+    """A line about the comparison, which is for the terminal and in no run's log."""
+    print(f"compare: {message}", file=sys.stderr, flush=True)
+
+
+def _one_line(error: Exception) -> str:
+    name = "" if isinstance(error, InputError | InputErrors) else f"{type(error).__name__}: "
+    return name + "; ".join(str(error).splitlines())
+
+
+def _interrupted(status: int) -> Interrupted:
+    return Interrupted("stopped, and what was trained is saved; the same command goes on from here", status)

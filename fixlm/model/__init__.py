@@ -1,0 +1,1 @@
+"""The language model: input embedding, LSTM, output layer."""

@@ -1,0 +1,1 @@
+"""The fast arithmetic of the output layers, each with a plain torch reference."""

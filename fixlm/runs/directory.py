@@ -1,0 +1,328 @@
+"""A run directory: what a training run leaves behind, and what is needed to read it again.
+
+::
+
+    config.json                   everything needed to repeat the run, with versions and hashes
+    vocabulary.txt                one word a line, in order of ids
+    output_matrix.safetensors     the fixed output matrix (walsh: each word's slot) with its recipe, if any
+    tokenizer.model               the sentencepiece model, where there is one
+    metrics.jsonl                 one JSON object a line: training and validation as they went
+    checkpoints/step-N/           see `fixlm.runs.checkpoint`
+    result.json                   validation and test perplexity of the best checkpoint
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import json
+import os
+import platform
+import stat
+from collections.abc import Iterator, Mapping
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+from embeddings import plain_json
+from embeddings.codebook import Codebook
+from embeddings.output_matrix import OutputMatrix, write_atomically
+from embeddings.readers.arrays import read_vocabulary
+from fixlm import __version__
+from fixlm.config.command_line import check_options
+from fixlm.config.schema import RunConfig, TrainConfig
+from fixlm.corpus.corpus import Corpus
+from fixlm.errors import InputError, InputErrors
+from fixlm.runs import checkpoint
+
+LIBRARIES = ("torch", "numpy", "scipy", "gensim", "datasets", "sentencepiece", "safetensors")
+
+
+class RunDirectory:
+    """The files of one run, by name."""
+
+    def __init__(self, path: str | os.PathLike[str]) -> None:
+        self.path = Path(path)
+        self.config = self.path / "config.json"
+        self.vocabulary = self.path / "vocabulary.txt"
+        self.output_matrix = self.path / "output_matrix.safetensors"
+        self.tokenizer = self.path / "tokenizer.model"
+        self.metrics = self.path / "metrics.jsonl"
+        self.checkpoints = self.path / "checkpoints"
+        self.result = self.path / "result.json"
+
+    def require(self) -> RunDirectory:
+        """Itself, if a run lives there.
+
+        Raises:
+            InputError: the directory or its ``config.json`` is missing, or one of its files is a link.
+        """
+        if not self.path.is_dir():
+            raise InputError(
+                self.path, "there is no such run directory", fix="python -m fixlm.train makes one"
+            )
+        if not self.config.is_file():
+            raise InputError(self.path, "not a run directory", found="no config.json in it")
+        for path in (
+            self.config,
+            self.vocabulary,
+            self.output_matrix,
+            self.tokenizer,
+            self.metrics,
+            self.result,
+        ):
+            if os.path.lexists(path) and not stat.S_ISREG(os.lstat(path).st_mode):  # a link may lead anywhere
+                raise InputError(
+                    path, "not a file of a run", found="a link or a special file", expected="a file"
+                )
+        return self
+
+    @contextlib.contextmanager
+    def claimed(self) -> Iterator[None]:
+        """Makes the directory for a new run, proves that it can be written, and keeps other processes out.
+
+        A run that could not start leaves no directory; one that was killed before its ``config.json`` was written
+        left nothing of worth, and its directory is taken over.
+
+        Raises:
+            InputError: another run lives there, it is a file, it cannot be written, or another process has it.
+        """
+        where = f"--run {self.path}"
+        if self.path.exists() and not self.path.is_dir():
+            raise InputError(where, "is a file", expected="a directory that is new or empty")
+        try:
+            self.path.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise _unwritable(where, error) from None
+        with self.locked():
+            if not self.is_free():
+                fix = (
+                    "--resume to go on with it, or another --run" if self.config.exists() else "another --run"
+                )
+                raise InputError(where, "the directory is not empty", fix=fix)
+            try:
+                self._clear()
+                self.checkpoints.mkdir()  # by which `_never_started` knows the directory again
+                yield
+            except OSError as error:
+                self._give_up()
+                raise _unwritable(where, error) from None
+            except BaseException:
+                self._give_up()
+                raise
+
+    @contextlib.contextmanager
+    def locked(self) -> Iterator[None]:
+        """Keeps other processes from training in this directory; the system lifts the lock with the process.
+
+        Raises:
+            InputError: another process has it.
+        """
+        where = f"--run {self.path}"
+        try:
+            descriptor = os.open(self.path, os.O_RDONLY)
+        except OSError as error:
+            raise _unwritable(where, error) from None
+        try:
+            try:
+                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                fix = "wait for it to end, or choose another --run"
+                raise InputError(where, "another process is training in this directory", fix=fix) from None
+            except OSError:  # a file system without locks: two runs at once are then the user's to avoid
+                pass
+            yield
+        finally:
+            os.close(descriptor)
+
+    def sweep(self) -> None:
+        """Removes temporary files that a killed process left."""
+        for leftover in self.path.glob(".*.tmp"):
+            checkpoint.remove(leftover)
+
+    def _never_started(self) -> bool:
+        """Whether there is only what a run writes before its ``config.json``, the mark of a run."""
+        before = {
+            path.name for path in (self.checkpoints, self.vocabulary, self.output_matrix, self.tokenizer)
+        }
+        inside = {"step-0", "last"}
+        return (
+            self.checkpoints.is_dir()
+            and all(path.name in before or _is_temporary(path) for path in self.path.iterdir())
+            and all(path.name in inside or _is_temporary(path) for path in self.checkpoints.iterdir())
+        )
+
+    def is_free(self) -> bool:
+        """Whether a new run may take the directory that is there: it is empty, or its run never started."""
+        return self.path.is_dir() and (not any(self.path.iterdir()) or self._never_started())
+
+    def _clear(self) -> None:
+        for path in self.path.iterdir():
+            checkpoint.remove(path)
+
+    def _give_up(self) -> None:
+        """Undoes `claimed`, unless the run has started."""
+        if not self.config.exists():
+            self._clear()
+            with contextlib.suppress(OSError):
+                self.path.rmdir()
+
+    def write_start(
+        self, config: TrainConfig, corpus: Corpus, matrix: OutputMatrix | Codebook | None
+    ) -> None:
+        """Writes everything that is known before the first step; ``config.json`` last, since it makes it a run."""
+        with writing(self.path):
+            self._write_start(config, corpus, matrix)
+
+    def _write_start(
+        self, config: TrainConfig, corpus: Corpus, matrix: OutputMatrix | Codebook | None
+    ) -> None:
+        write_atomically(self.vocabulary, "".join(f"{word}\n" for word in corpus.words).encode())
+        if matrix is not None:
+            matrix.save(self.output_matrix)
+        if corpus.tokenizer_model is not None:
+            write_atomically(self.tokenizer, corpus.tokenizer_model)
+        kept = {name: getattr(config.run, name) for name in RUN_SETTINGS}
+        write_json(
+            self.config,
+            {
+                **config.to_json(),
+                "run": kept,
+                "corpus": corpus.description(),
+                "output_matrix": None if matrix is None else matrix.recipe,
+                "versions": versions(),
+            },
+        )
+
+    def read_config(self) -> dict[str, Any]:
+        """``config.json`` as plain values, each of them checked as a flag would be.
+
+        Raises:
+            InputError, InputErrors: it is no configuration; with every value that is wrong.
+        """
+        self.require()
+        try:
+            values = plain_json.parse(self.config.read_bytes())
+            values |= TrainConfig.from_json(
+                values
+            ).to_json()  # with the defaults of settings younger than the run
+            _require_rest(values)
+        except (InputError, InputErrors) as error:
+            raise self._in_config(error) from None
+        except OSError as error:
+            raise InputError(self.config, "cannot be read", found=error.strerror) from None
+        except (ValueError, KeyError, TypeError, AttributeError) as error:
+            raise InputError(self.config, "not the configuration of a run", found=repr(error)) from None
+        return values
+
+    def _in_config(self, error: InputError | InputErrors) -> InputErrors:
+        return InputErrors(
+            [each.at(f"{self.config}: {each.where}") for each in getattr(error, "errors", [error])]
+        )
+
+    def read_result(self) -> dict[str, Any] | None:
+        """``result.json`` as plain values; None if it is missing or not whole: a resumed run writes it again."""
+        try:
+            result = plain_json.parse(self.result.read_bytes())
+            for split in ("valid", "test"):
+                {key: result["unigram"][split][key] for key in result[split] if key.startswith("perplexity")}
+            float(result["seconds"]), float(result["tokens_per_second"])
+            int(result["parameters"]["output_trainable"]), int(result["parameters"]["trainable"])
+            str(result["corpus"]["unit"])
+        except (OSError, ValueError, KeyError, TypeError, AttributeError):
+            return None
+        return result
+
+    def words(self) -> list[str]:
+        """The vocabulary in order of ids."""
+        return read_vocabulary(self.vocabulary)
+
+    def read_metrics(self) -> Iterator[dict[str, Any]]:
+        """The records of ``metrics.jsonl``; a last line that was cut by a crash is passed over."""
+        if self.metrics.is_file():
+            for line in self.metrics.read_bytes().split(b"\n"):
+                try:
+                    record = plain_json.parse(line)
+                except ValueError:
+                    continue
+                if isinstance(record, dict) and isinstance(record.get("step"), int):
+                    yield record
+
+    def write_metrics(self, record: Mapping[str, Any]) -> None:
+        """Adds a record to ``metrics.jsonl``."""
+        with writing(self.metrics), open(self.metrics, "a", encoding="utf-8") as file:
+            file.write(json.dumps(record) + "\n")
+
+    def rewind_metrics(self, step: int) -> None:
+        """Drops the records after a step: a resumed run writes them again."""
+        kept = [json.dumps(record) + "\n" for record in self.read_metrics() if record["step"] <= step]
+        with writing(self.metrics):
+            write_atomically(self.metrics, "".join(kept).encode())
+
+
+@contextlib.contextmanager
+def writing(path: Path) -> Iterator[None]:
+    """Turns a failure to write a file of a run into an error that says how to go on."""
+    try:
+        yield
+    except OSError as error:
+        raise InputError(
+            path, "cannot be written", found=error.strerror or error, fix="make room, then --resume"
+        ) from error
+
+
+def _unwritable(where: str, error: OSError) -> InputError:
+    return InputError(where, "cannot be written", found=error.strerror, fix="choose another --run")
+
+
+def _is_temporary(path: Path) -> bool:
+    return path.name.startswith(".") and path.name.endswith(".tmp")
+
+
+def _require_rest(values: Mapping[str, Any]) -> None:
+    """Raises InputErrors, KeyError or TypeError unless the parts beside the `TrainConfig` are there too."""
+    known = values["corpus"], *([] if values["output_matrix"] is None else [values["output_matrix"]])
+    for part in known:
+        if not isinstance(part["sha256"], str):
+            raise TypeError("sha256 is no string")
+    if not isinstance(values["corpus"]["vocabulary_size"], int):
+        raise TypeError("vocabulary_size is no whole number")
+    settings = RunConfig(**{name: values["run"][name] for name in RUN_SETTINGS})
+    InputErrors.raise_if_any([*check_options(settings)])
+
+
+RUN_SETTINGS = ("validate_every", "checkpoint_every", "threads", "device")
+"""Of `RunConfig`, what a resumed run takes over unless told otherwise."""
+
+
+def default_path(config: TrainConfig, corpus_name: str) -> Path:
+    """``runs/DATA-LAYER-SIZE-seedSEED``, with the recipe before the seed unless it is the default one."""
+    layer = Path(config.model.output_embed).name
+    recipe = "" if config.optimization.recipe == "fast" else f"-{config.optimization.recipe}"
+    tuned = "" if config.optimization.fine_tune is None else "-fine-tuned"
+    size, seed = config.model.hidden_size, config.optimization.seed
+    return Path("runs") / f"{corpus_name}-{layer}-{size}{recipe}-seed{seed}{tuned}"
+
+
+def check_default_root() -> None:
+    """Raises InputError, before any work is done, if no `default_path` could be made here."""
+    root = Path("runs")
+    if root.exists() and not root.is_dir():
+        raise InputError(
+            "runs", "is a file", expected="a directory for runs", fix="choose another place by --run"
+        )
+    if not os.access(root if root.exists() else ".", os.W_OK | os.X_OK):
+        raise InputError("runs", "cannot be written", fix="choose another place by --run")
+
+
+def versions() -> dict[str, str]:
+    """Of this program, Python, the libraries, and the kind of processor."""
+    found = {library: version(library) for library in LIBRARIES}
+    return {"fixlm": __version__, "python": platform.python_version(), "machine": platform.machine(), **found}
+
+
+def write_json(path: Path, values: Mapping[str, Any]) -> None:
+    """Plain values as readable JSON, whole or not at all; refuses NaN and infinity."""
+    write_atomically(
+        path, (json.dumps(values, indent=2, allow_nan=False, ensure_ascii=False) + "\n").encode()
+    )

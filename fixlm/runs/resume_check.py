@@ -1,0 +1,94 @@
+"""Whether what a command asks for agrees with the run that it goes on with: settings, and text."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from fixlm.config.command_line import flag_name
+from fixlm.config.schema import GROUPS, RunConfig, TrainConfig
+from fixlm.corpus.corpus import Corpus
+from fixlm.errors import InputError, InputErrors
+from fixlm.runs.directory import RUN_SETTINGS, RunDirectory
+
+
+@dataclass(frozen=True)
+class Difference:
+    """A setting that two configurations have different values for; ``group`` is a method's name for its options."""
+
+    group: str
+    name: str
+    flag: str
+    now: object
+    before: object
+
+
+def differences(asked: Mapping[str, Any], stored: Mapping[str, Any]) -> Iterator[Difference]:
+    """Where the configuration ``asked`` differs from the ``stored`` one, both as `TrainConfig.to_json` gives them."""
+    groups = {name: (asked[name], stored[name]) for name in ("data", "model", "optimization")}
+    groups |= {name: (mine, stored["matrices"].get(name, {})) for name, mine in asked["matrices"].items()}
+    for group, (mine, theirs) in groups.items():
+        prefix = "" if group in GROUPS else group
+        for name, now in mine.items():
+            if now != (before := theirs.get(name)):
+                yield Difference(group, name, flag_name(name, prefix), now, before)
+
+
+def raise_for(differing: Sequence[Difference], what: str, fix: str) -> None:
+    """Raises InputErrors with a line for each difference, if there is one."""
+    InputErrors.raise_if_any(
+        [
+            InputError(each.flag, what, found=_shown(each.now), expected=_shown(each.before), fix=fix)
+            for each in differing
+        ]
+    )
+
+
+def _shown(value: object) -> object:
+    return "none" if value is None else value
+
+
+def resumed_config(run: RunDirectory, given: Mapping[str, Any], config: TrainConfig) -> TrainConfig:
+    """The stored configuration, with this command's run settings.
+
+    Args:
+        given: the flags of this command, by name without dashes.
+        config: what they describe.
+
+    Raises:
+        InputErrors: one for each flag that was given and differs from what the run was started with.
+    """
+    stored = run.read_config()
+    asked = [
+        difference
+        for difference in differences(config.to_json(), stored)
+        if difference.flag.removeprefix("--") in given
+    ]
+    raise_for(asked, "differs from the run to resume", "drop the flag, or start another run")
+    settings = {
+        name: getattr(config.run, name)
+        if flag_name(name).removeprefix("--") in given
+        else stored["run"][name]
+        for name in RUN_SETTINGS
+    }
+    return TrainConfig.from_json(stored, RunConfig(run=str(run.path), resume=True, **settings))
+
+
+def check_corpus(run: RunDirectory, corpus: Corpus) -> None:
+    """Raises InputError if the corpus is not the one that the run was trained on; shows how the two differ."""
+    before, now = run.read_config()["corpus"], corpus.description()
+    if any(now[key] != before.get(key) for key in ("sha256", "vocabulary_size")):
+        fix = "give the run's own text by --data, or start another run"
+        raise InputError(
+            "--data", "not the corpus of this run", found=_in_words(now), expected=_in_words(before), fix=fix
+        )
+
+
+def _in_words(corpus: Mapping[str, Any]) -> str:
+    tokens = corpus.get("tokens")
+    sizes = tokens.values() if isinstance(tokens, dict) else ()
+    return (
+        f"V = {corpus.get('vocabulary_size')}, {' / '.join(map(str, sizes))} tokens, "
+        f"SHA-256 {corpus['sha256'][:12]}"
+    )

@@ -1,0 +1,1 @@
+"""The training loop: steps, learning rate, averages, checkpoints as they come due."""

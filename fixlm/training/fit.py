@@ -1,0 +1,138 @@
+"""Training: a configuration in, a run directory with its result out."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from contextlib import ExitStack
+from typing import Any
+
+import torch
+
+from fixlm.config.schema import TrainConfig
+from fixlm.console import embeddings_log, log, progress
+from fixlm.corpus import corpus
+from fixlm.corpus.corpus import Corpus
+from fixlm.errors import InputError
+from fixlm.model.bfloat16 import multiplies_bfloat16
+from fixlm.runs import directory as run
+from fixlm.runs.directory import RunDirectory
+from fixlm.runs.resume_check import check_corpus, resumed_config
+from fixlm.training.trainer import Trainer
+from fixlm.training.windows import Windows
+
+
+def train(config: TrainConfig, given: Mapping[str, Any] | None = None) -> dict[str, Any]:
+    """Trains a model, or goes on with one, and scores its best checkpoint.
+
+    Args:
+        config: what to train.
+        given: the flags that were given, by name without dashes: with ``run.resume`` these have to agree with the
+            stored configuration and the rest is taken from it.
+
+    Returns:
+        What stands in ``result.json``, with ``run`` (the directory) beside it.
+
+    Raises:
+        InputError, InputErrors: something in the configuration, the corpus or the run directory is wrong.
+        Interrupted: a signal came; the run is saved and can be resumed.
+    """
+    set_up_torch(config)
+    with ExitStack() as held:
+        directory = None if config.run.run is None else RunDirectory(config.run.run)
+        if directory is None:
+            run.check_default_root()
+        else:  # before the corpus is read: what is wrong with the directory is told at once
+            config = _open(directory, config, given or {}, held)
+        with progress() as show:
+            text = corpus.load(**vars(config.data), log=log, progress=show)
+        if directory is None:
+            directory = RunDirectory(run.default_path(config, text.name))
+            config = _open(directory, config, given or {}, held)
+        return _train(config, text, directory)
+
+
+def _train(config: TrainConfig, text: Corpus, directory: RunDirectory) -> dict[str, Any]:
+    windows = check_length(config, text)
+    if directory.config.exists():
+        check_corpus(directory, text)
+    if (result := finished(directory, config)) is not None:
+        log(f"{directory.path} is finished already; this is its result. Another --run trains anew.")
+        return {"run": str(directory.path), **result}
+    with embeddings_log(), progress() as show:
+        return Trainer(config, text, directory, windows, show).run()
+
+
+def _open(
+    directory: RunDirectory, config: TrainConfig, given: Mapping[str, Any], held: ExitStack
+) -> TrainConfig:
+    """Takes the directory for a new run, or the stored configuration of the run that is there.
+
+    ``held`` keeps the directory from other processes until the run is over.
+    """
+    if config.run.resume:
+        config = resumed_config(directory, given, config)
+        set_up_torch(config)
+        held.enter_context(directory.locked())
+        directory.sweep()
+    elif finished(directory, config) is None:
+        held.enter_context(directory.claimed())
+    return config
+
+
+def finished(directory: RunDirectory, config: TrainConfig) -> dict[str, Any] | None:
+    """The result of just this configuration, if the directory holds it; None where it is not readable either."""
+    result = directory.read_result() if directory.config.is_file() else None
+    if result is None:
+        return None
+    stored = directory.read_config()
+    return result if all(stored[name] == value for name, value in config.to_json().items()) else None
+
+
+def set_up_torch(config: TrainConfig) -> None:
+    """Threads and device, checked before any work is done."""
+    if config.run.threads is not None:
+        torch.set_num_threads(config.run.threads)
+    try:
+        torch.ones(
+            1, device=config.run.device
+        ).item()  # .item(), since 'meta' makes tensors but holds no numbers
+    except Exception:  # each backend that is missing has exceptions of its own
+        raise InputError(
+            "--device",
+            "this torch cannot use it",
+            found=config.run.device,
+            expected=_devices(),
+            fix="--device cpu",
+        ) from None
+    if config.optimization.precision == "bfloat16" and not multiplies_bfloat16(config.run.device):
+        log(
+            "warning: --precision bfloat16: this processor has no bfloat16 products; the LSTM is trained in float32, "
+            "and the output layer would be faster in it."
+        )
+
+
+def _devices() -> str:
+    found = ["cpu"] + ["cuda"] * torch.cuda.is_available() + ["mps"] * torch.backends.mps.is_available()
+    return " or ".join(found)
+
+
+def check_length(config: TrainConfig, text: Corpus) -> Windows:
+    """The windows of B streams that the train split is cut into.
+
+    Raises:
+        InputError: not even one window fits, or a split has nothing to predict.
+    """
+    batch, needed = config.optimization.batch_size, Windows.shortest_stream(config.optimization)
+    length = len(text.splits["train"]) // batch
+    if length < needed:
+        found, expected = f"{len(text.splits['train']):,} tokens", f"at least {batch * needed:,}"
+        fix = "lower --batch-size or --bptt, or use more text"
+        raise InputError(
+            "--data", "the train split is too short for the batch", found=found, expected=expected, fix=fix
+        )
+    for split in ("valid", "test"):
+        if len(text.splits[split]) < 2:
+            raise InputError(
+                "--data", f"the {split} split is too short", found=len(text.splits[split]), expected=2
+            )
+    return Windows(length, config.optimization)

@@ -1,0 +1,351 @@
+"""The loop of a training run: steps, validations and checkpoints, from wherever the newest of them left it."""
+
+from __future__ import annotations
+
+import math
+import time
+from contextlib import AbstractContextManager, nullcontext
+from pathlib import Path
+from typing import Any, NoReturn
+
+import torch
+from torch import Tensor
+
+from embeddings.registry import Progress
+from fixlm.config.schema import TrainConfig
+from fixlm.console import log
+from fixlm.corpus.corpus import Corpus
+from fixlm.errors import InputError, Interrupted
+from fixlm.evaluation.perplexity import (
+    Score,
+    by_frequency,
+    evaluate,
+    in_digits,
+    perplexity_of,
+    score_of,
+    target_nats,
+    unigram_score,
+)
+from fixlm.model.language_model import LanguageModel
+from fixlm.runs import checkpoint
+from fixlm.runs import directory as run
+from fixlm.runs.directory import RunDirectory
+from fixlm.runs.load_model import load_model, new_model
+from fixlm.training.averaging import WeightAverage, has_no_patience_left, has_stalled
+from fixlm.training.fine_tuning import require_same_model, take_weights
+from fixlm.training.optimizer import (
+    learning_rate,
+    make_optimizer,
+    optimizer_tensors,
+    restore_optimizer,
+    take_gradients,
+)
+from fixlm.training.signals import StopRequest
+from fixlm.training.state import Progressed
+from fixlm.training.windows import Windows
+
+METRICS_EVERY = 10
+"""Steps averaged into one line of metrics.jsonl and of the progress bar."""
+
+
+class Trainer:
+    """One run, from wherever its newest checkpoint left it to its result."""
+
+    def __init__(
+        self, config: TrainConfig, text: Corpus, directory: RunDirectory, windows: Windows, show: Progress
+    ) -> None:
+        self.config, self.text, self.directory, self.show = config, text, directory, show
+        self.settings = config.optimization
+        self.windows, self.total = windows, windows.total
+        self.device = torch.device(config.run.device)
+        self.streams = self._streams().to(self.device)
+        self.at = Progressed()
+        self.average: WeightAverage | None = None
+        torch.manual_seed(self.settings.seed)
+        # Loss, gradient norm and seconds of each step since the last record.
+        self.recent: list[tuple[float, float, float]] = []
+        if config.run.resume:
+            self._restore()
+        else:
+            self._begin()
+        counts = self.model.parameter_counts()
+        tokens = self.settings.batch_size * self.settings.bptt
+        log(
+            f"{directory.path}: {text.name}, V = {len(text.words):,}, {self.total:,} steps of "
+            f"{'about ' * self.settings.vary_bptt}{tokens:,} tokens; {counts['trainable']:,} numbers are trained "
+            f"({counts['output_trainable']:,} of them in the output layer), {counts['fixed']:,} are fixed."
+        )
+
+    def run(self) -> dict[str, Any]:
+        with StopRequest() as stop:
+            if self.settings.fine_tune is not None and not self.at.validations:
+                self._score_start()
+            while self.at.step < self.total and not self._has_no_patience_left():
+                self._step()
+                if self._validation_is_due():
+                    self._validate()
+                elif self._due(self.config.run.checkpoint_every) or stop.signal_number:
+                    self._save(best=False)
+                else:
+                    continue
+                # Only here, right behind a save: a signal that came during it stops the run as well.
+                if stop.signal_number:
+                    message = f"stopped after step {self.at.step:,} and saved; --resume goes on from here"
+                    raise Interrupted(message, 128 + stop.signal_number)
+            if self.at.step < self.total:
+                log(f"the last {self.settings.patience} validations were no better: training ends here")
+            return self._finish(stop)
+
+    def _begin(self) -> None:
+        """A new model, saved before its first step, so that there is one to go on from, and room for it."""
+        source = None if self.settings.fine_tune is None else RunDirectory(self.settings.fine_tune)
+        if source is not None:  # before minutes are spent on a matrix
+            require_same_model(source, self.config, self.text)
+        model, matrix = new_model(self.config, self.text, self.show)
+        if source is not None:
+            take_weights(model, matrix, source)
+        self._take(model)
+        if self.settings.average == "ema" or (self.settings.average == "nt-asgd" and source is not None):
+            self.at.average_start = 0
+        self._save(best=False)
+        self.directory.write_start(self.config, self.text, matrix)
+
+    def _take(self, model: LanguageModel) -> None:
+        self.model = model.to(self.device).train()
+        self.optimizer = make_optimizer(self.model, self.settings)
+        self.state = self.model.start_state(self.settings.batch_size)
+
+    def _streams(self) -> Tensor:
+        """The train split as B streams side by side: (L, B), int32; a window becomes int64 when its turn comes."""
+        batch = self.settings.batch_size
+        ids = self.text.splits["train"]
+        length = len(ids) // batch
+        return torch.from_numpy(ids[: length * batch]).view(batch, length).t().contiguous()
+
+    def _due(self, every: int | None) -> bool:
+        return self.at.step == self.total or (every is not None and self.at.step % every == 0)
+
+    def _validation_is_due(self) -> bool:
+        every = self.config.run.validate_every
+        return self._due(every) or (every is None and self.windows.ends_epoch(self.at.step))
+
+    def _has_no_patience_left(self) -> bool:
+        return has_no_patience_left(self.at.validations, self.settings.patience)
+
+    def _step(self) -> None:
+        began = time.perf_counter()
+        window = self.windows.at(self.at.step)
+        if window.start == 0:
+            self.state = self.model.start_state(self.settings.batch_size)
+        rate = learning_rate(self.at.step, self.total, self.settings)
+        for group in self.optimizer.param_groups:
+            # The mean over fewer targets is no less of a gradient: shorter windows would weigh more.
+            group["lr"] = rate * group["part"] * (len(window) / self.settings.bptt)
+        ids = self.streams[window.start : window.stop + 1].long()  # (T + 1, B)
+        mean, gradient_norm, state = take_gradients(
+            self.model,
+            self.optimizer,
+            ids,
+            self.state,
+            self.settings.clip,
+            ar=self.settings.ar,
+            tar=self.settings.tar,
+        )
+        loss, norm = mean.item(), gradient_norm.item()
+        if not math.isfinite(norm) or not math.isfinite(loss):
+            self._diverged(loss, norm, rate)
+        self.optimizer.step()
+        self.state = state
+        self.at.step += 1
+        self._take_average()
+        seconds = time.perf_counter() - began
+        self.at.seconds += seconds
+        self.recent.append((loss, norm, seconds))
+        if self.at.step % METRICS_EVERY == 0 or self.at.step == self.total:
+            self._record(window.epoch + 1, rate)
+
+    def _take_average(self) -> None:
+        """Takes the weights of this step into their average, if that has begun."""
+        if self.at.average_start is not None:
+            self.average = self.average or WeightAverage(self.model, self._decay())
+            self.average.update(self.at.step - self.at.average_start)
+
+    def _decay(self) -> float | None:
+        return self.settings.ema_decay if self.settings.average == "ema" else None
+
+    def _averaged(self) -> AbstractContextManager[None]:
+        """Within it the model has the weights that are scored and kept: the averaged ones, if there are any."""
+        return nullcontext() if self.average is None else self.average.in_place()
+
+    def _diverged(self, loss: float, norm: float, rate: float) -> NoReturn:
+        weights = (
+            torch.stack([parameter.detach().norm() for parameter in self.model.parameters()]).norm().item()
+        )
+        raise InputError(
+            f"step {self.at.step + 1}",
+            "the loss or its gradient is not finite",
+            found=f"loss {loss:g}, gradient norm {norm:g}, norm of the weights {weights:g} at learning rate {rate:g}",
+            fix=f"a lower --lr in a new run; the last good checkpoint is kept in {self.directory.checkpoints}",
+        )
+
+    def _record(self, epoch: int, rate: float) -> None:
+        """One line of metrics: means since the last one."""
+        loss, norm, seconds = (sum(column) / len(self.recent) for column in zip(*self.recent, strict=True))
+        tokens = self._tokens(max(0, self.at.step - len(self.recent))) / len(self.recent)
+        self.recent = []
+        record = {"step": self.at.step, "epoch": epoch, "loss": loss, "lr": rate, "gradient_norm": norm}
+        alpha = getattr(self.model.output, "alpha", None)
+        shown = f"epoch {epoch} loss {loss:.2f} ppl {in_digits(perplexity_of(loss), 0)}"
+        if alpha is not None:
+            record["alpha"] = alpha.item()
+            shown += f" α {alpha.item():.1f}"
+        self.directory.write_metrics(record | {"tokens_per_second": round(tokens / seconds)})
+        self.show(f"train | {shown} {tokens / seconds:,.0f} tok/s", self.at.step, self.total)
+
+    def _validate(self) -> None:
+        """Scores the valid split and saves: as the best checkpoint too, if it is."""
+        best = self._score()
+        waiting = self.settings.average == "nt-asgd" and self.at.average_start is None
+        if waiting and has_stalled(self.at.validations, self.settings.nonmono):
+            self.at.average_start = self.at.step
+            log(
+                f"step {self.at.step:,}: validation has stopped improving; from here on the weights are averaged"
+            )
+        self._save(best=best)
+
+    def _score_start(self) -> None:
+        """Scores the weights that fine-tuning starts from, which are the best so far, and saved as step 0."""
+        self._score()
+        checkpoint.point(self.directory.checkpoints, "best", 0)
+
+    def _tokens(self, begin: int) -> int:
+        """Targets of all streams since that step."""
+        return self.settings.batch_size * self.windows.steps(begin, self.at.step)
+
+    def _score(self) -> bool:
+        """Scores the valid split and notes it; whether it is the best so far."""
+        began = time.perf_counter()
+        with self._averaged():
+            score = evaluate(self.model, self.text, "valid")
+        self.at.validation_seconds += time.perf_counter() - began
+        self.at.validations.append(score.total_nats)
+        best = score.total_nats < self.at.best["total_nats"]
+        if best:
+            self.at.best = {"step": self.at.step, **vars(score)}
+        log(f"step {self.at.step:,}: validation perplexity {score}{', the best so far' if best else ''}")
+        self.directory.write_metrics(
+            {"step": self.at.step, "epoch": self.windows.epochs(self.at.step), "validation": score.to_json()}
+        )
+        return best
+
+    def _save(self, *, best: bool) -> None:
+        with self._averaged():
+            model = self.model.state_dict()  # of tensors, which stay the averaged ones
+        own = {} if self.average is None else self.average.own_weights()
+        if broken := [name for name, tensor in (model | own).items() if not tensor.isfinite().all()]:
+            raise InputError(
+                f"step {self.at.step}", "the weights are not finite", found=f"NaN or infinity in {', '.join(broken)}",
+                fix=f"a lower --lr in a new run; the last good checkpoint is kept in {self.directory.checkpoints}",
+            )  # fmt: skip
+        training = {
+            **optimizer_tensors(self.optimizer, self.model),
+            **own,
+            "lstm.hidden": self.state[0],
+            "lstm.cell": self.state[1],
+            "random_state": torch.get_rng_state(),
+        }
+        state = vars(self.at) | {"recent": self.recent}
+        if not math.isfinite(self.at.best["total_nats"]):
+            state |= {"best": None}
+        checkpoint.save(self.directory.checkpoints, self.at.step, model, training, state, best=best)
+
+    def _restore(self) -> None:
+        root = self.directory.checkpoints
+        saved = checkpoint.newest(root, log)
+        if saved is None:
+            fix = "train it anew under another --run"
+            raise InputError("--resume", "no checkpoint to go on from", found=root, fix=fix)
+        self._take(load_model(self.directory, saved))
+        try:
+            self._take_training(saved.training(), saved.state())
+        except (KeyError, TypeError, ValueError, RuntimeError, AttributeError) as error:
+            if isinstance(error, InputError):
+                raise
+            raise InputError(saved.path, "the checkpoint does not fit its run", found=repr(error)) from None
+        checkpoint.point(root, "last", self.at.step)
+        self._find_best(root)
+        self.directory.rewind_metrics(self.at.step or -1)  # what fine-tuning scored at step 0 it scores again
+        log(f"going on from {saved.path.name} of {self.total:,}")
+
+    def _take_training(self, tensors: dict[str, Tensor], state: dict[str, Any]) -> None:
+        """Optimizer, LSTM state, random state, progress and, beside an average, the weights of a checkpoint."""
+        restore_optimizer(self.optimizer, self.model, tensors)
+        for parameter, moments in self.optimizer.state.items():
+            for name, like in (("exp_avg", parameter), ("exp_avg_sq", parameter), ("step", torch.zeros(()))):
+                _require_like(name, moments[name], like)
+        for name, like in zip(("lstm.hidden", "lstm.cell"), self.state, strict=True):
+            _require_like(name, tensors[name], like)
+        self.state = (tensors["lstm.hidden"].to(self.device), tensors["lstm.cell"].to(self.device))
+        torch.set_rng_state(tensors["random_state"])
+        self.recent = [
+            (float(loss), float(norm), float(seconds)) for loss, norm, seconds in state.pop("recent")
+        ]
+        best = state.pop("best") or Progressed().best
+        self.at = Progressed(**state, best=best)
+        self.at.require_sound(self.total)
+        if self.at.average_start not in (None, self.at.step):
+            self.average = WeightAverage(self.model, self._decay())
+            self.average.take_own_weights(tensors)
+
+    def _find_best(self, root: Path) -> None:
+        """Points ``best`` at the best checkpoint so far; where that is damaged the next validation takes its place."""
+        step = self.at.best["step"]
+        if step is None:
+            return
+        try:
+            checkpoint.verify(root / f"step-{step}")
+        except InputError as error:
+            log(f"warning: {error} It was the best so far; the best of what follows takes its place.")
+            self.at.best = Progressed().best
+        else:
+            checkpoint.point(root, "best", step)
+
+    def _finish(self, stop: StopRequest) -> dict[str, Any]:
+        """Scores the best checkpoint and writes ``result.json``."""
+        if self.at.best["step"] is None:  # its checkpoint was damaged; this last one is there already
+            self._score()
+            checkpoint.point(self.directory.checkpoints, "best", self.at.step)
+
+        def show(what: str, done: float, total: float) -> None:
+            self.show(what, done, total)
+            if stop.signal_number:
+                raise Interrupted("stopped while scoring; --resume scores it again", 128 + stop.signal_number)
+
+        best = load_model(self.directory).to(self.device)
+        valid = Score(*(self.at.best[name] for name in ("total_nats", "targets", "words")))
+        nats = target_nats(best, self.text, "test", show)
+        result = {
+            "valid": valid.to_json(),
+            "test": score_of(nats, self.text, "test").to_json(),
+            "test_by_frequency": [vars(band) for band in by_frequency(nats, self.text, "test")],
+            "unigram": {split: unigram_score(self.text, split).to_json() for split in ("valid", "test")},
+            "parameters": self.model.parameter_counts(),
+            "steps": self.at.step,
+            "best_step": self.at.best["step"],
+            "seconds": round(self.at.seconds, 3),
+            "validation_seconds": round(self.at.validation_seconds, 3),
+            "tokens_per_second": round(self._tokens(0) / self.at.seconds, 1),
+            "corpus": self.text.description(),
+            "threads": torch.get_num_threads(),
+            "versions": run.versions(),
+        }
+        with run.writing(self.directory.result):
+            run.write_json(self.directory.result, result)
+        return {"run": str(self.directory.path), **result}
+
+
+def _require_like(name: str, found: Tensor, expected: Tensor) -> None:
+    if found.shape != expected.shape or found.dtype != expected.dtype:
+        raise ValueError(
+            f"{name} {found.dtype}{list(found.shape)}, not {expected.dtype}{list(expected.shape)}"
+        )

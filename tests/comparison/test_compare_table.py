@@ -1,0 +1,336 @@
+"""Tables and plots of runs that are there, from directories as they are committed under results/."""
+
+from __future__ import annotations
+
+import csv
+import importlib.util
+import json
+import math
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from fixlm import cli
+from fixlm.comparison import plots
+from fixlm.comparison import status as survey
+from fixlm.comparison.grid import product
+from fixlm.comparison.plan import Plan, Setting
+from fixlm.comparison.status import Row, best_by_validation, mean_and_deviation
+from fixlm.comparison.table import markdown, sort_rows
+
+RESULTS = Path(__file__).parents[2] / "results"
+BANDS = [
+    {"lowest": 0, "highest": 9, "words": 5, "targets": 10, "total_nats": 80.0},
+    {"lowest": 10_000, "highest": None, "words": 3, "targets": 20, "total_nats": 40.0},
+]
+
+
+def commit(
+    path: Path, seed: int = 1, valid: float = 200.0, layer: str = "pmi", lr: float = 0.006, **more: Any
+) -> Path:
+    """A run as it is committed, without checkpoints: that of ``results``, with other numbers and today's defaults."""
+    path.mkdir(parents=True)
+    source = RESULTS / f"wikitext-2-{layer}-256-seed1"
+    config, result = (json.loads((source / f"{name}.json").read_text()) for name in ("config", "result"))
+    config["optimization"] |= {"seed": seed, "lr": lr}
+    config["model"]["dropout"] = 0.1
+    for method, option in (("pmi", "discount"), ("walsh", "pmi_discount")):
+        config["matrices"].get(method, {})[option] = 1.0
+    result["valid"]["perplexity"], result["test"]["perplexity"] = valid, valid - 10
+    (path / "config.json").write_text(json.dumps(config))
+    (path / "result.json").write_text(json.dumps(result | more))
+    shutil.copy(source / "metrics.jsonl", path)
+    shutil.copy(source / "log.txt", path)
+    return path
+
+
+def tabulate(directory: Path, *flags: str) -> int:
+    return cli.main(["compare", str(directory), "--table-only", *flags])
+
+
+def table(directory: Path) -> dict[str, Any]:
+    return {row["setting"]: row for row in json.loads((directory / "table.json").read_text())["rows"]}
+
+
+@pytest.fixture
+def grid(tmp_path: Path) -> Path:
+    for seed, valid in ((1, 201.25), (2, 203.0), (3, 208.5)):
+        commit(tmp_path / f"pmi-seed{seed}", seed, valid, test_by_frequency=BANDS)
+    commit(tmp_path / "tied-seed1", 1, 190.0, "tied")
+    return tmp_path
+
+
+def test_mean_and_standard_deviation_over_seeds(grid: Path) -> None:
+    assert tabulate(grid) == 0
+    mean = (201.25 + 203.0 + 208.5) / 3
+    deviation = math.sqrt(sum((value - mean) ** 2 for value in (201.25, 203.0, 208.5)) / 2)
+    text = (grid / "table.md").read_text()
+    assert (
+        f"| {mean:.1f} ± {deviation:.1f} | {mean - 10:.1f} ± {deviation:.1f} | [1](pmi-seed1/log.txt), [2]("
+        in text
+    )
+    assert "| 190.0 | 180.0 | [1](tied-seed1/log.txt) |" in text  # one seed has no deviation
+    pmi = table(grid)["pmi"]
+    assert pmi["valid"]["mean"] == pytest.approx(mean, rel=1e-15)
+    assert pmi["valid"]["sd"] == pytest.approx(deviation, rel=1e-14)
+    assert (pmi["n"], pmi["of"]) == (3, 3)
+    assert [run["valid"] for run in pmi["runs"]] == [201.25, 203.0, 208.5]
+    assert table(grid)["tied"]["valid"]["sd"] is None
+    with open(grid / "table.csv", newline="") as file:
+        lines = [*csv.DictReader(file)]
+    assert [(line["setting"], line["seed"], line["valid"]) for line in lines] == [
+        ("tied", "1", "190.0"), ("pmi", "1", "201.25"), ("pmi", "2", "203.0"), ("pmi", "3", "208.5"),
+    ]  # fmt: skip
+    assert float(lines[1]["valid_mean"]) == pmi["valid"]["mean"]
+
+
+def test_mean_and_deviation_of_what_overflowed_or_is_missing() -> None:
+    assert mean_and_deviation([]) == (None, None)
+    assert mean_and_deviation([3.0]) == (3.0, None)
+    assert mean_and_deviation([3.0, math.inf]) == (math.inf, None)
+
+
+def test_the_committed_results_make_a_table(tmp_path: Path) -> None:
+    """They hold no checkpoints, and their config.json lacks the settings that are younger."""
+    for path in RESULTS.glob("*/result.json"):
+        shutil.copytree(path.parent, tmp_path / path.parent.name)
+    assert tabulate(tmp_path) == 0
+    text = (tmp_path / "table.md").read_text()
+    for path in RESULTS.glob("*/result.json"):
+        result = json.loads(path.read_text())
+        (line,) = [
+            line
+            for line in text.splitlines()
+            if line.startswith(f"| [{path.parent.name.rpartition('-')[0]}](")
+        ]
+        for number in (
+            f"{result['parameters']['output_trainable']:,}",
+            f"{result['test']['perplexity']:.1f}",
+        ):
+            assert f"| {number} |" in line
+    assert "| word frequencies alone (wikitext-2) | – | – | – | 965.1 | 911.7 |" in text
+    assert "- Rows are of different texts, sorted text by text: compare only rows of one text." in text
+    assert "- The plots show rows of one text only, and so not sample-pmi-512." in text
+    assert "- Whether these were trained one at a time is not recorded: " in text
+
+
+def test_a_grid_that_is_partly_done_says_what_is_missing(grid: Path) -> None:
+    (grid / "pmi-seed2" / "result.json").unlink()
+    wanted = [
+        "--output-embed",
+        "pmi,tied,walsh",
+        "--seed",
+        "1,2,3",
+        "--hidden-size",
+        "256",
+        "--embed-size",
+        "256",
+    ]
+    assert tabulate(grid, *wanted, "--data", "elsewhere") == 0
+    text = (grid / "table.md").read_text()
+    assert "[2](pmi-seed2/log.txt) (not finished)" in text
+    assert "[1](tied-seed1/log.txt), 2 (not started), 3 (not started)" in text
+    assert "| walsh | – | – | – | not started | not started | 1 (not started), " in text
+    assert table(grid)["pmi"]["n"] == 2
+    assert table(grid)["pmi"]["valid"]["mean"] == pytest.approx((201.25 + 208.5) / 2)
+    assert not (grid / "plan.json").exists()
+
+
+def test_a_table_of_other_settings_is_refused(grid: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert tabulate(grid, "--output-embed", "pmi,tied", "--hidden-size", "256", "--embed-size", "64") == 2
+    error = capsys.readouterr().err
+    assert f"{grid}/pmi-seed1: a run of other settings is there (found --embed-size 256, not 64)" in error
+
+
+def test_a_run_whose_vectors_are_gone_is_in_the_table(grid: Path) -> None:
+    settings = [{"name": "pmi", "flags": {"output-embed": "gone.txt"}}]
+    (grid / "plan.json").write_text(json.dumps({"settings": settings}))
+    assert tabulate(grid) == 0
+    assert table(grid)["pmi"]["n"] == 1
+
+
+def test_speeds_that_compare_nothing_are_named(grid: Path) -> None:
+    (grid / "tied-seed1" / "log.txt").write_text("compare: 1 at a time\n")
+    (grid / "pmi-seed1" / "log.txt").write_text("compare: 3 at a time\nsome line\ncompare: 1 at a time\n")
+    assert tabulate(grid) == 0
+    text = (grid / "table.md").read_text()
+    assert "- Trained 3 at a time, so their speeds compare nothing: pmi-seed1." in text
+    assert "- Whether these were trained one at a time is not recorded: pmi-seed2, pmi-seed3." in text
+
+
+def test_a_damaged_directory_is_left_out_and_named(grid: Path) -> None:
+    (grid / "broken").mkdir()
+    (grid / "broken" / "config.json").write_text("{")
+    assert tabulate(grid) == 0
+    assert "- broken is left out: " in (grid / "table.md").read_text()
+
+
+def test_the_best_of_each_layer_is_chosen_by_validation_among_whole_rows(tmp_path: Path) -> None:
+    for lr, valid in ((0.003, 220.0), (0.006, 210.0), (0.01, 230.0)):
+        commit(tmp_path / f"pmi-lr{lr}-seed1", 1, valid, lr=lr)
+    commit(tmp_path / "tied-lr0.003-seed1", 1, 190.0, "tied", lr=0.003)
+    (commit(tmp_path / "pmi-lr0.1-seed1", 1, 10.0, lr=0.1) / "result.json").unlink()
+    assert tabulate(tmp_path, "--best-by", "output-embed") == 0
+    best = json.loads((tmp_path / "best.json").read_text())["rows"]
+    assert [row["setting"] for row in best] == ["tied-lr0.003", "pmi-lr0.006"]
+    rows, _ = survey.discover(tmp_path)
+    fast = best_by_validation(rows, lambda row: row.flags["--lr"] > 0.005)
+    assert [row.name for row in fast] == ["tied-lr0.003", "pmi-lr0.006"]
+
+
+def test_the_same_run_twice_is_no_second_seed(tmp_path: Path) -> None:
+    for name in ("one", "other"):
+        commit(tmp_path / name)
+    assert tabulate(tmp_path) == 0
+    assert {name: row["n"] for name, row in table(tmp_path).items()} == {"one": 1, "other": 1}
+
+
+def test_names_are_safe_in_a_table(grid: Path) -> None:
+    rows, _ = survey.discover(grid)
+    text = markdown([Row("a|b [c]", rows[0].runs)], grid)
+    assert "| [a\\|b \\[c\\]](pmi-seed1) |" in text
+
+
+def test_plots_are_written_and_the_same_each_time(grid: Path) -> None:
+    assert tabulate(grid) == 0
+    before = {name: (grid / name).read_bytes() for name in plots.PLOTS}
+    assert all(
+        content.startswith(b"\x89PNG\r\n\x1a\n") and len(content) > 5000 for content in before.values()
+    )
+    assert tabulate(grid) == 0
+    assert before == {name: (grid / name).read_bytes() for name in plots.PLOTS}
+    text = (grid / "table.md").read_text()
+    assert (
+        "- Not in frequency.png, since their results have no perplexity by word frequency: tied-seed1."
+        in text
+    )
+    for seed in (1, 2, 3):
+        shutil.rmtree(grid / f"pmi-seed{seed}")
+    assert tabulate(grid) == 0  # nothing is left that has α or bands: no plot of what is gone stays
+    assert {path.name for path in grid.glob("*.png")} == {
+        "valid-tokens.png",
+        "valid-seconds.png",
+        "losses.png",
+    }
+
+
+def test_what_the_plots_show(grid: Path) -> None:
+    rows = sort_rows(survey.discover(grid)[0])
+    records = [json.loads(line) for line in (grid / "pmi-seed1" / "metrics.jsonl").read_text().splitlines()]
+    training = [record for record in records if "loss" in record]
+    (validation,) = [record for record in records if "validation" in record]
+
+    figure = plots.losses(rows)
+    assert figure is not None
+    left, right = figure.axes
+    assert (left.get_title(), right.get_title()) == ("training, with dropout", "validation")
+    assert (left.get_xlabel(), left.get_ylabel()) == ("tokens trained on", "loss, nats a token")
+    assert [text.get_text() for text in figure.legends[0].get_texts()] == ["tied", "pmi"]
+    assert len(left.lines) == len(right.lines) == 1 + 3 + 1  # tied; three seeds and their mean
+    for line in left.lines[1:]:  # all alike here, and so their mean is the same
+        assert [*line.get_xdata()] == [record["step"] * 2800 for record in training]
+        assert [*line.get_ydata()] == pytest.approx([record["loss"] for record in training])
+    assert [*right.lines[1].get_ydata()] == [validation["validation"]["nll"]]
+    assert left.lines[0].get_color() != left.lines[1].get_color()
+    assert left.lines[0].get_linestyle() != left.lines[4].get_linestyle()
+
+    figure = plots.alpha_by_steps(rows)
+    assert figure is not None
+    (panel,) = figure.axes
+    assert (panel.get_xscale(), panel.get_xlabel(), panel.get_ylabel()) == ("log", "steps", "α")
+    assert len(panel.lines) == 4  # tied has no α
+    assert [*panel.lines[0].get_ydata()] == [record["alpha"] for record in training]
+
+    figure = plots.valid_by_tokens(rows)
+    assert figure is not None
+    assert [*figure.axes[0].lines[1].get_xdata()] == [745 * 2800]
+    assert [*figure.axes[0].lines[1].get_ydata()] == [validation["validation"]["perplexity"]]
+
+    figure = plots.valid_by_seconds(rows)
+    assert figure is not None
+    assert figure.axes[0].get_xlabel() == "seconds of training steps"
+    result = json.loads((grid / "pmi-seed1" / "result.json").read_text())
+    assert [*figure.axes[0].lines[1].get_xdata()] == pytest.approx([result["seconds"]], rel=0.01)
+
+    figure = plots.by_frequency(rows)
+    assert figure is not None
+    (panel,) = figure.axes
+    assert [label.get_text() for label in panel.get_xticklabels()] == ["0–9", "10,000 and more"]
+    assert [*panel.lines[0].get_ydata()] == pytest.approx([math.exp(8), math.exp(2)])
+
+
+def test_without_matplotlib_the_tables_are_written_all_the_same(
+    grid: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
+    assert tabulate(grid) == 0
+    assert (
+        "- No plots, since matplotlib is not installed: pip install matplotlib"
+        in (grid / "table.md").read_text()
+    )
+    assert not [*grid.glob("*.png")]
+
+
+def folders(given: dict[str, Any]) -> list[str]:
+    return [setting.folder for setting in product(given).settings]
+
+
+def test_run_directories_are_named_by_what_varies() -> None:
+    assert folders({"output-embed": "tied,pmi", "hidden-size": "16"}) == ["tied", "pmi"]
+    assert folders({"output-embed": "pmi", "lr": "3e-3,0.006"}) == ["pmi-lr0.003", "pmi-lr0.006"]
+    assert folders({"output-embed": "a/b c.txt,tied"}) == ["b-c.txt", "tied"]
+    assert folders({"output-embed": "pmi", "normalize": [True, False]}) == [
+        "pmi-normalize",
+        "pmi-no-normalize",
+    ]
+    assert folders({"output-embed": "pmi", "alpha": "none,1", "input-embed": "learned,fixed"}) == [
+        "pmi-alpha-none-input-embed-learned", "pmi-alpha-none-input-embed-fixed",
+        "pmi-alpha1-input-embed-learned", "pmi-alpha1-input-embed-fixed",
+    ]  # fmt: skip
+    assert Setting("pmi, α = 1", {}).folder == "pmi-alpha-1"
+
+
+def test_the_options_of_a_matrix_vary_only_where_it_is_built(tmp_path: Path) -> None:
+    given = {"output-embed": "tied,pmi,walsh", "pmi-window": "3,5", "walsh-families": "8"}
+    assert folders(given) == ["tied", "pmi-pmi-window3", "pmi-pmi-window5", "walsh"]
+    flags = [run.flags.get("walsh-families") for run in product(given).runs(tmp_path)]
+    assert flags == [None, None, None, "8"]
+    starts = {"output-embed": "tied", "input-start": "random,pmi", "pmi-window": "3,5"}
+    assert folders(starts) == [
+        "tied-input-start-random",
+        "tied-input-start-pmi-pmi-window3",
+        "tied-input-start-pmi-pmi-window5",
+    ]
+
+
+def test_a_comma_in_a_value_is_escaped(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert product({"data": "here\\,there,sample"}).settings[0].flags["data"] == "here,there"
+    Path("here,there").mkdir()
+    with pytest.raises(
+        ValueError, match=r"--data: commas separate values, and a file has this name \(found here,there\)"
+    ):
+        product({"data": "here,there"})
+
+
+@pytest.mark.parametrize(
+    ("plan", "message"),
+    [
+        (Plan([]), "comparison: there is nothing to train (found 0 settings, 1 seeds)"),
+        (Plan([Setting("a b", {}), Setting("A-B", {})]), "A-B: the runs would have the directories of 'a b'"),
+        (Plan([Setting("a", {"learning-rate": 1})]), "--learning-rate: unknown flag 'learning-rate'"),
+        (
+            Plan([Setting("a", {"normalize": "no"})]),
+            "--normalize: not of the right kind (found no, expected true or f",
+        ),
+        (Plan([Setting("a", {"lr": True})]), "--lr: not of the right kind (found True, expected a value)"),
+        (Plan([Setting("a", {"seed": 3})]), "--seed: unknown flag 'seed'"),
+        (Plan([Setting("a", {})], seeds=(1, 1)), "--seed: not whole numbers, each once (found [1, 1])"),
+    ],
+)
+def test_plans_that_are_refused(plan: Plan, message: str, tmp_path: Path) -> None:
+    with pytest.raises(ValueError) as error:  # noqa: PT011
+        plan.runs(tmp_path)
+    assert str(error.value).startswith(message)

@@ -1,0 +1,143 @@
+"""The tiled loss against the plain one: `F.cross_entropy(F.linear(…))`."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from fixlm.output.kernels import linear_cross_entropy as module
+from fixlm.output.kernels.linear_cross_entropy import linear_cross_entropy, linear_logits, linear_nll
+
+
+@pytest.fixture(params=[1, 2**20], ids=["many tiles", "one tile"])
+def _tile(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "TILE_BYTES", request.param)
+    monkeypatch.setattr(module, "MINIMUM_TILE_TOKENS", 1)
+
+
+@pytest.fixture(params=[True, False], ids=["kernel", "torch"])
+def _both(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The kernel, and the operations of torch that take its place on other devices."""
+    if not request.param:
+        monkeypatch.setattr(module, "_kernel_fits", lambda *_: False)
+
+
+def problem(dtype: torch.dtype = torch.float64, tokens: int = 37) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    generator = torch.Generator().manual_seed(3)
+    features = torch.randn(tokens, 5, generator=generator, dtype=dtype)
+    weight = torch.randn(17, 5, generator=generator, dtype=dtype)
+    bias = torch.randn(17, generator=generator, dtype=dtype)
+    return features, weight, bias, torch.randint(0, 17, (tokens,), generator=generator)
+
+
+@pytest.mark.usefixtures("_tile", "_both")
+@pytest.mark.parametrize("needs", [(True, True, True), (True, False, True), (True, False, False)])
+def test_gradients_are_those_of_finite_differences(needs: tuple[bool, bool, bool]) -> None:
+    *inputs, targets = problem()
+    inputs = [tensor.requires_grad_(needed) for tensor, needed in zip(inputs, needs, strict=True)]
+    assert torch.autograd.gradcheck(lambda *given: linear_cross_entropy(*given, targets), inputs)
+
+
+@pytest.mark.usefixtures("_tile", "_both")
+def test_loss_and_gradients_are_those_of_the_plain_program() -> None:
+    features, weight, bias, targets = problem()
+    inputs = [tensor.requires_grad_() for tensor in (features, weight, bias)]
+    plain = F.cross_entropy(F.linear(features, weight, bias), targets)
+    tiled = linear_cross_entropy(features, weight, bias, targets)
+    torch.testing.assert_close(tiled, plain)
+    for ours, theirs in zip(
+        torch.autograd.grad(3 * tiled, inputs), torch.autograd.grad(3 * plain, inputs), strict=True
+    ):
+        torch.testing.assert_close(ours, theirs)
+
+
+@pytest.mark.usefixtures("_tile", "_both")
+def test_nll_of_each_token_is_that_of_the_plain_program() -> None:
+    features, weight, bias, targets = problem()
+    expected = F.cross_entropy(F.linear(features, weight, bias), targets, reduction="none")
+    torch.testing.assert_close(linear_nll(features, weight, bias, targets), expected)
+
+
+def test_a_fixed_weight_gets_no_gradient_and_costs_no_array_of_its_size() -> None:
+    features, weight, bias, targets = problem()
+    loss = linear_cross_entropy(features.requires_grad_(), weight, bias.requires_grad_(), targets)
+    saved = [tuple(tensor.shape) for tensor in loss.grad_fn.saved_tensors if tensor is not None]  # type: ignore[union-attr]
+    assert saved == [(37, 5), (17,)]
+
+
+def test_no_array_holds_all_tokens_and_all_words(monkeypatch: pytest.MonkeyPatch) -> None:
+    sizes = []
+    tiles = module._tiles
+
+    def recorded(*given: Tensor) -> Iterator[module._Tile]:
+        for tile in tiles(*given):
+            sizes.append(tuple(tile.exponentials.shape))
+            yield tile
+
+    monkeypatch.setattr(module, "TILE_BYTES", 16 * 17 * 8)  # 16 tokens
+    monkeypatch.setattr(module, "MINIMUM_TILE_TOKENS", 1)
+    monkeypatch.setattr(module, "_tiles", recorded)
+    features, weight, bias, targets = problem()
+    linear_cross_entropy(features, weight, bias, targets)
+    assert sizes == [(17, 16), (17, 16), (17, 5)]
+
+
+@pytest.mark.usefixtures("_both")
+def test_losses_of_certain_and_of_hopeless_tokens_stay_finite() -> None:
+    features = torch.tensor([[1000.0], [-1000.0]], requires_grad=True)
+    weight, bias = torch.tensor([[1.0], [-1.0]]), torch.zeros(2)
+    nll = linear_nll(features, weight, bias, torch.tensor([0, 0]))
+    assert nll.tolist() == [0.0, pytest.approx(2000.0)]
+    linear_cross_entropy(features, weight, bias, torch.tensor([0, 0])).backward()
+    assert features.grad is not None
+    assert features.grad.isfinite().all()
+
+
+@pytest.mark.usefixtures("_both")
+def test_bfloat16_products_are_near_the_float32_ones() -> None:
+    features, weight, bias, targets = problem(torch.float32)
+    features, weight = features.requires_grad_(), weight.requires_grad_()
+    exact = linear_cross_entropy(features, weight, bias, targets)
+    low = linear_cross_entropy(features, weight, bias, targets, torch.bfloat16)
+    assert low.dtype == torch.float32
+    torch.testing.assert_close(low, exact, rtol=2e-2, atol=0)
+    assert low != exact
+    for ours, theirs in zip(
+        torch.autograd.grad(low, (features, weight)),
+        torch.autograd.grad(exact, (features, weight)),
+        strict=True,
+    ):
+        assert (ours - theirs).norm() < 0.03 * theirs.norm()
+
+
+@pytest.mark.parametrize("threads", [1, 2, 3])
+def test_any_number_of_threads_gives_the_loss_of_the_plain_program(
+    threads: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("fixlm.output.kernels.threads.ENOUGH", 1)
+    monkeypatch.setattr(torch, "get_num_threads", lambda: threads)
+    features, weight, bias, targets = problem(tokens=70)
+    expected = F.cross_entropy(F.linear(features, weight, bias), targets, reduction="none")
+    torch.testing.assert_close(linear_nll(features, weight, bias, targets), expected)
+
+
+def test_float32_loss_and_gradients_are_within_1e_5_of_float64() -> None:
+    exact, low = problem(), problem()
+    low = (*(tensor.float() for tensor in low[:3]), low[3])
+    for tensor in (*exact[:3], *low[:3]):
+        tensor.requires_grad_()
+    losses = [linear_cross_entropy(*given) for given in (exact, low)]
+    gradients = [
+        torch.autograd.grad(loss, given[:3]) for loss, given in zip(losses, (exact, low), strict=True)
+    ]
+    for right, ours in [losses, *zip(*gradients, strict=True)]:
+        assert (ours - right).norm() < 1e-5 * right.norm()
+
+
+def test_logits_are_the_linear_map() -> None:
+    features, weight, bias, _ = problem()
+    torch.testing.assert_close(linear_logits(features, weight, bias), F.linear(features, weight, bias))

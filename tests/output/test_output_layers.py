@@ -1,0 +1,180 @@
+"""The output layers against their equations."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from fixlm import output
+from fixlm.errors import InputError
+from fixlm.output.fixed import FixedOutput
+
+V, H, TOKENS = 23, 8, 6
+GENERAL = ("learned", "tied", "random-orthogonal", "hadamard", "sylvester", "walsh")
+
+
+def layer(name: str, dim: int = H, **options: object) -> output.OutputLayer:  # type: ignore[name-defined]
+    torch.manual_seed(1)
+    embedding = nn.Embedding(V, dim)
+    return output.build(name, H, V, output_dim=dim, input_embedding=embedding, **options).double()  # type: ignore[arg-type]
+
+
+def tokens() -> tuple[Tensor, Tensor]:
+    generator = torch.Generator().manual_seed(2)
+    hidden = torch.randn(TOKENS, H, generator=generator, dtype=torch.float64)
+    return hidden, torch.randint(0, V, (TOKENS,), generator=generator)
+
+
+@pytest.mark.parametrize("name", GENERAL)
+@pytest.mark.parametrize("dim", [H, 16])
+def test_loss_nll_and_logits_say_the_same(name: str, dim: int) -> None:
+    built = layer(name, dim, log_unigram=torch.linspace(-3, 0, V))
+    if name == "tied":
+        built.shared.double()
+    hidden, targets = tokens()
+    expected = F.cross_entropy(built.logits(hidden), targets, reduction="none")
+    torch.testing.assert_close(built.nll(hidden, targets), expected)
+    torch.testing.assert_close(built.loss(hidden, targets), expected.mean())
+
+
+@pytest.mark.parametrize("name", GENERAL)
+@pytest.mark.parametrize("dim", [H, 16])
+def test_gradients_reach_the_features_and_every_trained_number(name: str, dim: int) -> None:
+    built = layer(name, dim)
+    if name == "tied":
+        built.shared.double()
+    hidden, targets = tokens()
+    assert torch.autograd.gradcheck(lambda x: built.loss(x, targets), hidden.requires_grad_())
+    built.loss(hidden, targets).backward()
+    for parameter_name, parameter in built.named_parameters():
+        assert parameter.grad is not None, parameter_name
+        assert parameter.grad.abs().sum() > 0, parameter_name
+
+
+def test_the_fixed_layer_is_the_papers_equation() -> None:
+    hidden, _ = tokens()
+    q = F.normalize(torch.randn(V, H, dtype=torch.float64), dim=1)
+    built = FixedOutput(H, q, alpha_start=5.0, log_unigram=torch.linspace(-2, 0, V)).double()
+    unit = hidden / hidden.norm(dim=1, keepdim=True)
+    expected = 5.0 * unit @ q.t() + torch.linspace(-2, 0, V)
+    torch.testing.assert_close(built.logits(hidden), expected)
+    torch.testing.assert_close(built.logits(7 * hidden), expected)  # the norm of x does not matter
+
+
+def test_without_normalisation_the_norm_of_the_features_counts() -> None:
+    hidden, _ = tokens()
+    built = layer("hadamard", normalize=False, alpha_start=2.0)
+    torch.testing.assert_close(built.logits(hidden), 2.0 * hidden @ built.matrix().t())
+
+
+@pytest.mark.parametrize("normalize", [True, False])
+def test_a_learned_map_comes_before_the_matrix(normalize: bool) -> None:
+    hidden, _ = tokens()
+    for flags, features in (
+        ({"map": "linear"}, lambda m, x: m.projection(x)),
+        ({"map": "mlp", "map_size": 5}, lambda m, x: m.projection(F.gelu(m.hidden_map(x)))),
+    ):
+        built = layer("random-orthogonal", normalize=normalize, **flags)
+        assert built.projection.weight.shape == (H, 5 if "map_size" in flags else H)
+        mapped = features(built, hidden)
+        mapped = F.normalize(mapped, dim=1) if normalize else mapped
+        torch.testing.assert_close(built.logits(hidden), built.alpha * mapped @ built.vectors.t())
+
+
+def test_the_perceptron_is_four_times_as_wide_as_what_it_reads_unless_told() -> None:
+    assert layer("hadamard", map="mlp").hidden_map.weight.shape == (4 * H, H)
+
+
+def test_learned_scales_of_the_rows() -> None:
+    hidden, targets = tokens()
+    built = layer("random-orthogonal", word_scales=True, alpha_start=2.0)
+    with torch.no_grad():
+        built.scales.copy_(torch.linspace(0.5, 2, V))
+    expected = 2.0 * F.normalize(hidden, dim=1) @ (built.scales[:, None] * built.vectors).t()
+    torch.testing.assert_close(built.logits(hidden), expected)
+    built.loss(hidden, targets).backward()
+    gradient = built.scales.grad.clone()
+    built.scales.grad = None
+    F.cross_entropy(built.logits(hidden), targets).backward()
+    torch.testing.assert_close(gradient, built.scales.grad)
+
+
+def test_features_of_zero_give_the_bias_and_a_finite_gradient() -> None:
+    built = layer("hadamard", log_unigram=torch.linspace(-2, 0, V))
+    hidden = torch.zeros(1, H, dtype=torch.float64, requires_grad=True)
+    torch.testing.assert_close(built.logits(hidden)[0], built.bias)
+    built.loss(hidden, torch.tensor([0])).backward()
+    assert hidden.grad is not None
+    assert hidden.grad.isfinite().all()
+
+
+def test_many_tokens_are_done_in_tiles_with_the_same_result(monkeypatch: pytest.MonkeyPatch) -> None:
+    torch.manual_seed(1)
+    layer = output.build("hadamard", H, V).double()
+    hidden, targets = torch.randn(50, H, dtype=torch.float64, requires_grad=True), torch.randint(0, V, (50,))
+    trained = [hidden, *layer.parameters()]
+    whole = layer.loss(hidden, targets)
+    gradients = torch.autograd.grad(2 * whole, trained)
+    monkeypatch.setattr("fixlm.output.kernels.tiles.TILE_BYTES", 16 * H * 8)  # 16 tokens
+    tiled = layer.loss(hidden, targets)
+    torch.testing.assert_close(tiled, whole)
+    for ours, right in zip(torch.autograd.grad(2 * tiled, trained), gradients, strict=True):
+        torch.testing.assert_close(ours, right)
+
+
+def test_alpha_is_trained_unless_it_is_given() -> None:
+    assert "alpha" in dict(layer("hadamard").named_parameters())
+    held = layer("hadamard", alpha=0.1)
+    assert "alpha" not in dict(held.named_parameters())
+    assert held.state_dict()["alpha"].item() == pytest.approx(0.1)
+
+
+def test_the_matrix_is_a_buffer_with_unit_rows_that_no_state_dict_repeats() -> None:
+    built = layer("random-orthogonal")
+    assert "vectors" in dict(built.named_buffers())
+    assert "vectors" not in dict(built.named_parameters())
+    assert "vectors" not in built.state_dict()
+    torch.testing.assert_close(built.vectors.norm(dim=1), torch.ones(V, dtype=torch.float64))
+
+
+def test_tied_shares_the_very_weight_of_the_embedding_and_owns_none() -> None:
+    embedding = nn.Embedding(V, H)
+    tied = output.build("tied", H, V, input_embedding=embedding)
+    assert tied.matrix() is embedding.weight
+    assert list(tied.state_dict()) == ["bias"]
+
+
+def test_building_a_fixed_layer_leaves_the_global_random_state_alone() -> None:
+    torch.manual_seed(5)
+    before = torch.get_rng_state()
+    output.build("random-orthogonal", H, V)
+    assert torch.equal(torch.get_rng_state(), before)
+
+
+def test_a_uniform_model_has_perplexity_v() -> None:
+    built = layer("learned")
+    with torch.no_grad():
+        built.weight.zero_()
+    hidden, targets = tokens()
+    assert built.loss(hidden, targets).exp().item() == pytest.approx(V)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("pmj",), "unknown output layer 'pmj'. Fix: Did you mean 'pmi'? Choose one of: "),
+        (("tied",), "tied: no input embedding to share. Fix: pass input_embedding=nn.Embedding(…)"),
+        (("pmi",), "pmi: is built from text. Fix: pass vectors=, (V, N), from embeddings.build"),
+    ],
+)
+def test_a_layer_that_cannot_be_built_says_why(arguments: tuple[str], message: str) -> None:
+    with pytest.raises(InputError) as caught:
+        output.build(*arguments, hidden_size=H, vocabulary_size=V)
+    assert message in str(caught.value)
+
+
+def test_vectors_of_another_vocabulary_are_refused() -> None:
+    with pytest.raises(InputError, match=r"another vocabulary \(found 3, expected 23\)"):
+        output.build("pmi", H, V, vectors=torch.eye(3, H))

@@ -1,0 +1,44 @@
+"""docs/reliability.md names tests that exist, and figures of committed measurements."""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+TEXT = (ROOT / "docs" / "reliability.md").read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize("name", sorted(set(re.findall(r"`(tests/\w+\.py::\w+)`", TEXT))))
+def test_a_test_that_is_named_exists(name: str) -> None:
+    path, _, function = name.partition("::")
+    assert f"\ndef {function}(" in (ROOT / path).read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize(
+    "row", re.findall(r"^\| (?!fault|---).*$", TEXT.partition("## Measured")[0], re.MULTILINE)
+)
+def test_every_row_names_a_test(row: str) -> None:
+    assert "`tests/" in row
+
+
+def test_the_figures_are_those_of_the_results() -> None:
+    def result(name: str) -> dict:
+        return json.loads((ROOT / "results" / name).read_text())
+
+    kills, clock, load = result("kill-500.json"), result("kill-100-clock.json"), result("load.json")
+    rows = [
+        f"| {kills['kills']} in {kills['runs']} runs, {kills['kills_during_a_save']} of them during a save | ",
+        f"| {clock['kills']} in {clock['runs']} runs, {clock['kills_during_a_save']} of them during a save | ",
+    ]
+    words = result("load-vocabulary.json")
+    for figures, size in ((load["large_corpus"], "tokens"), (words["large_vocabulary"], "V")):
+        rows.append(f"| {figures[size]:,} | {figures['peak_gb']:.1f} GB | {figures['seconds']:,.0f} s | ")
+    fuzzed = result("fuzz.json")
+    assert sum(fuzzed["inputs"].values()) == fuzzed["total"]
+    rows.append(f"| {fuzzed['total']:,}, over eleven readers; none crashed one | ")
+    for row in rows:
+        assert row in TEXT
