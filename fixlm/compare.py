@@ -9,10 +9,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from embeddings.options import Checked, Count, option
 from fixlm.cli import run
 from fixlm.comparison.grid import product, read_seeds, values_of
 from fixlm.comparison.plan import LAYER, PLAN, Plan, Setting, read_plan
-from fixlm.config.command_line import Parser, add_options, option, read_options
+from fixlm.config.command_line import Parser, add_options, read_options
 from fixlm.errors import InputError, RunsFailed
 
 if TYPE_CHECKING:
@@ -34,11 +35,11 @@ examples:
 
 
 @dataclass(frozen=True)
-class CompareConfig:
+class CompareConfig(Checked):
     """The comparison itself."""
 
     plan: str | None = option(None, "JSON file with settings that are no product; other flags replace theirs")
-    jobs: int = option(1, "runs trained at a time, each with its --threads (none: an equal share)", minimum=1)
+    jobs: Count = option(1, "runs trained at a time, each with its --threads (none: an equal share)")
     table_only: bool = option(False, "train nothing: table and plots of what is there")
     best_by: str | None = option(
         None,

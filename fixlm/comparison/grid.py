@@ -9,7 +9,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from fixlm.comparison.plan import LAYER, Plan, Setting, folder_name, method_of_flag
+from fixlm.comparison.plan import LAYER, Plan, Setting, folder_name
+from fixlm.config.read import applies
 from fixlm.config.schema import ModelConfig
 from fixlm.errors import InputError, InputErrors
 
@@ -18,7 +19,7 @@ def product(given: Mapping[str, Any]) -> Plan:
     """The grid that flags with several values describe: ``{"output-embed": "tied,pmi", "seed": "1,2"}``.
 
     Values are separated by commas; a comma within one is written ``\\,``. A switch may be a list of both values.
-    Flags of one matrix vary in the settings that build it only.
+    Flags of one layer or matrix vary in the settings that have it only.
 
     Raises:
         InputErrors: a list has an empty value, or one value twice, or the seeds are no numbers.
@@ -37,12 +38,8 @@ def product(given: Mapping[str, Any]) -> Plan:
     settings: dict[str, Setting] = {}
     for values in itertools.product(*varied.values()):
         flags = dict(zip(varied, values, strict=True))
-        whole = Setting("any", flags)
-        flags = {
-            flag: value
-            for flag, value in flags.items()
-            if not (method := method_of_flag(flag)) or whole.builds(method, common)
-        }
+        whole = {**common, **flags}
+        flags = {flag: value for flag, value in flags.items() if applies(flag, whole)}
         layer = Path(str({**common, **flags}.get(LAYER, ModelConfig().output_embed))).name
         rest = [(flag, value) for flag, value in flags.items() if flag != LAYER]
         name = ", ".join([layer, *(_in_words(*each) for each in rest)])

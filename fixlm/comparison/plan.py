@@ -8,14 +8,13 @@ import json
 import re
 import unicodedata
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import embeddings
 from embeddings import plain_json
-from fixlm.config.command_line import flag_name
-from fixlm.config.schema import GROUPS, ModelConfig, TrainConfig, read_config
+from fixlm.config.read import applies, flag_groups, read_config
+from fixlm.config.schema import TrainConfig
 from fixlm.errors import InputError, InputErrors, unknown_name
 
 LAYER = "output-embed"
@@ -45,15 +44,6 @@ class Setting:
     def __post_init__(self) -> None:
         object.__setattr__(self, "flags", plain_flags(self.flags))
         object.__setattr__(self, "folder", self.folder or folder_name(self.name))
-
-    def builds(self, method: str, common: Mapping[str, Any]) -> bool:
-        """Whether its layer or input embedding, or the start of either, needs the matrix of that method."""
-        given = {**common, **self.flags}
-        names = ("output_embed", "input_embed", "output_start", "input_start")
-        chosen: dict[str, Any] = {
-            name: str(given[dashed]) for name in names if (dashed := name.replace("_", "-")) in given
-        }
-        return method in TrainConfig(model=ModelConfig(**chosen)).methods()
 
 
 @dataclass(frozen=True)
@@ -99,7 +89,7 @@ class Plan:
     def runs(self, directory: Path, *, trusting: bool = False) -> list[PlannedRun]:
         """All runs, the first seed of every setting before the second of any.
 
-        A common flag of one matrix (``pmi-window``) goes to those settings that build that matrix.
+        A common flag of one layer (``alpha``) or matrix (``pmi-window``) goes to the settings that have it.
 
         Args:
             trusting: give runs whose flags are wrong a configuration of None instead of raising; a table can be made
@@ -148,14 +138,8 @@ class Plan:
         return self.seeds if setting.seeds is None else setting.seeds
 
     def _flags(self, setting: Setting) -> dict[str, Any]:
-        others = {
-            flag
-            for flag in self.common
-            if (method := method_of_flag(flag)) and not setting.builds(method, self.common)
-        }
-        return {flag: value for flag, value in self.common.items() if flag not in others} | dict(
-            setting.flags
-        )
+        given = {**self.common, **setting.flags}
+        return {flag: value for flag, value in given.items() if flag in setting.flags or applies(flag, given)}
 
     def _problems(self) -> Iterator[InputError]:
         """What is wrong with the plan besides the values of its flags."""
@@ -188,9 +172,8 @@ class Plan:
                 expected = "true or false" if known[flag] else "a value"
                 yield InputError(f"--{flag}", "not of the right kind", found=value, expected=expected)
         for flag in self.common:
-            method = method_of_flag(flag)
-            if method and not any(setting.builds(method, self.common) for setting in self.settings):
-                yield InputError(f"--{flag}", f"no setting builds the matrix {method}", fix="drop it")
+            if not any(applies(flag, {**self.common, **setting.flags}) for setting in self.settings):
+                yield InputError(f"--{flag}", "has no effect on any setting", fix="remove the flag")
 
 
 def read_plan(path: Path) -> Plan:
@@ -231,31 +214,10 @@ def plain_flags(flags: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
-def flat(values: Mapping[str, Any]) -> dict[str, Any]:
-    """A configuration as plain values (`TrainConfig.to_json`) by flag: ``{"--lr": 0.003, …}``."""
-    parts = [("", values[group]) for group in ("data", "model", "optimization")]
-    parts += list(values["matrices"].items())
-    return {flag_name(name, prefix): value for prefix, part in parts for name, value in part.items()}
-
-
 def switches() -> dict[str, bool]:
     """The flags a setting may have, without dashes, and whether each is a switch."""
-    kinds = [(kind, "") for kind in GROUPS.values()]
-    kinds += [(embeddings.get(method).Options, method) for method in embeddings.names()]
-    found = {
-        flag_name(item.name, prefix)[2:]: item.type in ("bool", bool)
-        for kind, prefix in kinds
-        for item in fields(kind)
-    }
-    return {flag: switch for flag, switch in found.items() if flag not in OWN}
-
-
-def method_of_flag(flag: str) -> str | None:
-    """The method whose option a flag is; None for a flag of every run."""
-    for method in embeddings.names():
-        if flag in {flag_name(item.name, method)[2:] for item in fields(embeddings.get(method).Options)}:
-            return method
-    return None
+    flags = [flag for group in flag_groups().values() for flag in group]
+    return {flag.name: flag.kind.type is bool for flag in flags if flag.name not in OWN}
 
 
 def folder_name(name: str) -> str:

@@ -11,7 +11,8 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from fixlm.comparison.plan import PlannedRun, flat
+from fixlm.comparison.plan import PlannedRun
+from fixlm.config.read import by_flag
 from fixlm.config.schema import OptimizationConfig
 from fixlm.errors import InputError, InputErrors
 from fixlm.runs.directory import RunDirectory
@@ -76,7 +77,7 @@ class Row:
     def flags(self) -> dict[str, Any]:
         """The configuration by flag, ``{"--lr": 0.003, …}``; empty while no run has started."""
         config = next((run.config for run in self.runs if run.config), None)
-        return {} if config is None else flat(config)
+        return {} if config is None else by_flag(config)
 
     @property
     def corpus(self) -> str | None:
@@ -178,7 +179,7 @@ def look(planned: PlannedRun, corpus: str | None = None) -> Run:
     run = read_run(path, planned.seed)
     assert run.config is not None
     if planned.config is not None:
-        asked, there = flat(planned.config.to_json()), flat(run.config)
+        asked, there = by_flag(planned.config.to_json()), by_flag(run.config)
         different = [
             f"{flag} {there.get(flag)}, not {value}"
             for flag, value in asked.items()
@@ -242,7 +243,7 @@ def discover(directory: Path) -> tuple[list[Row], list[str]]:
             notes.append(f"{path.name} is left out: {str(error).splitlines()[0]}")
             continue
         assert run.config is not None
-        same = flat(run.config) | {"--seed": 0, "--data": run.config["corpus"]["sha256"]}
+        same = by_flag(run.config) | {"--seed": 0, "--data": run.config["corpus"]["sha256"]}
         key = repr(sorted(same.items()))
         while run.seed in {
             other.seed for other in groups.get(key, ())

@@ -25,11 +25,10 @@ from pathlib import Path
 from typing import Any
 
 from embeddings import plain_json
-from embeddings.codebook import Codebook
-from embeddings.output_matrix import OutputMatrix, write_atomically
+from embeddings.output_matrix import write_atomically
+from embeddings.prepare import Prepared
 from embeddings.readers.arrays import read_vocabulary
 from fixlm import __version__
-from fixlm.config.command_line import check_options
 from fixlm.config.schema import RunConfig, TrainConfig
 from fixlm.corpus.corpus import Corpus
 from fixlm.errors import InputError, InputErrors
@@ -167,16 +166,12 @@ class RunDirectory:
             with contextlib.suppress(OSError):
                 self.path.rmdir()
 
-    def write_start(
-        self, config: TrainConfig, corpus: Corpus, matrix: OutputMatrix | Codebook | None
-    ) -> None:
+    def write_start(self, config: TrainConfig, corpus: Corpus, matrix: Prepared | None) -> None:
         """Writes everything that is known before the first step; ``config.json`` last, since it makes it a run."""
         with writing(self.path):
             self._write_start(config, corpus, matrix)
 
-    def _write_start(
-        self, config: TrainConfig, corpus: Corpus, matrix: OutputMatrix | Codebook | None
-    ) -> None:
+    def _write_start(self, config: TrainConfig, corpus: Corpus, matrix: Prepared | None) -> None:
         write_atomically(self.vocabulary, "".join(f"{word}\n" for word in corpus.words).encode())
         if matrix is not None:
             matrix.save(self.output_matrix)
@@ -287,8 +282,7 @@ def _require_rest(values: Mapping[str, Any]) -> None:
             raise TypeError("sha256 is no string")
     if not isinstance(values["corpus"]["vocabulary_size"], int):
         raise TypeError("vocabulary_size is no whole number")
-    settings = RunConfig(**{name: values["run"][name] for name in RUN_SETTINGS})
-    InputErrors.raise_if_any([*check_options(settings)])
+    RunConfig(**{name: values["run"][name] for name in RUN_SETTINGS})
 
 
 RUN_SETTINGS = ("validate_every", "checkpoint_every", "threads", "device")

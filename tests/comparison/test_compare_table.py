@@ -293,10 +293,10 @@ def test_run_directories_are_named_by_what_varies() -> None:
 
 
 def test_the_options_of_a_matrix_vary_only_where_it_is_built(tmp_path: Path) -> None:
-    given = {"output-embed": "tied,pmi,walsh", "pmi-window": "3,5", "walsh-families": "8"}
+    given = {"output-embed": "tied,pmi,walsh", "pmi-window": "3,5", "walsh-families": "16"}
     assert folders(given) == ["tied", "pmi-pmi-window3", "pmi-pmi-window5", "walsh"]
     flags = [run.flags.get("walsh-families") for run in product(given).runs(tmp_path)]
-    assert flags == [None, None, None, "8"]
+    assert flags == [None, None, None, "16"]
     starts = {"output-embed": "tied", "input-start": "random,pmi", "pmi-window": "3,5"}
     assert folders(starts) == [
         "tied-input-start-random",

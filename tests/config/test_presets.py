@@ -1,4 +1,4 @@
-"""Named recipes, and that each flag they set acts on training."""
+"""Presets, and that each flag they set acts on training."""
 
 from __future__ import annotations
 
@@ -15,8 +15,9 @@ from helpers import final, losses, same, train
 from safetensors.torch import load_file
 
 from fixlm import cli
-from fixlm.config.presets import RECIPES, as_flags
-from fixlm.config.schema import GROUPS, TrainConfig, read_config
+from fixlm.config.presets import PRESETS, as_flags
+from fixlm.config.read import read_config
+from fixlm.config.schema import GROUPS, TrainConfig
 from fixlm.runs.directory import default_path
 from fixlm.training import trainer
 from fixlm.training.optimizer import learning_rate, make_optimizer
@@ -120,7 +121,7 @@ def test_the_table_in_the_readme_is_the_recipes() -> None:
         re.M,
     )
     values = {True: "yes", False: "no", None: "none"}
-    assert {row[0].replace("-", "_") for row in rows} == {*RECIPES["awd"], "dropout"}
+    assert {row[0].replace("-", "_") for row in rows} == {*PRESETS["awd"], "dropout"}
     for column, recipe in ((1, "fast"), (2, "awd")):
         config = read_config({"recipe": recipe})
         settings = vars(config.model) | vars(config.optimization)
