@@ -93,7 +93,8 @@ def test_every_perplexity_in_the_text_of_the_study_is_one_of_a_run() -> None:
     timed = [json.loads(path.read_text()) for path in (ROOT / "results" / "benchmark").glob("steps-*.json")]
     known = {f"{us:.1f}" for steps in timed for us in steps["microseconds_per_token"]["step"].values()}
     known |= {"130.3", "142.1"}  # published, with their source beside them
-    known |= {f"{read(run)[split]['perplexity']:.1f}" for run in RUNS for split in ("valid", "test")}
+    results = [read(run) for run in RUNS]
+    known |= {f"{result[split]['perplexity']:.1f}" for result in results for split in ("valid", "test")}
     found = re.findall(r"(?<![\d.])\d{3}\.\d(?!\d)", text)
     assert len(found) > 10
     assert {*found} <= known

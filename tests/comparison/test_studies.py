@@ -67,8 +67,11 @@ def test_a_study_trains_its_layers_and_keeps_their_runs(
     summary = read_summary(kept / "walsh-start8-seed1.json")
     assert summary["status"] == {"state": "done", "runs_at_a_time": 1}
     assert summary["log"][-1].startswith("perplexity: valid ")
-    assert run(program, "published", kept, "--data", tiny_corpus, *SMALL.split(), "--table-only") == 0
+    assert run(program, "published", kept, "--data", tiny_corpus, *SMALL.split()) == 0
     assert "| [tied, starts at discounted pmi × 8](tied-start8-seed1.json) |" in capsys.readouterr().out
+    assert [path.name for path in kept.iterdir() if path.is_dir()] == [
+        "tied-seed1"
+    ]  # the one that was not kept
 
 
 def test_what_the_program_says(program: ModuleType, capsys: pytest.CaptureFixture[str]) -> None:
@@ -89,7 +92,7 @@ def test_what_the_program_says(program: ModuleType, capsys: pytest.CaptureFixtur
 def test_committed_runs_are_of_the_study_that_its_file_describes(study: Path) -> None:
     directory = RESULTS / study.stem
     runs = survey(read_plan(study).runs(directory))  # raises where a run has other settings
-    assert {*directory.glob("*.json")} == {run.path for run in runs if run.result}
+    assert {*directory.glob("*-seed*.json")} == {run.path for run in runs if run.result}
 
 
 @pytest.mark.parametrize("page", ["README.md", "docs/study.md"])
