@@ -75,13 +75,17 @@ def collect(runs: Path, results: Path) -> None:
     from fixlm.comparison.status import DONE, read_run
     from fixlm.runs.summary import summarise, summary_path, write_summary
 
-    for config in sorted(runs.glob("*/config.json")):
-        found = read_run(config.parent)
-        if found.state == DONE:
-            results.mkdir(parents=True, exist_ok=True)
-            path = summary_path(results / found.path.name)
-            write_summary(path, summarise(found.path, found.at_a_time))
-            print(path)
+    found = [read_run(config.parent) for config in sorted(runs.glob("*/config.json"))]
+    done = [each for each in found if each.state == DONE]
+    if not done:
+        raise InputError(runs, "there is no run below it that is done")
+    results.mkdir(parents=True, exist_ok=True)
+    for each in done:
+        # A comparison finds summaries by the seed in their names.
+        name = each.path.name if "-seed" in each.path.name else f"{each.path.name}-seed{each.seed}"
+        path = summary_path(results / name)
+        write_summary(path, summarise(each.path, each.at_a_time))
+        print(path)
 
 
 def report() -> None:

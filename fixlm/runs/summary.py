@@ -5,7 +5,7 @@
     config    the whole ``config.json``
     result    the whole ``result.json``
     status    {"state": "done", "runs_at_a_time": how many runs were trained side by side; null if not recorded}
-    metrics   the records of ``metrics.jsonl``: all validations, and at most `POINTS` means of the training records
+    metrics   the records of ``metrics.jsonl``: all validations, and at most `POINTS` training records (see `thinned`)
     log       the lines of ``log.txt``
 """
 
@@ -26,6 +26,8 @@ from fixlm.runs.directory import RunDirectory, checked_config, checked_result
 
 POINTS = 75
 """Training records that are kept: one epoch of WikiText-2 has 75, and a plot is too small to show more."""
+END = 15
+"""Training records at the end that are kept as they are: the study gives training losses over the last 150 steps."""
 DIGITS = 6
 """Significant digits of what is kept of a training record. Scores keep all their digits."""
 
@@ -60,14 +62,14 @@ def summarise(directory: str | os.PathLike[str], runs_at_a_time: int | None = No
 
 
 def thinned(records: Iterable[Mapping[str, Any]], points: int = POINTS) -> list[dict[str, Any]]:
-    """All validations, and at most so many training records, each the mean of some that follow each other."""
+    """All validations and at most so many training records: the last `END` as they are, means of the others."""
     known = [dict(record) for record in records]
     training = [record for record in known if "loss" in record]
-    size = math.ceil(len(training) / points)
-    # The last record stands for as many steps as the others: means over the end of a run stay what they are.
-    cuts = [*range(len(training), 0, -size)][::-1] if training else []
+    merged = max(0, len(training) - END)
+    size = max(1, math.ceil(merged / (points - END)))
+    cuts = [*range(0, merged, size), *range(merged, len(training) + 1)]
     found = []
-    for start, end in itertools.pairwise([0, *cuts]):
+    for start, end in itertools.pairwise(cuts):
         before = training[start - 1]["step"] if start else 0
         found.append(_mean(training[start:end], before))
     validations = [record for record in known if "validation" in record]

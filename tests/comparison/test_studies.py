@@ -82,6 +82,8 @@ def test_what_the_program_says(program: ModuleType, capsys: pytest.CaptureFixtur
     assert "python scripts/study.py report" in capsys.readouterr().out
     assert run(program, "layer") == 2
     assert "study.py: unknown study 'layer'" in capsys.readouterr().err
+    assert run(program, "collect", "none", "kept") == 2
+    assert "none: there is no run below it that is done" in capsys.readouterr().err
     assert run(program, "collect", "runs") == 2
     assert "collect: wrong number of words" in capsys.readouterr().err
     assert run(program, "layers", "--plan", "another.json") == 2
