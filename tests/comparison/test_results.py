@@ -98,3 +98,22 @@ def test_every_perplexity_in_the_text_of_the_study_is_one_of_a_run() -> None:
     found = re.findall(r"(?<![\d.])\d{3}\.\d(?!\d)", text)
     assert len(found) > 10
     assert {*found} <= known
+
+
+def test_every_loss_in_the_text_of_the_study_is_one_of_a_run() -> None:
+    text = (ROOT / "docs" / "study.md").read_text(encoding="utf-8")
+    trained, by_frequency = set(), set()
+    for run in RUNS:
+        summary = read_summary(run)
+        result, records = summary["result"], [each for each in summary["metrics"] if "loss" in each]
+        late = [each["loss"] for each in records if each["step"] > result["steps"] - 150]
+        trained.add(f"{sum(late) / len(late):.2f}")
+        bands = result.get("test_by_frequency", ())
+        by_frequency |= {f"{band['total_nats'] / band['targets']:.2f}" for band in bands}
+    said = re.findall(r"(?:trains\s+to|training\s+loss\s+of)\s+(\d\.\d\d)\b", text)
+    assert len(said) > 4
+    assert {*said} <= trained
+    rows = [re.findall(r"(?<=\| )\d{1,2}\.\d\d(?= \|)", line) for line in text.splitlines()]
+    bands = [number for row in rows if len(row) == 5 for number in row]
+    assert len(bands) == 35
+    assert {*bands} <= by_frequency
