@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -19,7 +19,7 @@ from fixlm.errors import InputError, RunsFailed
 if TYPE_CHECKING:
     from fixlm.comparison.comparison import compare
 
-__all__ = ["Plan", "Setting", "compare", "study"]
+__all__ = ["Plan", "Setting", "compare"]
 
 EPILOGUE = """\
 Every flag of fixlm.train may have several values, separated by commas (a comma within a value is written \\,); a
@@ -38,7 +38,9 @@ examples:
 class CompareConfig(Checked):
     """The comparison itself."""
 
-    plan: str | None = option(None, "JSON file with settings that are no product; other flags replace theirs")
+    plan: str | None = option(
+        None, "JSON or TOML file with settings that are no product; other flags replace theirs"
+    )
     jobs: Count = option(1, "runs trained at a time, each with its --threads (none: an equal share)")
     table_only: bool = option(False, "train nothing: table and plots of what is there")
     best_by: str | None = option(
@@ -54,43 +56,6 @@ def command(arguments: list[str], program: str = "python -m fixlm.compare") -> N
     given, config, flags = _parse(parser, arguments)
     directory = Path(given["directory"])
     _carry_out(directory, _plan(directory, config, flags), config)
-
-
-def study(
-    description: str | None,
-    directory: str,
-    settings: Sequence[Setting],
-    *,
-    common: Mapping[str, Any] | None = None,
-    seeds: Sequence[int] = (1, 2, 3),
-    best_by: str | None = None,
-    arguments: Sequence[str] | None = None,
-) -> int:
-    """A comparison as a program: its settings are in the code, its command line may replace flags of all of them.
-
-    Args:
-        description: for ``--help``.
-        directory: where the runs go unless the command line says otherwise.
-        settings, common, seeds, best_by: as for `fixlm.comparison.comparison.compare`.
-        arguments: the command line; the process's own by default.
-
-    Returns:
-        The exit status: 0, 1 when runs failed, 2 after bad input, 128 + signal after an interruption.
-    """
-
-    def body(arguments: list[str]) -> None:
-        parser = make_parser(Path(sys.argv[0]).name, description or "")
-        words = {"metavar": "DIRECTORY", "nargs": "?", "default": directory}
-        parser.add_argument("directory", help=f"where the runs are (default: {directory})", **words)  # type: ignore[arg-type]
-        given, config, flags = _parse(parser, arguments)
-        if config.plan is not None:
-            raise InputError("--plan", "the settings of this study are in its program", fix="drop it")
-        if config.best_by is None:
-            config = dataclasses.replace(config, best_by=best_by)
-        plan = _overridden(Plan(settings, seeds, common or {}), flags)
-        _carry_out(Path(given["directory"]), plan, config)
-
-    return run(body, arguments)
 
 
 def make_parser(program: str, description: str, epilogue: str | None = None) -> Parser:

@@ -1,4 +1,4 @@
-"""Curves of a run out of its ``metrics.jsonl``: {step: value}."""
+"""Curves of a run out of its metrics: {step: value}."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from typing import Any
 
 from fixlm.comparison.status import Run, perplexity
 from fixlm.runs.directory import RunDirectory
+from fixlm.runs.summary import read_summary
 
 Curve = dict[int, float]
 
@@ -81,4 +82,6 @@ def _scores(run: Run) -> dict[int, Mapping[str, Any]]:
 
 
 def _records(run: Run) -> list[dict[str, Any]]:
+    if run.path.is_file():
+        return list(read_summary(run.path)["metrics"])
     return [*RunDirectory(run.path).read_metrics()]

@@ -6,6 +6,7 @@ import dataclasses
 import itertools
 import json
 import re
+import tomllib
 import unicodedata
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -177,13 +178,14 @@ class Plan:
 
 
 def read_plan(path: Path) -> Plan:
-    """The plan in a JSON file, as `Plan.to_json` gives it; common, seeds and folders may be left out.
+    """The plan in a JSON or TOML file, as `Plan.to_json` gives it; common, seeds and folders may be left out.
 
     Raises:
         InputError: the file cannot be read or is no plan.
     """
     try:
-        values = plain_json.parse(path.read_bytes())
+        text = path.read_text(encoding="utf-8")
+        values = tomllib.loads(text) if path.suffix == ".toml" else plain_json.parse(text)
         settings = [Setting(**setting) for setting in values["settings"]]
         return Plan(settings, values.get("seeds", [1]), values.get("common", {}))
     except OSError as error:

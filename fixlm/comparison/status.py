@@ -16,6 +16,7 @@ from fixlm.config.read import by_flag
 from fixlm.config.schema import OptimizationConfig
 from fixlm.errors import InputError, InputErrors
 from fixlm.runs.directory import RunDirectory
+from fixlm.runs.summary import read_summary, summary_path
 from fixlm.training.windows import Windows
 
 DONE, CUT, NEW, FAILED = "done", "not finished", "not started", "failed"
@@ -26,9 +27,10 @@ MARK = "compare: "
 
 @dataclass(frozen=True)
 class Run:
-    """One run as its directory has it.
+    """One run as its directory has it, or its summary.
 
     Args:
+        path: the run directory, or the file of the summary.
         state: `DONE`, `CUT` (it can be resumed), `NEW` or `FAILED`.
         reason: why it failed, in one line.
         config: ``config.json``, with the defaults of settings younger than the run; None without one.
@@ -165,13 +167,15 @@ def survey(planned: Sequence[PlannedRun], corpora: Mapping[Path, str] | None = N
 
 
 def look(planned: PlannedRun, corpus: str | None = None) -> Run:
-    """One run as it stands in its directory.
+    """One run as it stands in its directory, or in a summary beside the place of the directory.
 
     Raises:
         InputError, InputErrors: the directory holds another run, or no run.
     """
     path, directory = planned.path, RunDirectory(planned.path)
-    if not directory.config.is_file():
+    if not path.exists() and summary_path(path).is_file():
+        path = summary_path(path)
+    elif not directory.config.is_file():
         if path.exists() and not directory.is_free():
             what = "there is something in it, but no run"
             raise InputError(path, what, fix="another directory for the comparison, or remove it")
@@ -195,11 +199,16 @@ def look(planned: PlannedRun, corpus: str | None = None) -> Run:
 
 
 def read_run(path: Path, seed: int | None = None) -> Run:
-    """The run in a directory, whatever it is.
+    """The run in a directory or a summary, whatever it is.
 
     Raises:
         InputError, InputErrors: it cannot be read.
     """
+    if path.is_file():
+        summary = read_summary(path)
+        config, at_a_time = summary["config"], summary["status"]["runs_at_a_time"]
+        seed = config["optimization"]["seed"] if seed is None else seed
+        return Run(seed, path, DONE, config=config, result=summary["result"], at_a_time=at_a_time)
     directory = RunDirectory(path)
     config = directory.read_config()
     result = directory.read_result()
@@ -235,8 +244,9 @@ def discover(directory: Path) -> tuple[list[Row], list[str]]:
     """
     groups: dict[str, list[Run]] = {}
     notes = []
-    paths = sorted(path.parent for path in directory.glob("*/config.json")) if directory.is_dir() else []
-    for path in paths:
+    paths = [path.parent for path in directory.glob("*/config.json")]
+    paths += [path for path in directory.glob("*-seed*.json") if not path.with_suffix("").is_dir()]
+    for path in sorted(paths):
         try:
             run = read_run(path)
         except (InputError, InputErrors) as error:
@@ -255,7 +265,7 @@ def discover(directory: Path) -> tuple[list[Row], list[str]]:
     rows = []
     for runs in groups.values():
         runs.sort(key=lambda run: run.seed)
-        names = [re.sub(r"-seed\d+$", "", run.path.name) for run in runs]
+        names = [re.sub(r"(-seed\d+)?(\.json)?$", "", run.path.name, count=1) for run in runs]
         rows.append(Row(names[0], runs))
     alike = [row.name for row in rows]
     return [Row(row.runs[0].path.name, row.runs) if alike.count(row.name) > 1 else row for row in rows], notes

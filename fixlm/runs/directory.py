@@ -197,18 +197,13 @@ class RunDirectory:
         """
         self.require()
         try:
-            values = plain_json.parse(self.config.read_bytes())
-            values |= TrainConfig.from_json(
-                values
-            ).to_json()  # with the defaults of settings younger than the run
-            _require_rest(values)
+            return checked_config(plain_json.parse(self.config.read_bytes()))
         except (InputError, InputErrors) as error:
             raise self._in_config(error) from None
         except OSError as error:
             raise InputError(self.config, "cannot be read", found=error.strerror) from None
         except (ValueError, KeyError, TypeError, AttributeError) as error:
             raise InputError(self.config, "not the configuration of a run", found=repr(error)) from None
-        return values
 
     def _in_config(self, error: InputError | InputErrors) -> InputErrors:
         return InputErrors(
@@ -218,15 +213,9 @@ class RunDirectory:
     def read_result(self) -> dict[str, Any] | None:
         """``result.json`` as plain values; None if it is missing or not whole: a resumed run writes it again."""
         try:
-            result = plain_json.parse(self.result.read_bytes())
-            for split in ("valid", "test"):
-                {key: result["unigram"][split][key] for key in result[split] if key.startswith("perplexity")}
-            float(result["seconds"]), float(result["tokens_per_second"])
-            int(result["parameters"]["output_trainable"]), int(result["parameters"]["trainable"])
-            str(result["corpus"]["unit"])
+            return checked_result(plain_json.parse(self.result.read_bytes()))
         except (OSError, ValueError, KeyError, TypeError, AttributeError):
             return None
-        return result
 
     def words(self) -> list[str]:
         """The vocabulary in order of ids."""
@@ -272,6 +261,32 @@ def _unwritable(where: str, error: OSError) -> InputError:
 
 def _is_temporary(path: Path) -> bool:
     return path.name.startswith(".") and path.name.endswith(".tmp")
+
+
+def checked_config(values: dict[str, Any]) -> dict[str, Any]:
+    """The values of ``config.json``, with the defaults of settings that are younger than the run.
+
+    Raises:
+        InputError, InputErrors: a value is one that no flag could have had.
+        ValueError, KeyError, TypeError, AttributeError: the values are no configuration of a run.
+    """
+    values |= TrainConfig.from_json(values).to_json()
+    _require_rest(values)
+    return values
+
+
+def checked_result(result: dict[str, Any]) -> dict[str, Any]:
+    """The values of ``result.json``.
+
+    Raises:
+        ValueError, KeyError, TypeError, AttributeError: a number that every result has is missing.
+    """
+    for split in ("valid", "test"):
+        {key: result["unigram"][split][key] for key in result[split] if key.startswith("perplexity")}
+    float(result["seconds"]), float(result["tokens_per_second"])
+    int(result["parameters"]["output_trainable"]), int(result["parameters"]["trainable"])
+    str(result["corpus"]["unit"])
+    return result
 
 
 def _require_rest(values: Mapping[str, Any]) -> None:

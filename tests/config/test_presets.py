@@ -22,8 +22,7 @@ from fixlm.runs.directory import default_path
 from fixlm.training import trainer
 from fixlm.training.optimizer import learning_rate, make_optimizer
 
-ROOT = Path(__file__).parents[2]
-RESULTS, README = ROOT / "results", (ROOT / "README.md").read_text(encoding="utf-8")
+README = (Path(__file__).parents[2] / "README.md").read_text(encoding="utf-8")
 AWD_MODEL = {
     "num_layers": 3,
     "hidden_size": 1150,
@@ -76,12 +75,18 @@ def test_fast_is_the_default_and_changes_nothing() -> None:
     assert read_config({}) == read_config({"recipe": "fast"})
 
 
-def test_a_run_that_is_older_than_a_flag_has_what_was_done_then() -> None:
-    # Made when there were no recipes, and no discount of the PMI that today is 1 by default.
-    stored = json.loads((RESULTS / "wikitext-2-pmi-256-seed1/config.json").read_text())
-    assert "discount" not in stored["matrices"]["pmi"]
+@pytest.mark.parametrize(
+    ("layer", "flags"),
+    [
+        ("pmi", {"pmi-discount": "0"}),
+        ("walsh", {"walsh-pmi-discount": "0", "walsh-pmi-dim": "200", "walsh-basis": "codes"}),
+    ],
+)
+def test_a_run_that_is_older_than_a_flag_has_what_was_done_then(layer: str, flags: dict[str, str]) -> None:
+    # Made when there were no recipes, one basis of walsh, and no discount of the PMI that today is 1 by default.
+    stored = json.loads((Path(__file__).parent / f"old-{layer}-config.json").read_text())
     given = {"data": stored["data"]["data"], "hidden-size": "256", "embed-size": "256"}
-    given |= {"lr": "0.003", "dropout": "0.2", "pmi-discount": "0"}
+    given |= {"output-embed": layer, "lr": "0.003", "dropout": "0.2", **flags}
     assert TrainConfig.from_json(stored).to_json() == read_config(given).to_json()
 
 
