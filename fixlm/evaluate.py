@@ -92,8 +92,9 @@ def evaluate_run(path: str, config: EvaluateConfig) -> Evaluation:
     import torch
 
     from fixlm.console import progress
-    from fixlm.evaluation.analysis import open_run
-    from fixlm.evaluation.continuous_cache import CacheSettings, choose
+    from fixlm.evaluation.cache_tuning import choose
+    from fixlm.evaluation.continuous_cache import CacheSettings
+    from fixlm.evaluation.opened_run import open_run
     from fixlm.evaluation.perplexity import evaluate
 
     if config.threads is not None:

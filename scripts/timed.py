@@ -223,7 +223,8 @@ def our_step(name: str, sizes: Sizes) -> Callable[[], object]:
     from fixlm import output
     from fixlm.config.schema import OptimizationConfig
     from fixlm.model.bfloat16 import multiplies_bfloat16
-    from fixlm.model.language_model import LanguageModel, input_embedding
+    from fixlm.model.embedding import input_embedding
+    from fixlm.model.language_model import LanguageModel
     from fixlm.training.optimizer import make_optimizer, take_gradients
 
     hidden_size, size = sizes.hidden_size, sizes.vocabulary_size

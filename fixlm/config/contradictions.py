@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import embeddings
 from embeddings.errors import InputError, unknown_name
+from fixlm.model.core import CORES
 from fixlm.output import registry
 
 if TYPE_CHECKING:
@@ -15,6 +16,8 @@ if TYPE_CHECKING:
 
 def unknown_names(config: TrainConfig) -> Iterator[InputError]:
     """The embeddings that are neither a known name nor what can be a path."""
+    if config.model.core not in CORES:
+        yield unknown_name("core", "recurrent core", config.model.core, CORES)
     vectors = embeddings.vector_names()
     start = getattr(config.output, "output_start", "random")
     for name, embed, known in (

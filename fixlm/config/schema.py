@@ -17,6 +17,7 @@ import embeddings
 from embeddings.errors import InputError, InputErrors
 from embeddings.options import Checked, Count, Natural, NonNegative, Positive, Rate, check, option
 from fixlm.config.contradictions import contradictions, unknown_names
+from fixlm.model.core import CORES
 from fixlm.output import registry
 from fixlm.output.options import LayerOptions
 
@@ -58,17 +59,22 @@ class ModelConfig(Checked):
         "a learned input embedding is multiplied by this at the start: longer vectors change more slowly for their "
         "length (rows of a matrix have norm 1)",
     )
-    num_layers: Annotated[int, Ge(1), Le(100)] = option(2, "LSTM layers")
-    hidden_size: Count = option(512, "H, units of each LSTM layer", place="first")
-    last_hidden_size: Count | None = option(None, "units of the last LSTM layer (none: H)")
+    core: str = option("lstm", f"recurrent core: {', '.join(CORES)}")
+    num_layers: Annotated[int, Ge(1), Le(100)] = option(2, "recurrent layers")
+    hidden_size: Count = option(512, "H, units of each recurrent layer", place="first")
+    last_hidden_size: Count | None = option(None, "units of the last recurrent layer (none: H)")
     embed_size: Count = option(512, "E, length of an input embedding", place="first")
     matrix_seed: Natural = option(1, "seed of the output and input matrix")
     dropout: Rate = option(
-        0.1, "rate of locked dropout, where none of the next three is given", place="first"
+        0.1, "rate of locked dropout of the input, between the layers and of the output", place="first"
     )
-    dropout_input: Rate | None = option(None, "locked dropout of the input embedding")
-    dropout_between: Rate | None = option(None, "locked dropout between the LSTM layers")
-    dropout_output: Rate | None = option(None, "locked dropout of what the output layer reads")
+    dropout_input: Rate | None = option(None, "locked dropout of the input embedding (none: --dropout)")
+    dropout_between: Rate | None = option(
+        None, "locked dropout between the recurrent layers (none: --dropout)"
+    )
+    dropout_output: Rate | None = option(
+        None, "locked dropout of what the output layer reads (none: --dropout)"
+    )
     dropout_embedding: Rate = option(
         0.0, "share of the words whose input vector is 0 for a window, wherever they stand"
     )

@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-import dataclasses
 import difflib
 import html
 import math
-import os
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -16,91 +13,11 @@ import torch
 
 from embeddings.diagnostics import nearest
 from embeddings.output_matrix import unit_rows
-from fixlm.config.read import read_config
-from fixlm.config.schema import DataConfig
-from fixlm.console import log, progress
-from fixlm.corpus import corpus
-from fixlm.corpus.corpus import Corpus
 from fixlm.errors import InputError
-from fixlm.model.language_model import LanguageModel
-from fixlm.runs.directory import RunDirectory
-from fixlm.runs.load_model import find_checkpoint, load_model
-from fixlm.runs.resume_check import check_corpus
+from fixlm.evaluation.opened_run import OpenedRun
 
 PAPER, RED = (255, 255, 255), (227, 74, 51)
 """The colours of a word that was certain, and of one that was as likely as any other of the V."""
-
-
-@dataclass(frozen=True, eq=False)
-class Run:
-    """A run with all that it takes to ask it something.
-
-    Args:
-        directory: its files.
-        config: ``config.json`` as plain values.
-        corpus: the text that it was trained on.
-        model: as of the checkpoint that was asked for, not in training mode.
-    """
-
-    directory: RunDirectory
-    config: dict[str, Any]
-    corpus: Corpus
-    model: LanguageModel
-
-    @property
-    def name(self) -> str:
-        """The last part of its path."""
-        return self.directory.path.resolve().name
-
-
-def open_run(path: str | os.PathLike[str], checkpoint: str = "best", data: str | None = None) -> Run:
-    """Reads a run, its corpus and its model.
-
-    Args:
-        path: the run directory.
-        checkpoint: ``best``, ``last`` or ``step-N``.
-        data: where the corpus is now, if it moved.
-
-    Raises:
-        InputError: the run, its checkpoint or its corpus is missing or not what it was.
-    """
-    directory = RunDirectory(path).require()
-    config = directory.read_config()
-    source = DataConfig(**config["data"])
-    source = dataclasses.replace(source, data=data or source.data)
-    if directory.tokenizer.exists():  # the run's own: nothing is trained again, and a file may have moved
-        source = dataclasses.replace(source, tokenizer=str(directory.tokenizer), vocab_size=None)
-    with progress() as show:
-        text = corpus.load(**vars(source), log=log, progress=show)
-    check_corpus(directory, text)
-    model = load_model(directory, find_checkpoint(directory, checkpoint))
-    return Run(directory, config, text, model.eval())
-
-
-def train_unless_there(path: str | os.PathLike[str], flags: Mapping[str, Any]) -> str:
-    """Trains a run where there is none yet, and goes on with one that was stopped.
-
-    Args:
-        path: its directory.
-        flags: those of ``fixlm.train`` for a new run, by name without dashes.
-
-    Returns:
-        The path.
-
-    Raises:
-        InputError, InputErrors: a flag is wrong, or the directory holds something else.
-    """
-    from fixlm.training.fit import train
-
-    directory = RunDirectory(path)
-    if not directory.config.is_file():
-        given = {**flags, "run": str(path)}
-    elif directory.read_result() is None:
-        given = {"run": str(path), "resume": True}
-    else:
-        return str(path)
-    train(read_config(given), given)
-    return str(path)
 
 
 def along_the_text(nats: np.ndarray, window: int = 1000) -> tuple[np.ndarray, np.ndarray]:
@@ -121,7 +38,7 @@ def along_the_text(nats: np.ndarray, window: int = 1000) -> tuple[np.ndarray, np
         return starts + window / 2, np.exp((sums[starts + window] - sums[starts]) / window)
 
 
-def passage_html(run: Run, split: str, nats: np.ndarray, start: int = 0, length: int = 200) -> str:
+def passage_html(run: OpenedRun, split: str, nats: np.ndarray, start: int = 0, length: int = 200) -> str:
     """A passage with each word on a ground as red as it was surprising: log V nats or more is full red.
 
     Args:
@@ -164,7 +81,7 @@ def passage_html(run: Run, split: str, nats: np.ndarray, start: int = 0, length:
 
 
 @torch.no_grad()
-def output_matrix(run: Run) -> np.ndarray:
+def output_matrix(run: OpenedRun) -> np.ndarray:
     """W of logits = W f(x) + b, a row a word: (V, D) float32, D = N, or H where the features are x itself.
 
     The fixed Q, the learned weight, the tied input embedding; of ``walsh``, whose codes are never stored, what its
@@ -173,7 +90,7 @@ def output_matrix(run: Run) -> np.ndarray:
     return run.model.output.word_matrix().float().cpu().numpy()
 
 
-def word_id(run: Run, word: str) -> int:
+def word_id(run: OpenedRun, word: str) -> int:
     """The id of a word; of a vocabulary of pieces, also of the piece that begins a word.
 
     Raises:
@@ -188,7 +105,7 @@ def word_id(run: Run, word: str) -> int:
     raise InputError("word", "not in the vocabulary of the run", found=repr(word), fix=fix)
 
 
-def nearest_words(run: Run, matrix: np.ndarray, word: str, count: int = 8) -> list[tuple[str, float]]:
+def nearest_words(run: OpenedRun, matrix: np.ndarray, word: str, count: int = 8) -> list[tuple[str, float]]:
     """The words whose rows of a matrix (V, D) have the largest cosine with the row of ``word``, and these cosines.
 
     Raises:
@@ -197,7 +114,7 @@ def nearest_words(run: Run, matrix: np.ndarray, word: str, count: int = 8) -> li
     return [(run.corpus.words[i], cosine) for i, cosine in nearest(matrix, word_id(run, word), count)]
 
 
-def family_of(run: Run, word: str) -> list[str]:
+def family_of(run: OpenedRun, word: str) -> list[str]:
     """The words that share the first half of their code with ``word``, the head of the family first.
 
     Raises:
@@ -229,7 +146,7 @@ def plane(vectors: np.ndarray) -> tuple[np.ndarray, float]:
     return found * np.where(largest < 0, -1, 1), share
 
 
-def learning_curve(run: Run) -> list[dict[str, Any]]:
+def learning_curve(run: OpenedRun) -> list[dict[str, Any]]:
     """The records of ``metrics.jsonl``, flat: ``validation`` is the perplexity (per word where that is known)."""
     records = []
     for record in run.directory.read_metrics():
@@ -239,7 +156,7 @@ def learning_curve(run: Run) -> list[dict[str, Any]]:
     return records
 
 
-def side_by_side(*runs: Run) -> dict[str, dict[str, Any]]:
+def side_by_side(*runs: OpenedRun) -> dict[str, dict[str, Any]]:
     """What the runs are, what is trained in them and what they reach: a column of rows for each.
 
     Perplexities are those of ``result.json``, per word; None where a run lacks one. Columns are named by the run
@@ -252,7 +169,7 @@ def side_by_side(*runs: Run) -> dict[str, dict[str, Any]]:
     }
 
 
-def _column(run: Run) -> dict[str, Any]:
+def _column(run: OpenedRun) -> dict[str, Any]:
     model = run.config["model"]
     counts = run.model.parameter_counts()
     result = run.directory.read_result() or {}

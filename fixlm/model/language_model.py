@@ -1,160 +1,38 @@
-"""The language model: input embedding → LSTM with locked dropout and weight drop → output layer."""
+"""The language model: input embedding → recurrent core with locked dropout → output layer."""
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
-from torch.autograd.function import once_differentiable
 
 from fixlm.model.bfloat16 import multiplies_bfloat16
-from fixlm.output.layer import OutputLayer
-from fixlm.output.learned import EMBEDDING_INIT
+from fixlm.model.core import CoreSizes, make_core
+from fixlm.model.dropout import dropout_mask, locked_dropout
 
-NUM_LAYERS = 2
-
-State = tuple[Tensor, Tensor]
-"""Hidden and cell state of the LSTM, each (layers, B, H); 0 in the columns that a shorter layer does not have."""
-
-
-def dropout_mask(shape: tuple[int, ...], rate: float, like: Tensor) -> Tensor:
-    """0 with probability ``rate``, else 1 / (1 − rate), of the type and on the device of ``like``."""
-    keep = 1 - rate
-    # Drawn on the CPU whatever the device, so that one random state is all that a checkpoint needs.
-    return torch.empty(shape, dtype=like.dtype).bernoulli_(keep).div_(keep).to(like.device)
-
-
-def locked_dropout(x: Tensor, rate: float, training: bool) -> Tensor:
-    """Dropout with one mask for all time steps (Gal and Ghahramani 2016; Merity, Keskar and Socher 2017).
-
-    Shape:
-        x: (T, B, F) → (T, B, F); the mask is (1, B, F).
-    """
-    if not training or rate == 0:
-        return x
-    return x * dropout_mask((1, *x.shape[1:]), rate, x)
-
-
-class InputEmbedding(nn.Embedding):
-    """`torch.nn.Embedding` whose gradient, V rows of which a step touches few, stays in the same memory.
-
-    Fresh memory for it costs several times as much as to clear the old. `recycle_gradient` before a step gives back
-    what the step before used.
-    """
-
-    def __init__(self, *arguments: Any, **options: Any) -> None:
-        super().__init__(*arguments, **options)
-        self._spare: list[Tensor] = []
-
-    def recycle_gradient(self) -> None:
-        """Drops the gradient and keeps its memory for the next one."""
-        if self.weight.grad is not None:
-            self._spare[:] = [self.weight.grad]
-            self.weight.grad = None
-
-    def forward(self, ids: Tensor) -> Tensor:
-        """(…) → (…, E)."""
-        if self.weight.device.type != "cpu" or not self.weight.requires_grad:
-            return super().forward(ids)
-        rows: Tensor = _Lookup.apply(self.weight, ids, self._spare)
-        return rows
-
-
-class _Lookup(torch.autograd.Function):
-    @staticmethod
-    def forward(ctx: Any, weight: Tensor, ids: Tensor, spare: list[Tensor]) -> Tensor:
-        ctx.save_for_backward(weight, ids)
-        ctx.spare = spare
-        return nn.functional.embedding(ids, weight)
-
-    @staticmethod
-    @once_differentiable
-    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None, None]:
-        weight, ids = ctx.saved_tensors
-        # Taken out of the list: autograd keeps a gradient as it is only if nobody else holds it.
-        gradient = ctx.spare.pop().zero_() if ctx.spare else torch.zeros_like(weight)
-        return gradient.index_add_(0, ids.flatten(), grad.flatten(0, -2)), None, None
-
-
-class LockedDropoutLSTM(nn.LSTM):
-    """`torch.nn.LSTM` with locked dropout and weight drop; its parameters have the names of that class.
-
-    Args:
-        input_size: E.
-        hidden_size: H, units of each layer.
-        last_hidden_size: units of the last layer; None: H.
-        between: rate of locked dropout between the layers.
-        weight_drop: rate of DropConnect on the recurrent weights (Merity, Keskar and Socher 2017): in
-            training each of them is 0 for a whole window with this probability.
-    """
-
-    def __init__(
-        self,
-        input_size: int,
-        hidden_size: int,
-        num_layers: int = NUM_LAYERS,
-        between: float = 0.0,
-        *,
-        last_hidden_size: int | None = None,
-        weight_drop: float = 0.0,
-    ) -> None:
-        super().__init__(input_size, hidden_size, num_layers)
-        self.between, self.weight_drop = between, weight_drop
-        self.sizes = [hidden_size] * (num_layers - 1) + [last_hidden_size or hidden_size]
-        if self.sizes[-1] != hidden_size:
-            self._resize_last(input_size if num_layers == 1 else hidden_size, self.sizes[-1])
-
-    def _resize_last(self, inputs: int, units: int) -> None:
-        """Gives the last layer other weights, uniform in ±1/√units as torch has them."""
-        shapes = [(4 * units, inputs), (4 * units, units), (4 * units,), (4 * units,)]
-        for name, shape in zip(self._all_weights[-1], shapes, strict=True):
-            start = torch.empty(shape).uniform_(-(units**-0.5), units**-0.5)
-            setattr(self, name, nn.Parameter(start))
-
-    def flatten_parameters(self) -> None:
-        """Lays the weights out for cuDNN, as the base class does, where all layers have one size."""
-        if len({*getattr(self, "sizes", ())}) <= 1:
-            super().flatten_parameters()
-
-    def forward(self, x: Tensor, state: State) -> tuple[Tensor, State]:  # type: ignore[override]
-        """(T, B, E), state → (T, B, units of the last layer), state."""
-        hidden, cell = [], []
-        for layer, (h, c) in enumerate(zip(*state, strict=True)):
-            if layer > 0:
-                x = locked_dropout(x, self.between, self.training)
-            units = self.sizes[layer]
-            layer_state = (h[None, :, :units].contiguous(), c[None, :, :units].contiguous())
-            x, h, c = torch.lstm(
-                x, layer_state, self._weights(layer), True, 1, 0.0, self.training, False, False
-            )
-            filling = (0, state[0].shape[-1] - units)
-            hidden.append(nn.functional.pad(h, filling))
-            cell.append(nn.functional.pad(c, filling))
-        return x, (torch.cat(hidden), torch.cat(cell))
-
-    def _weights(self, layer: int) -> list[Tensor]:
-        """Input, recurrent weights and the two biases; in training with the recurrent ones dropped."""
-        weights = [getattr(self, name) for name in self._all_weights[layer]]
-        if self.training and self.weight_drop > 0:
-            weights[1] = weights[1] * dropout_mask(weights[1].shape, self.weight_drop, weights[1])
-        return weights
+if TYPE_CHECKING:
+    from fixlm.model.core import State
+    from fixlm.model.embedding import InputEmbedding
+    from fixlm.output.layer import OutputLayer
 
 
 class LanguageModel(nn.Module):
-    """An LSTM language model.
+    """A recurrent language model.
 
     Args:
         input_embedding: (V, E).
         hidden_size: H.
-        output: the output layer, from the units of the last LSTM layer to V.
-        embed_size: what the LSTM reads; a learned projection joins it to E where they differ.
-        num_layers: LSTM layers.
+        output: the output layer, from the units of the last recurrent layer to V.
+        embed_size: what the core reads; a learned projection joins it to E where they differ.
+        core: name of the recurrent core, see `fixlm.model.core`.
+        num_layers: recurrent layers.
         last_hidden_size: units of the last of them; None: H.
         dropout_input, dropout_between, dropout_output: rates of locked dropout.
         dropout_embedding: rate at which words lose their input vector for a window (Gal and Ghahramani 2016).
         weight_drop: rate of DropConnect on the recurrent weights.
-        precision: type of the LSTM's products in training; bfloat16 only where the device has them.
+        precision: type of the core's products in training; bfloat16 only where the device has them.
     """
 
     def __init__(
@@ -164,7 +42,8 @@ class LanguageModel(nn.Module):
         output: OutputLayer,
         *,
         embed_size: int | None = None,
-        num_layers: int = NUM_LAYERS,
+        core: str = "lstm",
+        num_layers: int = 2,
         last_hidden_size: int | None = None,
         dropout_input: float = 0.0,
         dropout_between: float = 0.0,
@@ -179,24 +58,41 @@ class LanguageModel(nn.Module):
         embed_size = embed_size or dim
         self.input_embedding = input_embedding
         self.input_projection = nn.Linear(dim, embed_size, bias=False) if dim != embed_size else None
-        self.lstm = LockedDropoutLSTM(
-            embed_size,
-            hidden_size,
-            num_layers,
-            dropout_between,
-            last_hidden_size=last_hidden_size,
-            weight_drop=weight_drop,
-        )
+        sizes = CoreSizes(embed_size, hidden_size, num_layers, last_hidden_size or hidden_size)
+        self.core_name = core
+        # Under its own name, so that its parameters are called lstm.weight_ih_l0 and so on.
+        self.add_module(core, make_core(core, sizes, dropout_between, weight_drop))
         self.output = output
         self.dropout_input = dropout_input
         self.dropout_output = dropout_output
         self.dropout_embedding = dropout_embedding
 
     def start_state(self, batch_size: int) -> State:
-        """The state before the first word: zeros, (layers, B, H) twice."""
-        shape = (self.lstm.num_layers, batch_size, max(self.lstm.sizes))
-        device = self.input_embedding.weight.device
-        return torch.zeros(shape, device=device), torch.zeros(shape, device=device)
+        """The state before the first word, which only the core can read."""
+        state: State = self.core.start_state(batch_size)
+        return state
+
+    @property
+    def core(self) -> Any:
+        """The recurrent core."""
+        return self.get_submodule(self.core_name)
+
+    def state_tensors(self, state: State) -> dict[str, Tensor]:
+        """A state by the names that a checkpoint has: ``lstm.hidden`` and so on."""
+        names = (f"{self.core_name}.{name}" for name in self.core.STATE)
+        return dict(zip(names, state, strict=True))
+
+    def state_from(self, tensors: Mapping[str, Tensor], batch_size: int) -> State:
+        """The state that `state_tensors` gave.
+
+        Raises:
+            KeyError, ValueError: a tensor is missing, or is not that of such a batch.
+        """
+        found = []
+        for name, like in self.state_tensors(self.start_state(batch_size)).items():
+            require_like(name, tensors[name], like)
+            found.append(tensors[name].to(like.device))
+        return tuple(found)
 
     def forward(self, ids: Tensor, state: State) -> tuple[Tensor, State]:
         """(T, B) ids, state → hidden states (T, B, H) after dropout, state."""
@@ -204,7 +100,7 @@ class LanguageModel(nn.Module):
         return locked_dropout(x, self.dropout_output, self.training), state
 
     def hidden(self, ids: Tensor, state: State) -> tuple[Tensor, State]:
-        """(T, B) ids, state → what the last LSTM layer gives (T, B, H), before any dropout of it, state."""
+        """(T, B) ids, state → what the core gives (T, B, H), before any dropout of it, state."""
         x = self.input_embedding(ids)  # (T, B, E)
         if self.input_projection is not None:
             x = self.input_projection(x)
@@ -217,8 +113,8 @@ class LanguageModel(nn.Module):
         x = locked_dropout(x, self.dropout_input, self.training)
         low = self.training and self.precision == torch.bfloat16 and multiplies_bfloat16(x.device)
         with torch.autocast(x.device.type, torch.bfloat16, enabled=low):
-            x, state = self.lstm(x, state)
-        return (x.float(), (state[0].float(), state[1].float())) if low else (x, state)
+            x, state = self.core(x, state)
+        return (x.float(), tuple(part.float() for part in state)) if low else (x, state)
 
     def loss(self, ids: Tensor, targets: Tensor, state: State) -> tuple[Tensor, State]:
         """Mean nats a target: (T, B) ids, (T, B) targets, state → scalar, state."""
@@ -261,14 +157,9 @@ class LanguageModel(nn.Module):
         return {"trainable": trainable, "fixed": fixed, "output_trainable": output}
 
 
-def input_embedding(
-    vocabulary_size: int, embed_size: int, vectors: Tensor | None = None, *, frozen: bool = False
-) -> InputEmbedding:
-    """A learned embedding (V, E), or one that starts at (or, frozen, stays at) the given vectors."""
-    if vectors is not None:
-        start = vectors if frozen else vectors.clone()
-        embedding: InputEmbedding = InputEmbedding.from_pretrained(start, freeze=frozen)
-        return embedding
-    embedding = InputEmbedding(vocabulary_size, embed_size)
-    nn.init.uniform_(embedding.weight, -EMBEDDING_INIT, EMBEDDING_INIT)
-    return embedding
+def require_like(name: str, found: Tensor, expected: Tensor) -> None:
+    """Raises ValueError unless a tensor that was read has the shape and the type of another."""
+    if found.shape != expected.shape or found.dtype != expected.dtype:
+        raise ValueError(
+            f"{name} {found.dtype}{list(found.shape)}, not {expected.dtype}{list(expected.shape)}"
+        )

@@ -9,9 +9,7 @@ from torch import Tensor, nn
 
 from embeddings.errors import InputError
 from fixlm.output.layer import DenseOutput, Ingredients, joining_projection
-
-EMBEDDING_INIT = 0.1
-"""Embeddings and learned output weights start uniform in ±0.1, as in the word_language_model example."""
+from fixlm.output.options import EMBEDDING_INIT
 
 
 class LearnedOutput(DenseOutput):

@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 Shapes = dict[str, tuple[int, ...]]
 ALPHA_START = 16.0
 """|q · x̂| ≤ 1, so a softmax over V words needs a scale of about log V and more before it can be sure of one."""
+EMBEDDING_INIT = 0.1
+"""Embeddings and learned output weights start uniform in ±0.1, as in the word_language_model example."""
 
 
 @dataclass(frozen=True)

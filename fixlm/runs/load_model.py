@@ -8,11 +8,12 @@ from torch import Tensor
 from embeddings.prepare import Prepared, kind_of
 from fixlm.config.schema import TrainConfig
 from fixlm.errors import InputError
-from fixlm.model.build import assemble, vectors_of
+from fixlm.model.core import CoreSizes, core_class
 from fixlm.model.language_model import LanguageModel
 from fixlm.runs import checkpoint
 from fixlm.runs.checkpoint import Checkpoint
 from fixlm.runs.directory import RunDirectory
+from fixlm.runs.new_model import assemble, vectors_of
 
 
 def load_model(run: RunDirectory, saved: Checkpoint | None = None) -> LanguageModel:
@@ -84,11 +85,9 @@ def _require_fit(
     embedding = tensors.get("input_embedding.weight", torch.empty(0))
     width = model.embed_size if config.input_matrix() is None else embedding.shape[-1]  # else a matrix's
     expected: dict[str, tuple[int, ...]] = {"input_embedding.weight": (vocabulary_size, width)}
-    for layer in range(model.num_layers):
-        units = model.feature_size if layer == model.num_layers - 1 else model.hidden_size
-        inputs = model.embed_size if layer == 0 else model.hidden_size
-        expected[f"lstm.weight_ih_l{layer}"] = (4 * units, inputs)
-        expected[f"lstm.weight_hh_l{layer}"] = (4 * units, units)
+    sizes = CoreSizes(model.embed_size, model.hidden_size, model.num_layers, model.feature_size)
+    core = core_class(model.core).weight_shapes(sizes)
+    expected |= {f"{model.core}.{name}": shape for name, shape in core.items()}
     own = config.layer_options.tensor_shapes(model.feature_size, vocabulary_size, config.prepared_with())
     expected |= {f"output.{name}": shape for name, shape in own.items()}
     for name, shape in expected.items():

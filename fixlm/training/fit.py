@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from contextlib import ExitStack
 from typing import Any
 
 import torch
 
+from fixlm.config.read import read_config
 from fixlm.config.schema import TrainConfig
 from fixlm.console import embeddings_log, log, progress
 from fixlm.corpus import corpus
@@ -49,6 +51,30 @@ def train(config: TrainConfig, given: Mapping[str, Any] | None = None) -> dict[s
             directory = RunDirectory(run.default_path(config, text.name))
             config = _open(directory, config, given or {}, held)
         return _train(config, text, directory)
+
+
+def train_unless_there(path: str | os.PathLike[str], flags: Mapping[str, Any]) -> str:
+    """Trains a run where there is none yet, and goes on with one that was stopped.
+
+    Args:
+        path: its directory.
+        flags: those of ``fixlm.train`` for a new run, by name without dashes.
+
+    Returns:
+        The path.
+
+    Raises:
+        InputError, InputErrors: a flag is wrong, or the directory holds something else.
+    """
+    directory = RunDirectory(path)
+    if not directory.config.is_file():
+        given = {**flags, "run": str(path)}
+    elif directory.read_result() is None:
+        given = {"run": str(path), "resume": True}
+    else:
+        return str(path)
+    train(read_config(given), given)
+    return str(path)
 
 
 def _train(config: TrainConfig, text: Corpus, directory: RunDirectory) -> dict[str, Any]:

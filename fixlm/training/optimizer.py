@@ -3,18 +3,36 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
 
 from fixlm.config.schema import OptimizationConfig
-from fixlm.model.language_model import LanguageModel, State
+from fixlm.model.language_model import LanguageModel, require_like
+
+if TYPE_CHECKING:
+    from fixlm.model.core import State
 
 ALPHA = "output.alpha"
+Groups = list[dict[str, Any]]
+
+
+def _adamw(groups: Groups, config: OptimizationConfig) -> torch.optim.Optimizer:
+    return torch.optim.AdamW(groups, lr=config.lr, betas=(config.beta1, config.beta2), fused=True)
+
+
+def _sgd(groups: Groups, config: OptimizationConfig) -> torch.optim.Optimizer:
+    return torch.optim.SGD(groups, lr=config.lr)
+
+
+OPTIMIZERS = {"adamw": _adamw, "sgd": _sgd}
+"""How each choice of ``--optimizer`` is made; any optimizer of torch will do, since its state is stored as it is."""
 
 
 def make_optimizer(model: nn.Module, config: OptimizationConfig) -> torch.optim.Optimizer:
-    """AdamW or SGD over what is trained: matrices decay, biases do not, α has a decay of its own.
+    """The optimizer over what is trained: matrices decay, biases do not, α has a decay of its own.
 
     Each group has the key ``part``: what its learning rate is of the run's.
     """
@@ -26,13 +44,11 @@ def make_optimizer(model: nn.Module, config: OptimizationConfig) -> torch.optim.
         decay = alpha_decay if name == ALPHA else config.weight_decay if matrix else 0.0
         part = config.output_lr if matrix and name.startswith("output.") else 1.0
         members.setdefault((decay, part), []).append(parameter)
-    groups = [
+    groups: Groups = [
         {"params": parameters, "weight_decay": decay, "part": part}
         for (decay, part), parameters in members.items()
     ]
-    if config.optimizer == "sgd":
-        return torch.optim.SGD(groups, lr=config.lr)
-    return torch.optim.AdamW(groups, lr=config.lr, betas=(config.beta1, config.beta2), fused=True)
+    return OPTIMIZERS[config.optimizer](groups, config)
 
 
 def take_gradients(
@@ -59,10 +75,10 @@ def take_gradients(
     """
     model.input_embedding.recycle_gradient()
     optimizer.zero_grad(set_to_none=True)
-    nats, whole, (hidden, cell) = model.regularized_loss(ids[:-1], ids[1:], state, ar, tar)
+    nats, whole, state = model.regularized_loss(ids[:-1], ids[1:], state, ar, tar)
     whole.backward()
     norm = nn.utils.clip_grad_norm_(model.parameters(), clip)
-    return nats.detach(), norm, (hidden.detach(), cell.detach())
+    return nats.detach(), norm, tuple(part.detach() for part in state)
 
 
 def learning_rate(step: int, total: int, config: OptimizationConfig) -> float:
@@ -82,15 +98,42 @@ def optimizer_tensors(optimizer: torch.optim.Optimizer, model: nn.Module) -> dic
         f"optimizer.{key}.{name}": value
         for name, parameter in model.named_parameters()
         for key, value in optimizer.state.get(parameter, {}).items()
+        if isinstance(value, Tensor)
     }
 
 
-def restore_optimizer(optimizer: torch.optim.Optimizer, model: nn.Module, tensors: dict[str, Tensor]) -> None:
-    """Puts back what `optimizer_tensors` gave."""
-    parameters = dict(model.named_parameters())
-    for full_name, value in tensors.items():
-        kind, _, rest = full_name.partition(".")
-        if kind == "optimizer":
-            key, _, name = rest.partition(".")
-            device = "cpu" if key == "step" else parameters[name].device
-            optimizer.state[parameters[name]][key] = value.to(device)
+def restore_optimizer(
+    optimizer: torch.optim.Optimizer,
+    model: nn.Module,
+    config: OptimizationConfig,
+    tensors: Mapping[str, Tensor],
+) -> None:
+    """Puts back what `optimizer_tensors` gave; what it should look like, an optimizer of the same kind tells.
+
+    Raises:
+        KeyError, ValueError: a tensor is missing, or has another shape or type.
+    """
+    if not any(name.startswith("optimizer.") for name in tensors):
+        return  # saved before the first step
+    kinds = _state_of_one_step(config)
+    names = {parameter: name for name, parameter in model.named_parameters()}
+    state: dict[int, dict[str, Tensor]] = {}
+    in_order = [parameter for group in optimizer.param_groups for parameter in group["params"]]
+    for index, parameter in enumerate(in_order):
+        state[index] = {}
+        for key, (like_parameter, example) in kinds.items():
+            full_name = f"optimizer.{key}.{names[parameter]}"
+            require_like(full_name, tensors[full_name], parameter if like_parameter else example)
+            state[index][key] = tensors[full_name]
+    groups = optimizer.state_dict()["param_groups"]
+    optimizer.load_state_dict({"state": state, "param_groups": groups})
+
+
+def _state_of_one_step(config: OptimizationConfig) -> dict[str, tuple[bool, Tensor]]:
+    """What the optimizer keeps of a parameter: the keys, whether each is shaped as the parameter, and an example."""
+    example = nn.Linear(3, 2, bias=False)
+    optimizer = make_optimizer(example, config)
+    example.weight.grad = torch.zeros_like(example.weight)
+    optimizer.step()
+    kept = {key: value for key, value in optimizer.state[example.weight].items() if isinstance(value, Tensor)}
+    return {key: (value.shape == example.weight.shape, value) for key, value in kept.items()}

@@ -17,21 +17,16 @@ from fixlm.console import log
 from fixlm.corpus.corpus import Corpus
 from fixlm.errors import InputError, Interrupted
 from fixlm.evaluation.perplexity import (
-    Score,
-    by_frequency,
     evaluate,
     in_digits,
     perplexity_of,
-    score_of,
-    target_nats,
-    unigram_score,
 )
-from fixlm.model.build import new_model
 from fixlm.model.language_model import LanguageModel
 from fixlm.runs import checkpoint
 from fixlm.runs import directory as run
 from fixlm.runs.directory import RunDirectory
 from fixlm.runs.load_model import load_model
+from fixlm.runs.new_model import new_model
 from fixlm.training.averaging import WeightAverage, has_no_patience_left, has_stalled
 from fixlm.training.fine_tuning import require_same_model, take_weights
 from fixlm.training.optimizer import (
@@ -41,9 +36,10 @@ from fixlm.training.optimizer import (
     restore_optimizer,
     take_gradients,
 )
+from fixlm.training.result import final_result
 from fixlm.training.signals import StopRequest
-from fixlm.training.state import Progressed
-from fixlm.training.windows import Windows
+from fixlm.training.state import TrainingState, no_best
+from fixlm.training.windows import Windows, in_streams
 
 METRICS_EVERY = 10
 """Steps averaged into one line of metrics.jsonl and of the progress bar."""
@@ -59,12 +55,10 @@ class Trainer:
         self.settings = config.optimization
         self.windows, self.total = windows, windows.total
         self.device = torch.device(config.run.device)
-        self.streams = self._streams().to(self.device)
-        self.at = Progressed()
+        self.streams = in_streams(text.splits["train"], self.settings.batch_size).to(self.device)
+        self.at = TrainingState()
         self.average: WeightAverage | None = None
         torch.manual_seed(self.settings.seed)
-        # Loss, gradient norm and seconds of each step since the last record.
-        self.recent: list[tuple[float, float, float]] = []
         if config.run.resume:
             self._restore()
         else:
@@ -116,13 +110,6 @@ class Trainer:
         self.optimizer = make_optimizer(self.model, self.settings)
         self.state = self.model.start_state(self.settings.batch_size)
 
-    def _streams(self) -> Tensor:
-        """The train split as B streams side by side: (L, B), int32; a window becomes int64 when its turn comes."""
-        batch = self.settings.batch_size
-        ids = self.text.splits["train"]
-        length = len(ids) // batch
-        return torch.from_numpy(ids[: length * batch]).view(batch, length).t().contiguous()
-
     def _due(self, every: int | None) -> bool:
         return self.at.step == self.total or (every is not None and self.at.step % every == 0)
 
@@ -142,7 +129,7 @@ class Trainer:
         for group in self.optimizer.param_groups:
             # The mean over fewer targets is no less of a gradient: shorter windows would weigh more.
             group["lr"] = rate * group["part"] * (len(window) / self.settings.bptt)
-        ids = self.streams[window.start : window.stop + 1].long()  # (T + 1, B)
+        ids = self.streams[window.start : window.stop + 1].long()  # (T + 1, B), of int32: half the memory
         mean, gradient_norm, state = take_gradients(
             self.model,
             self.optimizer,
@@ -161,7 +148,7 @@ class Trainer:
         self._take_average()
         seconds = time.perf_counter() - began
         self.at.seconds += seconds
-        self.recent.append((loss, norm, seconds))
+        self.at.recent.append((loss, norm, seconds))
         if self.at.step % METRICS_EVERY == 0 or self.at.step == self.total:
             self._record(window.epoch + 1, rate)
 
@@ -191,9 +178,8 @@ class Trainer:
 
     def _record(self, epoch: int, rate: float) -> None:
         """One line of metrics: means since the last one."""
-        loss, norm, seconds = (sum(column) / len(self.recent) for column in zip(*self.recent, strict=True))
-        tokens = self._tokens(max(0, self.at.step - len(self.recent))) / len(self.recent)
-        self.recent = []
+        loss, norm, seconds, steps = self.at.take_means()
+        tokens = self._tokens(max(0, self.at.step - steps)) / steps
         record = {"step": self.at.step, "epoch": epoch, "loss": loss, "lr": rate, "gradient_norm": norm}
         alpha = getattr(self.model.output, "alpha", None)
         shown = f"epoch {epoch} loss {loss:.2f} ppl {in_digits(perplexity_of(loss), 0)}"
@@ -251,14 +237,11 @@ class Trainer:
         training = {
             **optimizer_tensors(self.optimizer, self.model),
             **own,
-            "lstm.hidden": self.state[0],
-            "lstm.cell": self.state[1],
+            **self.model.state_tensors(self.state),
             "random_state": torch.get_rng_state(),
         }
-        state = vars(self.at) | {"recent": self.recent}
-        if not math.isfinite(self.at.best["total_nats"]):
-            state |= {"best": None}
-        checkpoint.save(self.directory.checkpoints, self.at.step, model, training, state, best=best)
+        root = self.directory.checkpoints
+        checkpoint.save(root, self.at.step, model, training, self.at.to_json(), best=best)
 
     def _restore(self) -> None:
         root = self.directory.checkpoints
@@ -279,21 +262,11 @@ class Trainer:
         log(f"going on from {saved.path.name} of {self.total:,}")
 
     def _take_training(self, tensors: dict[str, Tensor], state: dict[str, Any]) -> None:
-        """Optimizer, LSTM state, random state, progress and, beside an average, the weights of a checkpoint."""
-        restore_optimizer(self.optimizer, self.model, tensors)
-        for parameter, moments in self.optimizer.state.items():
-            for name, like in (("exp_avg", parameter), ("exp_avg_sq", parameter), ("step", torch.zeros(()))):
-                _require_like(name, moments[name], like)
-        for name, like in zip(("lstm.hidden", "lstm.cell"), self.state, strict=True):
-            _require_like(name, tensors[name], like)
-        self.state = (tensors["lstm.hidden"].to(self.device), tensors["lstm.cell"].to(self.device))
+        """Optimizer, the model's state, random state, progress and, beside an average, the weights of training."""
+        restore_optimizer(self.optimizer, self.model, self.settings, tensors)
+        self.state = self.model.state_from(tensors, self.settings.batch_size)
         torch.set_rng_state(tensors["random_state"])
-        self.recent = [
-            (float(loss), float(norm), float(seconds)) for loss, norm, seconds in state.pop("recent")
-        ]
-        best = state.pop("best") or Progressed().best
-        self.at = Progressed(**state, best=best)
-        self.at.require_sound(self.total)
+        self.at = TrainingState.from_json(state, self.total)
         if self.at.average_start not in (None, self.at.step):
             self.average = WeightAverage(self.model, self._decay())
             self.average.take_own_weights(tensors)
@@ -307,7 +280,7 @@ class Trainer:
             checkpoint.verify(root / f"step-{step}")
         except InputError as error:
             log(f"warning: {error} It was the best so far; the best of what follows takes its place.")
-            self.at.best = Progressed().best
+            self.at.best = no_best()
         else:
             checkpoint.point(root, "best", step)
 
@@ -323,30 +296,7 @@ class Trainer:
                 raise Interrupted("stopped while scoring; --resume scores it again", 128 + stop.signal_number)
 
         best = load_model(self.directory).to(self.device)
-        valid = Score(*(self.at.best[name] for name in ("total_nats", "targets", "words")))
-        nats = target_nats(best, self.text, "test", show)
-        result = {
-            "valid": valid.to_json(),
-            "test": score_of(nats, self.text, "test").to_json(),
-            "test_by_frequency": [vars(band) for band in by_frequency(nats, self.text, "test")],
-            "unigram": {split: unigram_score(self.text, split).to_json() for split in ("valid", "test")},
-            "parameters": self.model.parameter_counts(),
-            "steps": self.at.step,
-            "best_step": self.at.best["step"],
-            "seconds": round(self.at.seconds, 3),
-            "validation_seconds": round(self.at.validation_seconds, 3),
-            "tokens_per_second": round(self._tokens(0) / self.at.seconds, 1),
-            "corpus": self.text.description(),
-            "threads": torch.get_num_threads(),
-            "versions": run.versions(),
-        }
+        result = final_result(best, self.text, self.at, self._tokens(0), show)
         with run.writing(self.directory.result):
             run.write_json(self.directory.result, result)
         return {"run": str(self.directory.path), **result}
-
-
-def _require_like(name: str, found: Tensor, expected: Tensor) -> None:
-    if found.shape != expected.shape or found.dtype != expected.dtype:
-        raise ValueError(
-            f"{name} {found.dtype}{list(found.shape)}, not {expected.dtype}{list(expected.shape)}"
-        )

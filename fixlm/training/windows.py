@@ -8,6 +8,8 @@ from dataclasses import dataclass
 from functools import lru_cache
 
 import numpy as np
+import torch
+from torch import Tensor
 
 from fixlm.config.schema import OptimizationConfig
 
@@ -17,6 +19,12 @@ DEVIATION = 5.0
 """Standard deviation of the length around its mean."""
 WHOLE = 0.95
 """How often that mean is the whole of ``--bptt``; else it is half of it."""
+
+
+def in_streams(ids: np.ndarray, batch_size: int) -> Tensor:
+    """One stream of ids cut into B streams side by side: (tokens,) → (L, B) int32."""
+    length = len(ids) // batch_size
+    return torch.from_numpy(ids[: length * batch_size]).view(batch_size, length).t().contiguous()
 
 
 @dataclass(frozen=True)

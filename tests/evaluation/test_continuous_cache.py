@@ -14,9 +14,9 @@ from helpers import train
 
 from fixlm import cli
 from fixlm.corpus.corpus import Corpus
-from fixlm.evaluation import continuous_cache, perplexity
-from fixlm.evaluation.analysis import open_run
+from fixlm.evaluation import cache_tuning, continuous_cache, perplexity
 from fixlm.evaluation.continuous_cache import CacheSettings, ContinuousCache
+from fixlm.evaluation.opened_run import open_run
 from fixlm.model.language_model import LanguageModel
 
 
@@ -118,15 +118,15 @@ def test_what_is_chosen_is_the_best_of_the_grid(
     opened: tuple[LanguageModel, Corpus], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     model, text = opened
-    monkeypatch.setattr(continuous_cache, "THETAS", (0.0, 0.5))
-    monkeypatch.setattr(continuous_cache, "WEIGHTS", (0.0, 0.1, 0.4))
+    monkeypatch.setattr(cache_tuning, "THETAS", (0.0, 0.5))
+    monkeypatch.setattr(cache_tuning, "WEIGHTS", (0.0, 0.1, 0.4))
     monkeypatch.setattr(perplexity, "WINDOW", 50)
     scores = {
         (theta, weight): perplexity.evaluate(model, text, "valid", cache=CacheSettings(30, theta, weight)).nll
         for theta in (0.0, 0.5)
         for weight in (0.0, 0.1, 0.4)
     }
-    chosen = continuous_cache.choose(model, text, 30)
+    chosen = cache_tuning.choose(model, text, 30)
     assert scores[chosen.theta, chosen.weight] == pytest.approx(min(scores.values()), rel=1e-9)
 
 
@@ -139,7 +139,7 @@ def test_the_cache_helps_where_a_text_repeats_its_own_words(tmp_path: Path) -> N
     flags = "--hidden-size 8 --embed-size 8 --batch-size 4 --bptt 10 --max-steps 4 --threads 1 --output-embed tied"
     assert train("--data", str(tmp_path), *flags.split(), "--run", str(tmp_path / "run")) == 0
     run = open_run(tmp_path / "run")
-    cache = continuous_cache.choose(run.model, run.corpus, 20)
+    cache = cache_tuning.choose(run.model, run.corpus, 20)
     alone = perplexity.evaluate(run.model, run.corpus, "test").perplexity
     assert perplexity.evaluate(run.model, run.corpus, "test", cache=cache).perplexity < alone / 3
 
@@ -169,7 +169,7 @@ def test_the_command_chooses_on_valid(run: Path, capsys: pytest.CaptureFixture[s
     assert "), chosen on valid, " in evaluated(capsys, *flags)
     chosen = json.loads(evaluated(capsys, *flags, "--json"))["cache"]
     opened = open_run(run)
-    assert chosen == continuous_cache.choose(opened.model, opened.corpus, 60).to_json()
+    assert chosen == cache_tuning.choose(opened.model, opened.corpus, 60).to_json()
 
 
 @pytest.mark.parametrize(

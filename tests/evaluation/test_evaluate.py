@@ -17,9 +17,9 @@ from fixlm import cli
 from fixlm.config.read import read_config
 from fixlm.corpus import corpus
 from fixlm.evaluation import perplexity
-from fixlm.model.build import new_model
 from fixlm.runs.directory import RunDirectory
 from fixlm.runs.load_model import load_model
+from fixlm.runs.new_model import new_model
 
 
 def trained(flags: list[str], run: Path, *more: str) -> Path:

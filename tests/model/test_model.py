@@ -7,7 +7,10 @@ import torch
 from torch import nn
 
 from fixlm import output
-from fixlm.model.language_model import LanguageModel, LockedDropoutLSTM, input_embedding, locked_dropout
+from fixlm.model.dropout import locked_dropout
+from fixlm.model.embedding import input_embedding
+from fixlm.model.language_model import LanguageModel
+from fixlm.model.lstm import LockedDropoutLSTM
 
 V, H, E = 13, 6, 4
 

@@ -21,10 +21,10 @@ from fixlm.corpus import corpus
 from fixlm.corpus.corpus import Corpus
 from fixlm.evaluation import perplexity
 from fixlm.model.bfloat16 import multiplies_bfloat16
-from fixlm.model.build import new_model
 from fixlm.model.language_model import LanguageModel
 from fixlm.runs.directory import RunDirectory
 from fixlm.runs.load_model import load_model
+from fixlm.runs.new_model import new_model
 
 LAYERS = ("learned", "tied", "random-orthogonal", "hadamard", "sylvester", "word2vec", "pmi", "walsh")
 MATRICES = LAYERS[2:-1]

@@ -20,7 +20,8 @@ from fixlm.config.read import read_config
 from fixlm.config.schema import TrainConfig
 from fixlm.corpus import corpus
 from fixlm.evaluation.perplexity import evaluate
-from fixlm.model.language_model import LanguageModel, input_embedding
+from fixlm.model.embedding import input_embedding
+from fixlm.model.language_model import LanguageModel
 from fixlm.output.kernels.block_hadamard import sylvester
 from fixlm.output.walsh import BASES
 from fixlm.runs.directory import RunDirectory

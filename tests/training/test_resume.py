@@ -14,7 +14,7 @@ import pytest
 from helpers import assert_same_end, interrupt, train
 
 from fixlm.runs import checkpoint
-from fixlm.training import trainer
+from fixlm.training import result, trainer
 
 RECIPES = [
     "--output-embed learned",
@@ -105,7 +105,7 @@ def test_a_signal_during_a_save_or_an_evaluation(
 ) -> None:  # fmt: skip
     flags = [*small, "--output-embed", "tied", "--checkpoint-every", "3", "--run"]
     assert train(*flags, str(tmp_path / "whole")) == 0
-    module = checkpoint if what == "save" else trainer
+    module = {"save": checkpoint, "evaluate": trainer, "target_nats": result}[what]
     with monkeypatch.context() as patch:
         patch.setattr(module, what, sending(number, at_call, getattr(module, what)))
         assert train(*flags, str(tmp_path / "cut")) == 128 + number

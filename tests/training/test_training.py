@@ -15,9 +15,9 @@ from safetensors.torch import load_file
 from embeddings.output_matrix import OutputMatrix, hash_vectors
 from fixlm.config.read import read_config
 from fixlm.corpus.corpus import load
-from fixlm.model.build import build_matrix, new_model
 from fixlm.runs.directory import RunDirectory
 from fixlm.runs.load_model import load_model
+from fixlm.runs.new_model import build_matrix, new_model
 from fixlm.training.optimizer import learning_rate, make_optimizer
 from fixlm.training.trainer import Trainer
 

@@ -10,7 +10,7 @@ import torch
 from fixlm import cli
 from fixlm.config.read import read_config
 from fixlm.corpus.corpus import load
-from fixlm.model.build import new_model
+from fixlm.runs.new_model import new_model
 
 
 @pytest.mark.parametrize(

@@ -16,7 +16,8 @@ from fixlm.config.schema import ModelConfig, TrainConfig
 from fixlm.corpus.cache import cache_directory
 from fixlm.corpus.corpus import Corpus, log_unigram
 from fixlm.errors import InputError
-from fixlm.model.language_model import LanguageModel, input_embedding
+from fixlm.model.embedding import input_embedding
+from fixlm.model.language_model import LanguageModel
 from fixlm.output.registry import FROM_FILE, method_of
 
 
@@ -139,6 +140,7 @@ def assemble(
         model.hidden_size,
         layer,
         embed_size=model.embed_size,
+        core=model.core,
         num_layers=model.num_layers,
         last_hidden_size=model.last_hidden_size,
         dropout_input=config.dropout("input"),

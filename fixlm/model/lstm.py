@@ -1,0 +1,97 @@
+"""The recurrent core: an LSTM with locked dropout and weight drop."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor, nn
+
+from fixlm.model.dropout import dropout_mask, locked_dropout
+
+if TYPE_CHECKING:
+    from fixlm.model.core import CoreSizes, State
+
+
+class LockedDropoutLSTM(nn.LSTM):
+    """`torch.nn.LSTM` with locked dropout and weight drop; its parameters have the names of that class.
+
+    The state is (hidden, cell), each (layers, B, H), with 0 in the columns that a shorter last layer does not have.
+
+    Args:
+        input_size: E.
+        hidden_size: H, units of each layer.
+        last_hidden_size: units of the last layer; None: H.
+        between: rate of locked dropout between the layers.
+        weight_drop: rate of DropConnect on the recurrent weights (Merity, Keskar and Socher 2017): in
+            training each of them is 0 for a whole window with this probability.
+    """
+
+    STATE = ("hidden", "cell")
+
+    def __init__(
+        self,
+        input_size: int,
+        hidden_size: int,
+        num_layers: int = 2,
+        between: float = 0.0,
+        *,
+        last_hidden_size: int | None = None,
+        weight_drop: float = 0.0,
+    ) -> None:
+        super().__init__(input_size, hidden_size, num_layers)
+        self.between, self.weight_drop = between, weight_drop
+        self.sizes = [hidden_size] * (num_layers - 1) + [last_hidden_size or hidden_size]
+        if self.sizes[-1] != hidden_size:
+            self._resize_last(input_size if num_layers == 1 else hidden_size, self.sizes[-1])
+
+    def _resize_last(self, inputs: int, units: int) -> None:
+        """Gives the last layer other weights, uniform in ±1/√units as torch has them."""
+        shapes = [(4 * units, inputs), (4 * units, units), (4 * units,), (4 * units,)]
+        for name, shape in zip(self._all_weights[-1], shapes, strict=True):
+            start = torch.empty(shape).uniform_(-(units**-0.5), units**-0.5)
+            setattr(self, name, nn.Parameter(start))
+
+    def flatten_parameters(self) -> None:
+        """Lays the weights out for cuDNN, as the base class does, where all layers have one size."""
+        if len({*getattr(self, "sizes", ())}) <= 1:
+            super().flatten_parameters()
+
+    @staticmethod
+    def weight_shapes(sizes: CoreSizes) -> dict[str, tuple[int, int]]:
+        shapes = {}
+        for layer in range(sizes.num_layers):
+            units = sizes.last_hidden_size if layer == sizes.num_layers - 1 else sizes.hidden_size
+            inputs = sizes.input_size if layer == 0 else sizes.hidden_size
+            shapes[f"weight_ih_l{layer}"] = (4 * units, inputs)
+            shapes[f"weight_hh_l{layer}"] = (4 * units, units)
+        return shapes
+
+    def start_state(self, batch_size: int) -> State:
+        """Zeros."""
+        device = next(self.parameters()).device
+        zeros = torch.zeros(self.num_layers, batch_size, max(self.sizes), device=device)
+        return zeros, zeros.clone()
+
+    def forward(self, x: Tensor, state: State) -> tuple[Tensor, State]:  # type: ignore[override]
+        """(T, B, E), state → (T, B, units of the last layer), state."""
+        hidden, cell = [], []
+        for layer, (h, c) in enumerate(zip(*state, strict=True)):
+            if layer > 0:
+                x = locked_dropout(x, self.between, self.training)
+            units = self.sizes[layer]
+            layer_state = (h[None, :, :units].contiguous(), c[None, :, :units].contiguous())
+            x, h, c = torch.lstm(
+                x, layer_state, self._weights(layer), True, 1, 0.0, self.training, False, False
+            )
+            filling = (0, state[0].shape[-1] - units)
+            hidden.append(nn.functional.pad(h, filling))
+            cell.append(nn.functional.pad(c, filling))
+        return x, (torch.cat(hidden), torch.cat(cell))
+
+    def _weights(self, layer: int) -> list[Tensor]:
+        """Input, recurrent weights and the two biases; in training with the recurrent ones dropped."""
+        weights = [getattr(self, name) for name in self._all_weights[layer]]
+        if self.training and self.weight_drop > 0:
+            weights[1] = weights[1] * dropout_mask(weights[1].shape, self.weight_drop, weights[1])
+        return weights
