@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from embeddings.output_matrix import load_array, save_array
+from embeddings.files import load_array, save_array
 
 
 def hash_slots(slots: np.ndarray) -> str:

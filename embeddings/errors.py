@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterable, Sequence
+import re
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 
@@ -15,7 +16,7 @@ class InputError(ValueError):
         what: what is wrong, in a few words.
         found: what stands there.
         expected: what would have been right.
-        fix: what to do about it.
+        fix: what to do about it. An option stands in backquotes there, so that `at` can put its flag.
     """
 
     def __init__(
@@ -34,9 +35,17 @@ class InputError(ValueError):
         self.where = str(where)
         self._rest: dict[str, Any] = {"what": what, "found": found, "expected": expected, "fix": fix}
 
-    def at(self, where: object) -> InputError:
-        """The same error at another place: a builder names an option, its caller knows the flag."""
-        return InputError(where, **self._rest)
+    def at(self, where: object, flags: Mapping[str, str] | None = None) -> InputError:
+        """The same error at another place: a builder names an option, its caller knows the flag.
+
+        Args:
+            where: what the new error names.
+            flags: the flag of each option, which replaces the option's name in ``fix``.
+        """
+        rest = dict(self._rest)
+        if flags and rest["fix"]:
+            rest["fix"] = re.sub(r"`(\w+)`", lambda option: flags.get(option[1], option[0]), rest["fix"])
+        return InputError(where, **rest)
 
 
 class InputErrors(ValueError):

@@ -1,25 +1,29 @@
-"""The output matrix: (V, N) vectors and the recipe they were built by."""
+"""The output matrix: (V, N) vectors and the recipe they were built by, in memory and in files."""
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
-import json
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from embeddings import plain_json
 from embeddings.errors import InputError
+from embeddings.files import load_array, replacing, save_array
 
 if TYPE_CHECKING:
     from gensim.models import KeyedVectors
 
 ROWS_A_BLOCK = 4096
+SUFFIXES = {
+    ".safetensors": "safetensors with the recipe",
+    ".txt": "word2vec text",
+    ".vec": "word2vec text",
+    ".bin": "word2vec binary",
+}
 
 
 def hash_vectors(vectors: np.ndarray) -> str:
@@ -75,88 +79,54 @@ class OutputMatrix:
                 numbers = row.astype("<f4").tobytes() if binary else " ".join(map(str, row.tolist())).encode()
                 file.write(word.encode() + b" " + numbers + b"\n")
 
+    def export(self, path: Path, words: Sequence[str]) -> None:
+        """Writes the matrix, whole or not at all, in the format that the file's suffix names; see `check_export`."""
+        try:
+            if path.suffix == ".safetensors":
+                self.save(path)
+            else:
+                self.save_word2vec(path, words, binary=path.suffix == ".bin")
+        except OSError as error:
+            raise InputError(path, f"cannot be written: {error.strerror}") from None
 
-def save_array(path: str | os.PathLike[str], name: str, array: np.ndarray, recipe: dict[str, Any]) -> None:
-    """Writes safetensors: the tensor ``name`` and the metadata key ``recipe``; same recipe, same bytes."""
-    from safetensors.numpy import save_file
 
-    text = json.dumps(recipe, sort_keys=True, ensure_ascii=False)
-    with replacing(Path(path)) as temporary:
-        save_file({name: array}, temporary, metadata={"recipe": text})
-
-
-def load_array(
-    path: str | os.PathLike[str],
-    name: str,
-    kind: str,
-    digest: Callable[[np.ndarray], str],
-    *,
-    dtype: str,
-    ndim: int,
-) -> tuple[np.ndarray, dict[str, Any]]:
-    """Reads what `save_array` wrote: the array and its recipe.
+def check_export(path: str | os.PathLike[str], where: str = "--out") -> Path:
+    """The path, if a matrix can be written there; to be called before the work of building one.
 
     Args:
-        kind: what the file is called in an error.
-        digest: the hash of the array that stands in the recipe as ``sha256``.
-        dtype: what safetensors calls the type of its entries.
-        ndim: how many dimensions it has.
+        path: the file to write; an existing one will be replaced.
+        where: the flag that the error names.
 
     Raises:
-        InputError: the file is of another kind, or was changed.
+        InputError: the suffix names no format, or the folder is missing or cannot be written.
     """
-    from safetensors import SafetensorError, safe_open
-
+    path = Path(path).expanduser()
+    if path.suffix not in SUFFIXES:
+        expected = ", ".join(f"{suffix} ({format})" for suffix, format in SUFFIXES.items())
+        raise InputError(where, "the suffix names no format", found=f"'{path}'", expected=expected)
+    if path.is_dir():
+        raise InputError(where, "is a directory", found=f"'{path}'", expected="a file")
+    if not path.parent.is_dir():
+        raise InputError(where, "there is no such folder", found=f"'{path.parent}'", fix="make it first")
+    attempt = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
-        with safe_open(path, framework="numpy") as file:
-            recipe = plain_json.parse((file.metadata() or {})["recipe"])
-            tensor = file.get_slice(name)
-            if len(tensor.get_shape()) != ndim or tensor.get_dtype() != dtype:
-                raise ValueError(f"{name} {tensor.get_dtype()}{tensor.get_shape()}, not {ndim}-D {dtype}")
-            array = file.get_tensor(name)
-            recorded = recipe["sha256"]
-    except FileNotFoundError:
-        raise InputError(path, "there is no such file") from None
-    except (SafetensorError, KeyError, TypeError, ValueError, OSError) as error:
-        article = "an" if kind[0] in "aeiou" else "a"
-        raise InputError(
-            path, f"not {article} {kind}", found=error, expected="safetensors with a recipe"
-        ) from None
-    if (found := digest(array)) != recorded:
-        raise InputError(
-            path, f"the {name} were changed since they were built", found=found, expected=recorded
-        )
-    return array, recipe
+        attempt.touch()
+        attempt.unlink()
+    except OSError as error:
+        raise InputError(where, f"cannot be written: {error.strerror}", found=f"'{path}'") from None
+    return path
 
 
-def write_atomically(path: Path, content: bytes) -> None:
-    """Writes a file whole or not at all; modes follow the umask."""
-    with replacing(path) as temporary:
-        temporary.write_bytes(content)
-
-
-@contextlib.contextmanager
-def replacing(path: Path) -> Iterator[Path]:
-    """A temporary name beside a file, which takes the file's place, fsynced, once all went well."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        temporary.touch()
-        mode = temporary.stat().st_mode  # that of the umask; safetensors would make it 0600
-        yield temporary
-        temporary.chmod(mode)
-        sync(temporary)
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
-
-
-def sync(path: Path) -> None:
-    """Puts a file, or the names in a directory, on disk: only then is what was renamed there for good."""
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
+def check_words(path: Path, words: Sequence[str], where: str = "--out") -> None:
+    """Raises if a word cannot stand in the format of ``path``: word2vec ends a word by a space."""
+    if path.suffix == ".safetensors":
+        return
+    for number, word in enumerate(words):
+        if " " in word or "\n" in word:
+            raise InputError(
+                where, "a word that the word2vec formats cannot hold", found=f"{word!r} (id {number})",
+                expected="words without a space", fix="write .safetensors",
+            )  # fmt: skip
 
 
 def unit_rows(vectors: np.ndarray) -> np.ndarray:

@@ -48,12 +48,12 @@ def command(arguments: Sequence[str]) -> None:
     method = arguments[0]
     settings, options = parse(method, arguments[1:])
 
-    from embeddings import files as matrix_files
     from embeddings.diagnostics import diagnose
+    from embeddings.output_matrix import check_export, check_words
     from fixlm import console
     from fixlm.corpus import corpus
 
-    path = matrix_files.check_output(settings.out or "")
+    path = check_export(settings.out or "")
     with console.embeddings_log(), console.progress() as progress:
         text = corpus.load(
             settings.data,
@@ -64,11 +64,11 @@ def command(arguments: Sequence[str]) -> None:
             progress,
         )
         statistics = text.statistics()
-        matrix_files.check_words(path, statistics.words)
+        check_words(path, statistics.words)
         started = time.monotonic()
         matrix = build_matrix(method, statistics, settings, options, progress)
         seconds = time.monotonic() - started
-        matrix_files.write(matrix, statistics.words, path)
+        matrix.export(path, statistics.words)
         measured = diagnose(matrix.vectors, statistics.words, statistics.counts, progress=progress)
     print_report(matrix, measured, written=str(path), seconds=seconds)
 

@@ -53,7 +53,7 @@ def read_vectors(name: str) -> Callable[[bytes, Path], None]:
 
 def read_vocabulary(content: bytes, folder: Path) -> None:
     """Reads the bytes as the words of an array's rows."""
-    from embeddings.readers.arrays import read_vocabulary
+    from embeddings.readers.vocabulary import read_vocabulary
 
     (folder / "vocabulary.txt").write_bytes(content)
     assert read_vocabulary(folder / "vocabulary.txt")

@@ -14,9 +14,10 @@ import numpy as np
 
 from embeddings import diagnostics
 from embeddings.errors import InputError
+from embeddings.files import require_regular
 from embeddings.methods.missing_words import fill_missing
 from embeddings.options import Checked, option
-from embeddings.readers import arrays as array_files
+from embeddings.readers import arrays, vocabulary
 from embeddings.readers.read_vectors import read_vectors
 from embeddings.registry import Progress
 from embeddings.statistics import CorpusStatistics
@@ -42,22 +43,23 @@ class Options(Checked):
         "auto", "of a word2vec file, where it is not recognised"
     )
     lowercase_fallback: bool = option(
-        False, "a word that the file lacks takes the vector of its lower-case form"
+        False, "a word that the file lacks takes the vector of its lower-case form, else of any other case"
     )
 
 
 def recipe(options: Options) -> dict[str, Any]:
     """The options with the files' SHA-256 in place of their paths."""
     path = _path(options)
-    beside = path.with_name("vocabulary.txt")
-    words = Path(options.vocabulary).expanduser() if options.vocabulary is not None else None
-    if words is None and path.suffix in array_files.SUFFIXES and beside.is_file():
+    beside = path.with_name(vocabulary.NAME)
+    words = _vocabulary(options)
+    if words is None and path.suffix in arrays.SUFFIXES and beside.is_file():
         words = beside
     return {
         "file_sha256": _file_hash(path),
         "vocabulary_file_sha256": _file_hash(words) if words else None,
         "format": options.format,
-        "lowercase_fallback": options.lowercase_fallback,
+        # Before it tried any other case, the fallback was true here: a matrix in the cache is of that rule.
+        "lowercase_fallback": "any case" if options.lowercase_fallback else False,
     }
 
 
@@ -77,32 +79,27 @@ def build(
         InputError: the file is unusable, has another dimension, or no word of the vocabulary.
     """
     path = _path(options)
-    wanted = {word: number for number, word in enumerate(statistics.words)}
-    if options.lowercase_fallback:
-        for word in statistics.words:
-            wanted.setdefault(word.lower(), len(wanted))
     found = read_vectors(
         path,
-        wanted,
+        {word: number for number, word in enumerate(statistics.words)},
         format=options.format,
-        vocabulary=None if options.vocabulary is None else Path(options.vocabulary).expanduser(),
+        lowercase_fallback=options.lowercase_fallback,
+        vocabulary=_vocabulary(options),
         vocabulary_hash=statistics.vocabulary_hash,
         dim=dim,
         progress=lambda done, total: progress(f"reading {path.name}", done, total),
     )
-    vectors = np.zeros((len(wanted), found.dim), dtype=np.float32)
-    present = np.zeros(len(wanted), dtype=bool)
-    vectors[found.ids] = found.vectors
-    present[found.ids] = True
-    if options.lowercase_fallback:
-        _take_lower_case(vectors, present, wanted, statistics.words)
-    vectors, present = vectors[: len(statistics)], present[: len(statistics)]
-    if not present.any():
+    if not found.ids:
+        another_case = "" if options.lowercase_fallback else ", or try `lowercase_fallback`"
         raise InputError(
             path, "no word in common with the vocabulary", found=f"words such as {_quoted(found.examples)}",
             expected=f"words such as {_quoted(statistics.words[:5])}",
-            fix="take vectors of the same language and tokenisation, or try --lowercase-fallback",
+            fix=f"take vectors of the same language and tokenisation{another_case}",
         )  # fmt: skip
+    vectors = np.zeros((len(statistics), found.dim), dtype=np.float32)
+    present = np.zeros(len(statistics), dtype=bool)
+    vectors[found.ids] = found.vectors
+    present[found.ids] = True
     _pass_over_zero_rows(path, vectors, present)
     _report_share(path, statistics, present)
     _report_rank(path, vectors[present])
@@ -112,14 +109,17 @@ def build(
 
 def _path(options: Options) -> Path:
     if not options.file:
-        raise InputError("--file", "no file of vectors is named", fix="name one by --file FILE")
+        raise InputError("file", "no file of vectors is named", fix="name one by `file` FILE")
     return Path(options.file).expanduser()
+
+
+def _vocabulary(options: Options) -> Path | None:
+    return None if options.vocabulary is None else Path(options.vocabulary).expanduser()
 
 
 def _file_hash(path: Path) -> str:
     try:
-        if path.exists() and not path.is_file() and not path.is_dir():
-            raise InputError(path, "not a file", found="a special file", expected="a file")
+        require_regular(path, "a file")
         status = path.stat()
         return _hash_content(path, status.st_size, status.st_mtime_ns)
     except OSError as error:
@@ -131,17 +131,6 @@ def _hash_content(path: Path, size: int, modified: int) -> str:
     """SHA-256 of a file; it is asked for more than once a build and files of vectors have gigabytes."""
     with open(path, "rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
-
-
-def _take_lower_case(
-    vectors: np.ndarray, present: np.ndarray, wanted: dict[str, int], words: Sequence[str]
-) -> None:
-    """Gives words without a row that of their lower-case form, in place."""
-    had_one = present.copy()
-    for word in words:
-        own, lower = wanted[word], wanted[word.lower()]
-        if not had_one[own] and had_one[lower]:
-            vectors[own], present[own] = vectors[lower], True
 
 
 def _pass_over_zero_rows(path: Path, vectors: np.ndarray, present: np.ndarray) -> None:

@@ -1,1 +1,1 @@
-"""Readers of word vectors from outside, one format a file."""
+"""Readers of word vectors from outside. `read_vectors` is the entry; each format has a module of its own."""

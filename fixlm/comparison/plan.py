@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from embeddings import plain_json
+from embeddings.files import parse_json, write_atomically
 from fixlm.config.read import applies, flag_groups, read_config
 from fixlm.config.schema import TrainConfig
 from fixlm.errors import InputError, InputErrors, unknown_name
@@ -185,7 +185,7 @@ def read_plan(path: Path) -> Plan:
     """
     try:
         text = path.read_text(encoding="utf-8")
-        values = tomllib.loads(text) if path.suffix == ".toml" else plain_json.parse(text)
+        values = tomllib.loads(text) if path.suffix == ".toml" else parse_json(text)
         settings = [Setting(**setting) for setting in values["settings"]]
         return Plan(settings, values.get("seeds", [1]), values.get("common", {}))
     except OSError as error:
@@ -197,7 +197,6 @@ def read_plan(path: Path) -> Plan:
 
 def write_plan(path: Path, plan: Plan) -> None:
     """``plan.json``, whole or not at all."""
-    from embeddings.output_matrix import write_atomically
 
     text = json.dumps(plan.to_json(), indent=2, ensure_ascii=False) + "\n"
     if not path.exists() or path.read_text(encoding="utf-8") != text:

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
-from embeddings.output_matrix import write_atomically
+from embeddings.files import write_atomically
 from fixlm.comparison.status import DONE, LOG, Row, Run, mean_and_deviation, perplexity, validation
 
 COLUMNS = (

@@ -147,6 +147,8 @@ def read_options(namespace: argparse.Namespace | Mapping[str, Any], options: typ
 def naming_flags(options: Any, prefix: str = "", **others: str) -> Iterator[None]:
     """Turns an error about an option, which is raised under the name of its field, into one about its flag.
 
+    A name in backquotes in the error's fix becomes a flag too.
+
     Args:
         options: the dataclass, or one of it, whose fields are flags with this prefix.
         others: further names and their flags, such as ``dim="--output-dim"``.
@@ -155,7 +157,9 @@ def naming_flags(options: Any, prefix: str = "", **others: str) -> Iterator[None
     try:
         yield
     except (InputError, InputErrors) as error:
-        InputErrors.raise_if_any([each.at(names.get(each.where, each.where)) for each in all_of(error)])
+        InputErrors.raise_if_any(
+            [each.at(names.get(each.where, each.where), names) for each in all_of(error)]
+        )
 
 
 def all_of(error: InputError | InputErrors) -> list[InputError]:

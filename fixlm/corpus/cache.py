@@ -11,8 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from embeddings import plain_json
-from embeddings.output_matrix import write_atomically
+from embeddings.files import parse_json, write_atomically
 
 
 def cache_directory() -> Path:
@@ -47,7 +46,7 @@ def read_arrays(path: Path) -> tuple[dict[str, np.ndarray], dict[str, Any]] | No
 
     try:
         with safe_open(path, framework="numpy") as file:
-            content = plain_json.parse((file.metadata() or {})["content"])
+            content = parse_json((file.metadata() or {})["content"])
             arrays = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (no mapping)
         return (arrays, content["about"]) if _digest(arrays, content["about"]) == content["sha256"] else None
     except (OSError, SafetensorError, KeyError, ValueError, TypeError):

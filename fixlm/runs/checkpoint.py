@@ -23,8 +23,7 @@ import safetensors.torch
 from safetensors import SafetensorError
 from torch import Tensor
 
-from embeddings import plain_json
-from embeddings.output_matrix import sync, write_atomically
+from embeddings.files import parse_json, sync, write_atomically
 from fixlm.errors import InputError
 
 MODEL = "model.safetensors"
@@ -52,7 +51,7 @@ class Checkpoint:
     def state(self) -> dict[str, Any]:
         """Step, seconds and scores so far."""
         try:
-            state = plain_json.parse((self.path / STATE).read_bytes())
+            state = parse_json((self.path / STATE).read_bytes())
         except (OSError, ValueError) as error:
             raise InputError(self.path / STATE, "no state of a run", found=error) from None
         if not isinstance(state, dict):
@@ -146,7 +145,7 @@ def verify(path: Path) -> Checkpoint:
         raise InputError(path, "not a checkpoint", found="a link or a file", expected="a directory")
     _require_file(path / MANIFEST)
     try:
-        manifest = plain_json.parse((path / MANIFEST).read_bytes())
+        manifest = parse_json((path / MANIFEST).read_bytes())
         expected = {name: (entry["bytes"], entry["sha256"]) for name, entry in manifest.items()}
     except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:
         raise InputError(path / MANIFEST, "not a whole checkpoint", found=error) from None

@@ -24,10 +24,9 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from embeddings import plain_json
-from embeddings.output_matrix import write_atomically
+from embeddings.files import parse_json, write_atomically
 from embeddings.prepare import Prepared
-from embeddings.readers.arrays import read_vocabulary
+from embeddings.readers.vocabulary import read_vocabulary
 from fixlm import __version__
 from fixlm.config.schema import RunConfig, TrainConfig
 from fixlm.corpus.corpus import Corpus
@@ -197,7 +196,7 @@ class RunDirectory:
         """
         self.require()
         try:
-            return checked_config(plain_json.parse(self.config.read_bytes()))
+            return checked_config(parse_json(self.config.read_bytes()))
         except (InputError, InputErrors) as error:
             raise self._in_config(error) from None
         except OSError as error:
@@ -213,7 +212,7 @@ class RunDirectory:
     def read_result(self) -> dict[str, Any] | None:
         """``result.json`` as plain values; None if it is missing or not whole: a resumed run writes it again."""
         try:
-            return checked_result(plain_json.parse(self.result.read_bytes()))
+            return checked_result(parse_json(self.result.read_bytes()))
         except (OSError, ValueError, KeyError, TypeError, AttributeError):
             return None
 
@@ -226,7 +225,7 @@ class RunDirectory:
         if self.metrics.is_file():
             for line in self.metrics.read_bytes().split(b"\n"):
                 try:
-                    record = plain_json.parse(line)
+                    record = parse_json(line)
                 except ValueError:
                     continue
                 if isinstance(record, dict) and isinstance(record.get("step"), int):

@@ -19,8 +19,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from embeddings import plain_json
-from embeddings.output_matrix import write_atomically
+from embeddings.files import parse_json, write_atomically
 from fixlm.errors import InputError, InputErrors
 from fixlm.runs.directory import RunDirectory, checked_config, checked_result
 
@@ -95,7 +94,7 @@ def read_summary(path: Path) -> dict[str, Any]:
         InputError, InputErrors: it cannot be read, or it is no summary of a run.
     """
     try:
-        summary = plain_json.parse(path.read_bytes())
+        summary = parse_json(path.read_bytes())
         checked_config(summary["config"])
         checked_result(summary["result"])
         at_a_time, metrics = summary["status"]["runs_at_a_time"], summary["metrics"]

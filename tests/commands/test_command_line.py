@@ -89,6 +89,18 @@ def test_train_refuses(
     assert not any((tmp_path / "runs").glob("*"))  # nothing is left of a run that did not start
 
 
+def test_an_error_about_a_file_of_vectors_names_the_flags_of_train(
+    small: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    file = tmp_path / "v.txt"
+    file.write_text("DAS 1 0\nUND 0 1\n")
+    (line,) = refused(capsys, "train", *small, "--output-embed", str(file))
+    assert line.endswith("tokenisation, or try --pretrained-lowercase-fallback")
+    (line,) = refused(capsys, "train", *small, "--output-embed", str(file), "--output-dim", "4")
+    assert line.endswith("(found 2, expected 4). Fix: set --output-dim to 2")
+
+
 def test_all_problems_are_reported_at_once(capsys: pytest.CaptureFixture[str]) -> None:
     lines = refused(
         capsys, "train", "--lr", "0", "--epochs", "-1", "--output-embed", "pmj", "--pmi-smoothing", "x"

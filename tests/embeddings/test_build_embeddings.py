@@ -15,7 +15,7 @@ import pytest
 
 import embeddings
 from embeddings import InputError, OutputMatrix
-from embeddings import files as matrix_files
+from embeddings.output_matrix import check_export, check_words
 from fixlm.corpus import corpus
 
 SCRIPT = Path(__file__).parents[2] / "scripts" / "build_embeddings.py"
@@ -200,7 +200,7 @@ def test_a_folder_without_permission(tmp_path: Path, monkeypatch: pytest.MonkeyP
 
     monkeypatch.setattr(Path, "touch", refuse)  # chmod would not stop root
     with pytest.raises(InputError) as caught:
-        matrix_files.check_output(tmp_path / "m.bin")
+        check_export(tmp_path / "m.bin")
     assert str(caught.value) == f"--out: cannot be written: Permission denied (found '{tmp_path}/m.bin')."
 
 
@@ -210,18 +210,18 @@ def test_a_write_that_fails(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
 
     monkeypatch.setattr(OutputMatrix, "save", refuse)
     with pytest.raises(InputError) as caught:
-        matrix_files.write(OutputMatrix(np.eye(2), {}), ["a", "b"], tmp_path / "m.safetensors")
+        OutputMatrix(np.eye(2), {}).export(tmp_path / "m.safetensors", ["a", "b"])
     assert str(caught.value) == f"{tmp_path}/m.safetensors: cannot be written: No space left on device."
 
 
 def test_words_that_word2vec_cannot_hold(tmp_path: Path) -> None:
     with pytest.raises(InputError) as caught:
-        matrix_files.check_words(tmp_path / "m.txt", ["a", "New York"])
+        check_words(tmp_path / "m.txt", ["a", "New York"])
     assert str(caught.value) == (
         "--out: a word that the word2vec formats cannot hold (found 'New York' (id 1), "
         "expected words without a space). Fix: write .safetensors"
     )
-    matrix_files.check_words(tmp_path / "m.safetensors", ["a", "New York"])
+    check_words(tmp_path / "m.safetensors", ["a", "New York"])
 
 
 def test_nothing_is_left_when_the_build_fails(run: Run, data: Path, tmp_path: Path) -> None:
@@ -229,6 +229,13 @@ def test_nothing_is_left_when_the_build_fails(run: Run, data: Path, tmp_path: Pa
     (line,) = refused(run, "pretrained", "--data", data, "--out", tmp_path / "m.bin")
     assert line == "fixlm: error: --file: no file of vectors is named. Fix: name one by --file FILE"
     assert Counter(path.name for path in tmp_path.iterdir()) == before
+
+
+def test_an_error_names_this_programs_flags(run: Run, data: Path, tmp_path: Path) -> None:
+    (tmp_path / "v.txt").write_text("das 1 0\nund 0 1\n", encoding="utf-8")
+    arguments = ["pretrained", "--data", data, "--file", tmp_path / "v.txt", "--out", tmp_path / "m.bin"]
+    assert run(*arguments)[2].endswith("tokenisation, or try --lowercase-fallback\n")
+    assert run(*arguments, "--dim", 3)[2].endswith("(found 2, expected 3). Fix: set --dim to 2\n")
 
 
 def test_debug_shows_the_traceback(run: Run) -> None:

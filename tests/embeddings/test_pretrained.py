@@ -56,10 +56,7 @@ def test_rows_are_aligned_by_word(statistics: CorpusStatistics, tmp_path: Path) 
 
 
 def test_a_dimension_other_than_asked_for(statistics: CorpusStatistics, tmp_path: Path) -> None:
-    expected = (
-        "v.txt: vectors of another dimension than asked for (found 3, expected 4). "
-        "Fix: ask for 3, or for no dimension"
-    )
+    expected = "v.txt: vectors of another dimension than asked for (found 3, expected 4). Fix: set `dim` to 3"
     assert error(statistics, save(tmp_path / "v.txt", FULL), dim=4) == expected
 
 
@@ -103,9 +100,11 @@ def test_no_word_in_common(statistics: CorpusStatistics, tmp_path: Path) -> None
     expected = (
         "v.txt: no word in common with the vocabulary (found words such as 'das', 'und', "
         "expected words such as '<eos>', 'the', 'of', 'The', 'Autism'). "
-        "Fix: take vectors of the same language and tokenisation, or try --lowercase-fallback"
+        "Fix: take vectors of the same language and tokenisation, or try `lowercase_fallback`"
     )
-    assert error(statistics, save(tmp_path / "v.txt", {"das": [1, 2], "und": [3, 4]})) == expected
+    path = save(tmp_path / "v.txt", {"das": [1, 2], "und": [3, 4]})
+    assert error(statistics, path) == expected
+    assert "fallback" not in error(statistics, path, lowercase_fallback=True)
 
 
 def test_lowercase_fallback(statistics: CorpusStatistics, tmp_path: Path) -> None:
@@ -114,6 +113,12 @@ def test_lowercase_fallback(statistics: CorpusStatistics, tmp_path: Path) -> Non
     np.testing.assert_allclose(vectors[[3, 4]], [[1, 0], [0.6, 0.8]], rtol=1e-6)
     np.testing.assert_allclose(vectors[1], [1, 0])
     assert not np.allclose(build(statistics, path)[4], [0.6, 0.8], atol=1e-3)
+
+
+def test_the_fallback_reads_a_file_of_upper_case_words(statistics: CorpusStatistics, tmp_path: Path) -> None:
+    path = save(tmp_path / "v.txt", {word.upper(): row for word, row in FULL.items() if word != "The"})
+    expected = unit_rows(np.array([FULL[word] for word in [*WORDS[:3], "the", *WORDS[4:]]], dtype=np.float32))
+    np.testing.assert_array_equal(build(statistics, path, lowercase_fallback=True), expected)
 
 
 def test_zero_rows_count_as_missing(
@@ -171,7 +176,7 @@ def test_our_own_matrix_comes_back_as_it_was(statistics: CorpusStatistics, tmp_p
 def test_files_that_are_not_there(statistics: CorpusStatistics, tmp_path: Path) -> None:
     with pytest.raises(InputError) as caught:
         embeddings.build("pretrained", statistics, None)
-    assert str(caught.value) == "--file: no file of vectors is named. Fix: name one by --file FILE"
+    assert str(caught.value) == "file: no file of vectors is named. Fix: name one by `file` FILE"
     expected = "no.txt: cannot be read (found No such file or directory, expected a file)."
     assert error(statistics, tmp_path / "no.txt") == expected
 

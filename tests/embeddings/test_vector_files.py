@@ -153,6 +153,52 @@ def test_progress_ends_within_the_file(tmp_path: Path) -> None:
     assert all(0 < done <= total == path.stat().st_size for done, total in seen)
 
 
+@pytest.mark.parametrize("header", [True, False])
+def test_words_with_spaces_as_in_glove_840b(tmp_path: Path, header: bool) -> None:
+    words = [". . .", "the", "at name@domain.com", "-", "of"]
+    rows = np.arange(15, dtype=np.float32).reshape(5, 3)
+    path = write(tmp_path / "v.txt", text(rows, words, header=header))
+    found = read_vectors(path, {word: number for number, word in enumerate(words)})
+    assert (found.dim, found.ids) == (3, [0, 1, 2, 3, 4])
+    np.testing.assert_array_equal(found.vectors, rows)
+    assert read_vectors(path, WANTED).ids == [0, 2]
+
+
+@pytest.mark.parametrize("form", ["text", "binary", "npy"])
+def test_a_row_that_nobody_needs_may_be_not_finite(
+    tmp_path: Path, vectors: np.ndarray, form: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    vectors[[1, 3], 2] = np.nan, np.inf
+    save_words(tmp_path / "vocabulary.txt")
+    path = tmp_path / f"v.{form}"
+    if form == "npy":
+        np.save(path, vectors)
+    else:
+        write(path, text(vectors) if form == "text" else binary(vectors))
+    np.testing.assert_array_equal(read_vectors(path, {"of": 0, "the": 1}).vectors, vectors[[0, 2]])
+    assert "value 3 of the word 'naïve' is not finite" in error(path, {"naïve": 0})
+    if form != "npy":  # of an array, only the wanted rows are looked at
+        what = "2 rows with NaN or infinity were passed over; no word of the vocabulary needs them."
+        assert caplog.messages == [f"{path}: {what}"]
+
+
+def test_the_fallback_takes_the_lower_case_form_or_else_the_first_of_any_case(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    path = write(tmp_path / "v.txt", b"THE 1\nOf 2\nThe 3\nthe 4\nthe 5\nOF 6\nMIT nan\nmit 7\nNASA inf\n")
+
+    def rows(*words: str, fallback: bool = True) -> dict[str, float]:
+        wanted = {word: number for number, word in enumerate(words)}
+        found = read_vectors(path, wanted, lowercase_fallback=fallback)
+        return dict(zip((words[i] for i in found.ids), found.vectors[:, 0].tolist(), strict=True))
+
+    assert rows("tHE", "The", "of", "oF", "Mit") == {"The": 3, "tHE": 4, "of": 2, "oF": 2, "Mit": 7}
+    assert rows("tHE", "The", "of", fallback=False) == {"The": 3}
+    assert not [message for message in caplog.messages if "duplicate" in message]
+    with pytest.raises(InputError, match=r"v.txt:9: value 1 of the word 'NASA' is not finite"):
+        rows("nasa")
+
+
 # --- damage ----------------------------------------------------------------------------------------------
 
 
@@ -175,10 +221,11 @@ def test_progress_ends_within_the_file(tmp_path: Path) -> None:
         (b"the 1 2\nof 3\n", "v.txt:2: a row of another width (found 1 numbers, expected 2)."),
         (b"the\n", "v.txt:1: a row of another width (found 0 numbers, expected a word and its numbers)."),
         (
-            b"2 2\nthe 1 2\nNew York 3 4\n",
-            "v.txt:3: a row of another width: its word has a space in it (found 'New York' and 2 numbers, "
-            "expected one word and 2 numbers). Fix: take the row out, or write the word without spaces",
+            b"2 2\nthe 1 2\nNew York 3 x\n",
+            "v.txt:3: value 2 of the word 'New York' is no number (found 'x', expected a finite number).",
         ),
+        (b"2 2\nthe 1 2\nof  3 4\n", "v.txt:3: a row of another width (found 3 numbers, expected 2)."),
+        (b"1 2\n. 5 3 4\n", "v.txt:2: a row of another width (found 3 numbers, expected 2)."),
         (
             b"2 2\nthe 1 2\nof 3 x\n",
             "v.txt:3: value 2 of the word 'of' is no number (found 'x', expected a finite number).",
@@ -196,8 +243,8 @@ def test_progress_ends_within_the_file(tmp_path: Path) -> None:
             "v.txt:3: value 2 of the word 'of' is not finite (found inf, expected a finite number).",
         ),
         (
-            b"2 2\nthe 1 2\nunwanted 3 nan\n",
-            "v.txt:3: value 2 of the word 'unwanted' is not finite (found nan, expected a finite number).",
+            b"2 2\nthe 1 2\nunwanted 3 x\n",
+            "v.txt:3: value 2 of the word 'unwanted' is no number (found 'x', expected a finite number).",
         ),
         (
             b"2 2\nthe 1 2\nK\xf6nig 3 4\n",
@@ -260,10 +307,10 @@ def test_a_duplicate_word_keeps_its_first_row(tmp_path: Path, caplog: pytest.Log
 
 def test_formats_mistaken_for_each_other(tmp_path: Path, vectors: np.ndarray) -> None:
     path = write(tmp_path / "v", binary(vectors))
-    expected = "v:2: a binary file read as text (found bytes, expected digits). Fix: --format binary"
+    expected = "v:2: a binary file read as text (found bytes, expected digits). Fix: set `format` to binary"
     assert error(path, format="text") == expected
     write(path, text(vectors))
-    expected = "v:2: a text file read as binary (found digits, expected bytes). Fix: --format text"
+    expected = "v:2: a text file read as binary (found digits, expected bytes). Fix: set `format` to text"
     assert error(path, format="binary") == expected
     write(path, text(vectors, header=False))
     assert error(path, format="binary").startswith("v:1: no word2vec header (found 'the ")
@@ -325,10 +372,7 @@ def test_files_that_are_not_there(tmp_path: Path) -> None:
 
 
 def test_a_dimension_other_than_asked_for(tmp_path: Path, vectors: np.ndarray) -> None:
-    expected = (
-        "v: vectors of another dimension than asked for (found 7, expected 8). "
-        "Fix: ask for 7, or for no dimension"
-    )
+    expected = "v: vectors of another dimension than asked for (found 7, expected 8). Fix: set `dim` to 7"
     for content in (text(vectors), text(vectors, header=False), binary(vectors)):
         assert error(write(tmp_path / "v", content), dim=8) == expected
 
@@ -407,6 +451,17 @@ def test_safetensors(tmp_path: Path, vectors: np.ndarray, name: str, dtype: type
     np.testing.assert_array_equal(found.vectors, vectors[[0, 2]].astype(dtype).astype(np.float32))
 
 
+def test_bfloat16_in_safetensors(tmp_path: Path, vectors: np.ndarray) -> None:
+    import torch
+    from safetensors.torch import save_file
+
+    save_words(tmp_path / "vocabulary.txt")
+    tensors = {"a": torch.ones(5), "vectors": torch.from_numpy(vectors).bfloat16(), "z": torch.ones(3).half()}
+    save_file(tensors, tmp_path / "v.safetensors")
+    found = read_vectors(tmp_path / "v.safetensors", {"of": 1, "the": 0})
+    np.testing.assert_array_equal(found.vectors, tensors["vectors"].float().numpy()[[0, 2]])
+
+
 @pytest.mark.parametrize("order", ["C", "F"])
 def test_npy_with_the_vocabulary_beside_it(tmp_path: Path, vectors: np.ndarray, order: str) -> None:
     save_words(tmp_path / "vocabulary.txt")
@@ -417,7 +472,7 @@ def test_npy_with_the_vocabulary_beside_it(tmp_path: Path, vectors: np.ndarray, 
 
 
 def test_arrays_need_words(tmp_path: Path, vectors: np.ndarray) -> None:
-    fix = "Fix: give the words of its rows, one a line, by --vocabulary FILE or as vocabulary.txt beside it"
+    fix = "Fix: give the words of its rows, one a line, by `vocabulary` FILE or as vocabulary.txt beside it"
     np.save(tmp_path / "v.npy", vectors)
     assert error(tmp_path / "v.npy") == f"v.npy: an array names no words. {fix}"
     assert error(save_safetensors(tmp_path / "v.safetensors", {"vectors": vectors})).endswith(fix)
@@ -482,7 +537,7 @@ def test_tensors_that_cannot_be_chosen_from(tmp_path: Path, vectors: np.ndarray)
     path = save_safetensors(tmp_path / "v.safetensors", {"a": vectors, "b": vectors})
     expected = (
         "v.safetensors: no tensor to take vectors from (found a F32[6, 7], b F32[6, 7], "
-        "expected 'vectors', or one 2-D tensor only, of float16, float32 or float64)."
+        "expected 'vectors', or one 2-D tensor only, of float16, bfloat16, float32 or float64)."
     )
     assert error(path) == expected
 
@@ -551,7 +606,7 @@ def test_an_output_matrix_of_another_vocabulary(tmp_path: Path, vectors: np.ndar
     matrix(vectors).save(path)
     built_for, current = hash_words(WORDS), hash_words(WORDS[:3])
     wanted = {word: i for i, word in enumerate(WORDS[:3])}
-    fix = "give the words of its rows, one a line, by --vocabulary FILE or as vocabulary.txt beside it"
+    fix = "give the words of its rows, one a line, by `vocabulary` FILE or as vocabulary.txt beside it"
     expected = (
         "m.safetensors: a matrix built for another vocabulary is refused "
         f"(found vocabulary SHA-256 {current}, expected {built_for}). Fix: build it anew, or {fix}"
