@@ -53,24 +53,20 @@ def filled(text: str, place: Path) -> str:
 
 def table(study: str, place: Path) -> str:
     """The runs of a study in six columns, by falling quality; each row links the logs of its runs."""
-    from fixlm.comparison.status import LOG, Row, perplexity, survey
-    from fixlm.comparison.table import plus_minus, sort_rows
+    from fixlm.comparison.rows import rows_of, sort_rows
+    from fixlm.comparison.status import perplexity, survey
+    from fixlm.comparison.table import plus_minus
 
     directory = ROOT / "results" / study
     planned = plan(study).runs(directory)
-    runs = survey(planned)
-    names = dict.fromkeys(each.setting.name for each in planned)
-    rows = [
-        Row(name, [run for each, run in zip(planned, runs, strict=True) if each.setting.name == name])
-        for name in names
-    ]
+    rows = rows_of(planned, survey(planned))
     lines = ["| output layer | trained in it | in all | valid | test | logs, by seed |"]
     lines += ["|---|---:|---:|---:|---:|---|"]
     for row in sort_rows(rows):
         if row.done:
             counts = (f"{row.numbers('parameters', of)[0]:,}" for of in ("output_trainable", "trainable"))
             scores = (plus_minus(row.perplexities(split)) for split in ("valid", "test"))
-            logs = (f"[{run.seed}]({os.path.relpath(run.path / LOG, place)})" for run in row.done)
+            logs = (f"[{run.seed}]({os.path.relpath(run.log, place)})" for run in row.done)
             lines.append(f"| {row.name} | {' | '.join(counts)} | {' | '.join(scores)} | {', '.join(logs)} |")
     result = next(row.done[0].result for row in rows if row.done)
     assert result is not None

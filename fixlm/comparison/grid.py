@@ -1,4 +1,4 @@
-"""The grid that flags with several values describe."""
+"""The plan that a command line describes: a grid, where its flags have several values."""
 
 from __future__ import annotations
 
@@ -9,12 +9,47 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from fixlm.comparison.plan import LAYER, Plan, Setting, folder_name, method_of_flag
-from fixlm.config.schema import ModelConfig
+from fixlm.comparison.flags import LAYER, layer_of, method_of_flag
+from fixlm.comparison.plan import PLAN, Plan, Setting, folder_name, read_plan
 from fixlm.errors import InputError, InputErrors
 
 
-def product(given: Mapping[str, Any]) -> Plan:
+def asked_for(directory: Path, flags: Mapping[str, Any], file: str | None = None) -> Plan | None:
+    """The plan that a command line asks for; None if it names none, and is about whatever runs are there.
+
+    Args:
+        directory: of the comparison; flags with one value change the plan that it holds.
+        flags: those of ``fixlm.train`` that were given, as for `read_grid`.
+        file: a plan in JSON, which the flags change too.
+
+    Raises:
+        InputError, InputErrors: a plan cannot be read, or the flags are wrong.
+    """
+    if file is not None:
+        return overridden(read_plan(Path(file)), flags)
+    stored = directory / PLAN
+    varied = [flag for flag, value in flags.items() if flag != "seed" and len(values_of(flag, value)) > 1]
+    if stored.is_file() and not varied and LAYER not in flags:
+        return overridden(read_plan(stored), flags)
+    return read_grid(flags) if flags else None
+
+
+def overridden(plan: Plan, flags: Mapping[str, Any]) -> Plan:
+    """The plan with flags of a command line in place of whatever its settings have.
+
+    Raises:
+        InputError: a flag other than ``--seed`` has several values.
+    """
+    single = {flag: values_of(flag, value) for flag, value in flags.items()}
+    seeds = read_seeds(single.pop("seed")) if "seed" in single else None
+    for flag, values in single.items():
+        if len(values) > 1:
+            what = "takes one value here, in place of that of every setting"
+            raise InputError(f"--{flag}", what, found=", ".join(map(str, values)))
+    return plan.overridden({flag: values[0] for flag, values in single.items()}, seeds)
+
+
+def read_grid(given: Mapping[str, Any]) -> Plan:
     """The grid that flags with several values describe: ``{"output-embed": "tied,pmi", "seed": "1,2"}``.
 
     Values are separated by commas; a comma within one is written ``\\,``. A switch may be a list of both values.
@@ -43,7 +78,7 @@ def product(given: Mapping[str, Any]) -> Plan:
             for flag, value in flags.items()
             if not (method := method_of_flag(flag)) or whole.builds(method, common)
         }
-        layer = Path(str({**common, **flags}.get(LAYER, ModelConfig().output_embed))).name
+        layer = layer_of({**common, **flags})
         rest = [(flag, value) for flag, value in flags.items() if flag != LAYER]
         name = ", ".join([layer, *(_in_words(*each) for each in rest)])
         folder = "-".join([folder_name(layer), *(folder_name(_in_words(*each, "")) for each in rest)])

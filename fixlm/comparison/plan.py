@@ -8,21 +8,17 @@ import json
 import re
 import unicodedata
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import embeddings
 from embeddings import plain_json
-from fixlm.config.command_line import flag_name
-from fixlm.config.schema import GROUPS, ModelConfig, TrainConfig, read_config
+from fixlm.comparison.flags import method_of_flag, methods_of, plain_flags, switches
+from fixlm.config.schema import TrainConfig, read_config
 from fixlm.errors import InputError, InputErrors, unknown_name
 
-LAYER = "output-embed"
 PLAN = "plan.json"
-"""In the directory of a comparison: what it was asked for last."""
-OWN = ("run", "resume", "seed")
-"""Flags of `fixlm.train` that the comparison sets itself."""
+"""In the directory of a comparison: the plan that it trained last."""
 
 
 @dataclass(frozen=True)
@@ -47,13 +43,8 @@ class Setting:
         object.__setattr__(self, "folder", self.folder or folder_name(self.name))
 
     def builds(self, method: str, common: Mapping[str, Any]) -> bool:
-        """Whether its layer or input embedding, or the start of either, needs the matrix of that method."""
-        given = {**common, **self.flags}
-        names = ("output_embed", "input_embed", "output_start", "input_start")
-        chosen: dict[str, Any] = {
-            name: str(given[dashed]) for name in names if (dashed := name.replace("_", "-")) in given
-        }
-        return method in TrainConfig(model=ModelConfig(**chosen)).methods()
+        """Whether its runs need the output matrix of that method."""
+        return method in methods_of({**common, **self.flags})
 
 
 @dataclass(frozen=True)
@@ -217,45 +208,6 @@ def write_plan(path: Path, plan: Plan) -> None:
     text = json.dumps(plan.to_json(), indent=2, ensure_ascii=False) + "\n"
     if not path.exists() or path.read_text(encoding="utf-8") != text:
         write_atomically(path, text.encode())
-
-
-def plain_flags(flags: Mapping[str, Any]) -> dict[str, Any]:
-    """Names without dashes in front, values as the command line has them: strings, and True or False for switches."""
-    return {
-        name.removeprefix("--").replace("_", "-"): value
-        if isinstance(value, bool)
-        else "none"
-        if value is None
-        else str(value)
-        for name, value in flags.items()
-    }
-
-
-def flat(values: Mapping[str, Any]) -> dict[str, Any]:
-    """A configuration as plain values (`TrainConfig.to_json`) by flag: ``{"--lr": 0.003, …}``."""
-    parts = [("", values[group]) for group in ("data", "model", "optimization")]
-    parts += list(values["matrices"].items())
-    return {flag_name(name, prefix): value for prefix, part in parts for name, value in part.items()}
-
-
-def switches() -> dict[str, bool]:
-    """The flags a setting may have, without dashes, and whether each is a switch."""
-    kinds = [(kind, "") for kind in GROUPS.values()]
-    kinds += [(embeddings.get(method).Options, method) for method in embeddings.names()]
-    found = {
-        flag_name(item.name, prefix)[2:]: item.type in ("bool", bool)
-        for kind, prefix in kinds
-        for item in fields(kind)
-    }
-    return {flag: switch for flag, switch in found.items() if flag not in OWN}
-
-
-def method_of_flag(flag: str) -> str | None:
-    """The method whose option a flag is; None for a flag of every run."""
-    for method in embeddings.names():
-        if flag in {flag_name(item.name, method)[2:] for item in fields(embeddings.get(method).Options)}:
-            return method
-    return None
 
 
 def folder_name(name: str) -> str:
