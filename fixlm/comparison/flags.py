@@ -1,4 +1,4 @@
-"""What a comparison asks about the flags of a training run; the other files here leave configurations to this one."""
+"""What a comparison asks about the flags of a training run, and about a configuration by flag."""
 
 from __future__ import annotations
 
@@ -51,13 +51,16 @@ def method_of_flag(flag: str) -> str | None:
     return None
 
 
-def methods_of(flags: Mapping[str, Any]) -> list[str]:
-    """The output-matrix methods that a run with these flags builds, for its two ends or for where they start."""
+def is_read(flag: str, flags: Mapping[str, Any]) -> bool:
+    """Whether a run with these flags reads the flag: an option of an output matrix only where that matrix is built."""
+    method = method_of_flag(flag)
+    if method is None:
+        return True
     names = ("output_embed", "input_embed", "output_start", "input_start")
     chosen: dict[str, Any] = {
         name: str(flags[dashed]) for name in names if (dashed := name.replace("_", "-")) in flags
     }
-    return TrainConfig(model=ModelConfig(**chosen)).methods()
+    return method in TrainConfig(model=ModelConfig(**chosen)).methods()
 
 
 def layer_of(flags: Mapping[str, Any]) -> str:

@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from fixlm.comparison.flags import LAYER, layer_of, method_of_flag
+from fixlm.comparison.flags import LAYER, is_read, layer_of
 from fixlm.comparison.plan import PLAN, Plan, Setting, folder_name, read_plan
 from fixlm.errors import InputError, InputErrors
 
@@ -50,7 +50,7 @@ def overridden(plan: Plan, flags: Mapping[str, Any]) -> Plan:
 
 
 def read_grid(given: Mapping[str, Any]) -> Plan:
-    """The grid that flags with several values describe: ``{"output-embed": "tied,pmi", "seed": "1,2"}``.
+    """The plan that flags with several values describe: ``{"output-embed": "tied,pmi", "seed": "1,2"}``.
 
     Values are separated by commas; a comma within one is written ``\\,``. A switch may be a list of both values.
     Flags of one matrix vary in the settings that build it only.
@@ -72,12 +72,7 @@ def read_grid(given: Mapping[str, Any]) -> Plan:
     settings: dict[str, Setting] = {}
     for values in itertools.product(*varied.values()):
         flags = dict(zip(varied, values, strict=True))
-        whole = Setting("any", flags)
-        flags = {
-            flag: value
-            for flag, value in flags.items()
-            if not (method := method_of_flag(flag)) or whole.builds(method, common)
-        }
+        flags = {flag: value for flag, value in flags.items() if is_read(flag, {**common, **flags})}
         layer = layer_of({**common, **flags})
         rest = [(flag, value) for flag, value in flags.items() if flag != LAYER]
         name = ", ".join([layer, *(_in_words(*each) for each in rest)])

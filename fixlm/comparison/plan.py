@@ -1,4 +1,4 @@
-"""Which runs a comparison has: settings × seeds, each with its flags, its configuration and its directory."""
+"""The plan of a comparison: settings × seeds, a run each, with its flags, its configuration and its directory."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from embeddings import plain_json
-from fixlm.comparison.flags import method_of_flag, methods_of, plain_flags, switches
+from fixlm.comparison.flags import is_read, method_of_flag, plain_flags, switches
 from fixlm.config.schema import TrainConfig, read_config
 from fixlm.errors import InputError, InputErrors, unknown_name
 
@@ -42,10 +42,6 @@ class Setting:
         object.__setattr__(self, "flags", plain_flags(self.flags))
         object.__setattr__(self, "folder", self.folder or folder_name(self.name))
 
-    def builds(self, method: str, common: Mapping[str, Any]) -> bool:
-        """Whether its runs need the output matrix of that method."""
-        return method in methods_of({**common, **self.flags})
-
 
 @dataclass(frozen=True)
 class PlannedRun:
@@ -65,7 +61,7 @@ class PlannedRun:
 
 @dataclass(frozen=True)
 class Plan:
-    """Settings, seeds, and the flags that all settings share unless they say otherwise."""
+    """Settings, seeds, and the flags of all settings that do not give their own."""
 
     settings: Sequence[Setting]
     seeds: Sequence[int] = (1,)
@@ -94,7 +90,7 @@ class Plan:
 
         Args:
             trusting: give runs whose flags are wrong a configuration of None instead of raising; a table can be made
-                where a file of vectors is no more.
+                where a file of vectors is gone.
 
         Raises:
             InputErrors: with everything that is wrong in any setting, each thing once.
@@ -139,14 +135,8 @@ class Plan:
         return self.seeds if setting.seeds is None else setting.seeds
 
     def _flags(self, setting: Setting) -> dict[str, Any]:
-        others = {
-            flag
-            for flag in self.common
-            if (method := method_of_flag(flag)) and not setting.builds(method, self.common)
-        }
-        return {flag: value for flag, value in self.common.items() if flag not in others} | dict(
-            setting.flags
-        )
+        every = {**self.common, **setting.flags}
+        return {flag: value for flag, value in every.items() if flag in setting.flags or is_read(flag, every)}
 
     def _problems(self) -> Iterator[InputError]:
         """What is wrong with the plan besides the values of its flags."""
@@ -179,9 +169,9 @@ class Plan:
                 expected = "true or false" if known[flag] else "a value"
                 yield InputError(f"--{flag}", "not of the right kind", found=value, expected=expected)
         for flag in self.common:
-            method = method_of_flag(flag)
-            if method and not any(setting.builds(method, self.common) for setting in self.settings):
-                yield InputError(f"--{flag}", f"no setting builds the matrix {method}", fix="drop it")
+            if not any(is_read(flag, {**self.common, **setting.flags}) for setting in self.settings):
+                what = f"no setting builds the matrix {method_of_flag(flag)}"
+                yield InputError(f"--{flag}", what, fix="drop it")
 
 
 def read_plan(path: Path) -> Plan:

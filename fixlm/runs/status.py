@@ -14,6 +14,7 @@ from typing import Literal
 from pydantic import PositiveInt, TypeAdapter, ValidationError
 from pydantic.dataclasses import dataclass
 
+from embeddings import plain_json
 from embeddings.output_matrix import write_atomically
 from fixlm.errors import Interrupted, as_input_error
 
@@ -34,13 +35,13 @@ class Status:
     runs_at_a_time: PositiveInt | None = None
 
 
-_JSON = TypeAdapter(Status)
+_VALUES = TypeAdapter(Status)
 
 
-def parse_status(text: bytes | str) -> Status | None:
-    """The status in a JSON object, whose further keys are passed over; None if it is no status."""
+def parse_status(values: object) -> Status | None:
+    """The status in plain values, whose further keys are passed over; None if they are no status."""
     try:
-        return _JSON.validate_json(text)
+        return _VALUES.validate_python(values)
     except ValidationError:
         return None
 
@@ -48,15 +49,15 @@ def parse_status(text: bytes | str) -> Status | None:
 def read_status(path: Path) -> Status | None:
     """The status in a file; None if the file is missing or damaged."""
     try:
-        return parse_status(path.read_bytes())
-    except OSError:
+        return parse_status(plain_json.parse(path.read_bytes()))
+    except (OSError, ValueError):
         return None
 
 
 def write_status(path: Path, status: Status) -> None:
     """Writes the status whole or not at all. A full disk must not end a training because of its status."""
     with suppress(OSError):
-        write_atomically(path, _JSON.dump_json(status, indent=2) + b"\n")
+        write_atomically(path, _VALUES.dump_json(status, indent=2) + b"\n")
 
 
 @contextmanager
