@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from fixlm.cli import run
-from fixlm.comparison.grid import asked_for, overridden
+from fixlm.comparison.grid import override, requested_plan
 from fixlm.comparison.plan import Plan, Setting
 from fixlm.config.command_line import Parser, add_options, option, read_options
 from fixlm.errors import InputError, RunsFailed
@@ -52,7 +52,7 @@ def command(arguments: list[str], program: str = "python -m fixlm.compare") -> N
     parser.add_argument("directory", metavar="DIRECTORY", help="where the runs are, a directory each")
     given, config, flags = _parse(parser, arguments)
     directory = Path(given["directory"])
-    plan = asked_for(directory, flags, config.plan)
+    plan = requested_plan(directory, flags, config.plan)
     if plan is None and not config.table_only:
         fix = "name the grid, as in --output-embed tied,pmi,walsh --seed 1,2,3"
         raise InputError(directory, "there is no plan.json to go on with", fix=fix)
@@ -90,7 +90,7 @@ def study(
             raise InputError("--plan", "the settings of this study are in its program", fix="drop it")
         if config.best_by is None:
             config = dataclasses.replace(config, best_by=best_by)
-        plan = overridden(Plan(settings, seeds, common or {}), flags)
+        plan = override(Plan(settings, seeds, common or {}), flags)
         _carry_out(Path(given["directory"]), plan, config)
 
     return run(body, arguments)

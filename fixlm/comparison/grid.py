@@ -14,11 +14,11 @@ from fixlm.comparison.plan import PLAN, Plan, Setting, folder_name, read_plan
 from fixlm.errors import InputError, InputErrors
 
 
-def asked_for(directory: Path, flags: Mapping[str, Any], file: str | None = None) -> Plan | None:
-    """The plan that a command line asks for; None if it names none, and is about whatever runs are there.
+def requested_plan(directory: Path, flags: Mapping[str, Any], file: str | None = None) -> Plan | None:
+    """The plan that a command line asks for; None if it names no plan, and means whatever runs are there.
 
     Args:
-        directory: of the comparison; flags with one value change the plan that it holds.
+        directory: of the comparison; flags with one value change the plan that the directory holds.
         flags: those of ``fixlm.train`` that were given, as for `read_grid`.
         file: a plan in JSON, which the flags change too.
 
@@ -26,15 +26,15 @@ def asked_for(directory: Path, flags: Mapping[str, Any], file: str | None = None
         InputError, InputErrors: a plan cannot be read, or the flags are wrong.
     """
     if file is not None:
-        return overridden(read_plan(Path(file)), flags)
+        return override(read_plan(Path(file)), flags)
     stored = directory / PLAN
     varied = [flag for flag, value in flags.items() if flag != "seed" and len(values_of(flag, value)) > 1]
     if stored.is_file() and not varied and LAYER not in flags:
-        return overridden(read_plan(stored), flags)
+        return override(read_plan(stored), flags)
     return read_grid(flags) if flags else None
 
 
-def overridden(plan: Plan, flags: Mapping[str, Any]) -> Plan:
+def override(plan: Plan, flags: Mapping[str, Any]) -> Plan:
     """The plan with flags of a command line in place of whatever its settings have.
 
     Raises:
@@ -53,7 +53,7 @@ def read_grid(given: Mapping[str, Any]) -> Plan:
     """The plan that flags with several values describe: ``{"output-embed": "tied,pmi", "seed": "1,2"}``.
 
     Values are separated by commas; a comma within one is written ``\\,``. A switch may be a list of both values.
-    Flags of one matrix vary in the settings that build it only.
+    The flags of a matrix vary only in the settings that build the matrix.
 
     Raises:
         InputErrors: a list has an empty value, or one value twice, or the seeds are no numbers.

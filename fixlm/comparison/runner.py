@@ -111,13 +111,16 @@ class Runner:
         """Takes what the directory now holds for the state of a run."""
         self.runs[index] = read_run(self.runs[index].path, self.runs[index].seed)
 
-    def _failed(self, index: int, reason: str, log: Callable[[str], object]) -> None:
+    def _failed(self, index: int, reason: str, log: Callable[[str], object], *, killed: bool = False) -> None:
         run = self.runs[index]
         with suppress(InputError, InputErrors):  # a full disk may be the very reason, or a damaged file
             log(f"failed: {reason}")
             if self._resumes(index):
                 run = read_run(run.path, run.seed)
-        self.runs[index] = dataclasses.replace(run, status=Status("failed", reason, run.runs_at_a_time))
+        status = Status("failed", reason, run.runs_at_a_time)
+        if killed and self._resumes(index):  # the process itself had no time to write it
+            write_status(RunDirectory(run.path).status, status)
+        self.runs[index] = dataclasses.replace(run, status=status)
         say(f"{run.path.name} failed: {reason}")
 
     def _one_after_another(self, left: Sequence[int]) -> None:
@@ -201,11 +204,7 @@ class Runner:
                 self._read(process.index)
         else:
             reason = process.reason or f"ended with status {status}: {process.last}"
-            self._failed(process.index, reason, process.log)
-            if process.reason is None and self._resumes(
-                process.index
-            ):  # it was killed, and could not write this
-                write_status(RunDirectory(process.path).status, Status("failed", reason, self.jobs))
+            self._failed(process.index, reason, process.log, killed=process.reason is None)
 
     def _scores(self, index: int) -> str:
         run = self.runs[index]
