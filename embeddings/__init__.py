@@ -1,15 +1,20 @@
 """Fixed output matrices: corpus statistics in, an `OutputMatrix` out.
 
-numpy, scipy and gensim only; this package imports neither torch nor fixlm.
+numpy, scipy and gensim only; this package imports neither torch nor fixlm. The names below are imported when they are
+first used, so that ``import embeddings`` costs nothing.
 """
 
 from __future__ import annotations
 
-from embeddings.builder import build, build_cached, from_keyed_vectors
-from embeddings.errors import InputError
-from embeddings.output_matrix import OutputMatrix
-from embeddings.registry import get, names, register
-from embeddings.statistics import CorpusStatistics
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from embeddings.builder import build, build_cached, from_keyed_vectors
+    from embeddings.errors import InputError
+    from embeddings.output_matrix import OutputMatrix
+    from embeddings.registry import get, names, register, vector_names
+    from embeddings.statistics import CorpusStatistics
 
 __all__ = [
     "CorpusStatistics",
@@ -21,4 +26,20 @@ __all__ = [
     "get",
     "names",
     "register",
+    "vector_names",
 ]
+
+_MODULES = {
+    "builder": ("build", "build_cached", "from_keyed_vectors"),
+    "errors": ("InputError",),
+    "output_matrix": ("OutputMatrix",),
+    "registry": ("get", "names", "register", "vector_names"),
+    "statistics": ("CorpusStatistics",),
+}
+_HOME = {name: module for module, exported in _MODULES.items() for name in exported}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOME:
+        raise AttributeError(f"module 'embeddings' has no attribute '{name}'")
+    return getattr(importlib.import_module(f"embeddings.{_HOME[name]}"), name)

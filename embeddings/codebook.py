@@ -5,16 +5,11 @@ from __future__ import annotations
 import hashlib
 import os
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from embeddings.builder import cached, describe
-from embeddings.methods import walsh
 from embeddings.output_matrix import load_array, save_array
-from embeddings.registry import Progress
-from embeddings.statistics import CorpusStatistics
 
 
 def hash_slots(slots: np.ndarray) -> str:
@@ -51,27 +46,3 @@ class Codebook:
             InputError: the file is no codebook, or its slots do not match the hash in its recipe.
         """
         return cls(*load_array(path, "slots", "codebook", hash_slots, dtype="I32", ndim=1))
-
-
-def build_codebook(
-    statistics: CorpusStatistics,
-    seed: int,
-    options: walsh.Options,
-    progress: Progress,
-    *,
-    directory: Path,
-) -> Codebook:
-    """The codebook of the walsh layer, from ``directory`` if it was built before.
-
-    Raises:
-        InputError: as `embeddings.methods.walsh.slots`.
-    """
-    recipe = describe("walsh", statistics, None, seed, walsh.used(options))
-    if options.positions == "pmi":
-        recipe["corpus_sha256"] = statistics.ids_hash()
-
-    def make() -> Codebook:
-        slots = walsh.slots(statistics, seed, options, progress).astype(np.int32)
-        return Codebook(slots, recipe | {"sha256": hash_slots(slots)})
-
-    return cached(Codebook, make, "walsh-slots", recipe, directory)

@@ -1,9 +1,9 @@
-"""The one exception family for everything that a user's input can get wrong."""
+"""The exceptions for everything that a user's input can get wrong."""
 
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 
@@ -37,6 +37,22 @@ class InputError(ValueError):
     def at(self, where: object) -> InputError:
         """The same error at another place: a builder names an option, its caller knows the flag."""
         return InputError(where, **self._rest)
+
+
+class InputErrors(ValueError):
+    """Several things are wrong at once; each is reported on a line of its own."""
+
+    def __init__(self, errors: Sequence[InputError]) -> None:
+        super().__init__("\n".join(map(str, errors)))
+        self.errors = list(errors)
+
+    @staticmethod
+    def raise_if_any(errors: Sequence[InputError]) -> None:
+        """Raises the one error as it is, several together, and nothing for none."""
+        if len(errors) == 1:
+            raise errors[0]
+        if errors:
+            raise InputErrors(errors)
 
 
 def unknown_name(where: object, kind: str, name: str, known: Iterable[str]) -> InputError:

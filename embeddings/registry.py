@@ -11,7 +11,8 @@ A method is a module (or any object) with four names:
 ``build(statistics, dim, seed, options, progress)``
     returns the vectors, a float array (V, N).
 
-and, where its options or a file decide on N, ``OWN_DIM = True``.
+and, where its options or a file decide on N, ``OWN_DIM = True``; where its rows are the codes of an output layer of
+their own and not vectors of words, ``CODES = True``.
 
 It is imported when it is first asked for, never before, so that ``--help`` stays fast.
 Another package adds its own through an entry point in the group ``fixlm.output_matrices``.
@@ -80,6 +81,11 @@ def names() -> list[str]:
         for entry in entry_points(group=ENTRY_POINT_GROUP):
             _methods.setdefault(entry.name, entry)
     return list(_methods)
+
+
+def vector_names() -> list[str]:
+    """The methods whose rows can serve as vectors of words, at the input too, and that need no file."""
+    return [name for name in names() if name != "pretrained" and not getattr(get(name), "CODES", False)]
 
 
 def get(name: str, where: str = "method") -> Method:

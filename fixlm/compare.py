@@ -4,21 +4,21 @@ from __future__ import annotations
 
 import dataclasses
 import sys
-from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from embeddings.options import Checked, Count, option
 from fixlm.cli import run
-from fixlm.comparison.grid import override, requested_plan
+from fixlm.comparison.grid import requested_plan
 from fixlm.comparison.plan import Plan, Setting
-from fixlm.config.command_line import Parser, add_options, option, read_options
+from fixlm.config.command_line import Parser, add_options, read_options
 from fixlm.errors import InputError, RunsFailed
 
 if TYPE_CHECKING:
     from fixlm.comparison.comparison import compare
 
-__all__ = ["Plan", "Setting", "compare", "study"]
+__all__ = ["Plan", "Setting", "compare"]
 
 EPILOGUE = """\
 Every flag of fixlm.train may have several values, separated by commas (a comma within a value is written \\,); a
@@ -34,11 +34,13 @@ examples:
 
 
 @dataclass(frozen=True)
-class CompareConfig:
+class CompareConfig(Checked):
     """The comparison itself."""
 
-    plan: str | None = option(None, "JSON file with settings that are no product; other flags replace theirs")
-    jobs: int = option(1, "runs trained at a time, each with its --threads (none: an equal share)", minimum=1)
+    plan: str | None = option(
+        None, "JSON or TOML file with settings that are no product; other flags replace theirs"
+    )
+    jobs: Count = option(1, "runs trained at a time, each with its --threads (none: an equal share)")
     table_only: bool = option(False, "train nothing: table and plots of what is there")
     best_by: str | None = option(
         None,
@@ -57,43 +59,6 @@ def command(arguments: list[str], program: str = "python -m fixlm.compare") -> N
         fix = "name the grid, as in --output-embed tied,pmi,walsh --seed 1,2,3"
         raise InputError(directory, "there is no plan.json to go on with", fix=fix)
     _carry_out(directory, plan, config)
-
-
-def study(
-    description: str | None,
-    directory: str,
-    settings: Sequence[Setting],
-    *,
-    common: Mapping[str, Any] | None = None,
-    seeds: Sequence[int] = (1, 2, 3),
-    best_by: str | None = None,
-    arguments: Sequence[str] | None = None,
-) -> int:
-    """A comparison as a program: its settings are in the code, its command line may replace flags of all of them.
-
-    Args:
-        description: for ``--help``.
-        directory: where the runs go unless the command line says otherwise.
-        settings, common, seeds, best_by: as for `fixlm.comparison.comparison.compare`.
-        arguments: the command line; the process's own by default.
-
-    Returns:
-        The exit status: 0, 1 when runs failed, 2 after bad input, 128 + signal after an interruption.
-    """
-
-    def body(arguments: list[str]) -> None:
-        parser = make_parser(Path(sys.argv[0]).name, description or "")
-        words = {"metavar": "DIRECTORY", "nargs": "?", "default": directory}
-        parser.add_argument("directory", help=f"where the runs are (default: {directory})", **words)  # type: ignore[arg-type]
-        given, config, flags = _parse(parser, arguments)
-        if config.plan is not None:
-            raise InputError("--plan", "the settings of this study are in its program", fix="drop it")
-        if config.best_by is None:
-            config = dataclasses.replace(config, best_by=best_by)
-        plan = override(Plan(settings, seeds, common or {}), flags)
-        _carry_out(Path(given["directory"]), plan, config)
-
-    return run(body, arguments)
 
 
 def make_parser(program: str, description: str, epilogue: str | None = None) -> Parser:

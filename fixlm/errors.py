@@ -6,9 +6,9 @@ import os
 import re
 import sys
 import traceback
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 
-from embeddings.errors import InputError, unknown_name
+from embeddings.errors import InputError, InputErrors, unknown_name
 
 __all__ = [
     "Ended",
@@ -24,22 +24,6 @@ __all__ = [
 NO_MEMORY = re.compile(
     r"(can't|not enough|tried to) allocate|out of memory|Storage size calculation overflowed"
 )
-
-
-class InputErrors(ValueError):
-    """Several things are wrong at once; each is reported on a line of its own."""
-
-    def __init__(self, errors: Sequence[InputError]) -> None:
-        super().__init__("\n".join(map(str, errors)))
-        self.errors = list(errors)
-
-    @staticmethod
-    def raise_if_any(errors: Sequence[InputError]) -> None:
-        """Raises the one error as it is, several together, and nothing for none."""
-        if len(errors) == 1:
-            raise errors[0]
-        if errors:
-            raise InputErrors(errors)
 
 
 class Ended(Exception):

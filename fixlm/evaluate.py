@@ -5,10 +5,13 @@ from __future__ import annotations
 import dataclasses
 import json
 import sys
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
+from annotated_types import Ge, Le
+
+from embeddings.options import Checked, Natural, Rate, option
 from fixlm.cli import run
-from fixlm.config.command_line import Parser, add_options, option, read_options
+from fixlm.config.command_line import Parser, add_options, read_options
 from fixlm.errors import InputError, InputErrors
 
 if TYPE_CHECKING:
@@ -19,18 +22,18 @@ if TYPE_CHECKING:
 
 
 @dataclasses.dataclass(frozen=True)
-class EvaluateConfig:
+class EvaluateConfig(Checked):
     """What to score."""
 
-    split: str = option("test", "which split", choices=("valid", "test", "train"))
+    split: Literal["valid", "test", "train"] = option("test", "which split")
     checkpoint: str = option("best", "best, last or step-N")
     data: str | None = option(None, "where the run's corpus is now, if it moved (none: as in config.json)")
-    threads: int | None = option(None, "threads of torch (none: its default)", minimum=1, maximum=1024)
-    cache_size: int = option(0, "n, tokens that a continuous cache looks back (0: no cache)", minimum=0)
-    cache_theta: float = option(
-        0.66, "θ, flatness of the cache: 0 only counts words", minimum=0, maximum=1000
+    threads: Annotated[int, Ge(1), Le(1024)] | None = option(None, "threads of torch (none: its default)")
+    cache_size: Natural = option(0, "n, tokens that a continuous cache looks back (0: no cache)")
+    cache_theta: Annotated[float, Ge(0), Le(1000)] = option(
+        0.66, "θ, flatness of the cache: 0 only counts words"
     )
-    cache_lambda: float = option(0.13, "λ, the cache's part in the mixture", minimum=0, below=1)
+    cache_lambda: Rate = option(0.13, "λ, the cache's part in the mixture")
     cache_tune: bool = option(False, "take the θ and λ that are best on the valid split")
     json: bool = option(False, "print one JSON object and nothing else")
 

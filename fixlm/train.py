@@ -8,10 +8,22 @@ import textwrap
 from typing import TYPE_CHECKING, Any
 
 from fixlm.cli import run
-from fixlm.config.command_line import Parser, add_options
+from fixlm.config.command_line import Parser
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
+
+PLACES = {"first": "used most", "ablation": "for ablations"}
+"""Titles of the first and the last group in ``--help``."""
+DESCRIPTIONS = {
+    "used most": "The flags of most runs.",
+    "data": "The text and how it is cut into words.",
+    "model": "The network up to the output layer.",
+    "output layer": "Each flag belongs to some of the layers; a layer that lacks it refuses it.",
+    "optimization": "How the network is trained.",
+    "run": "Where it runs and what is kept of it; none of this changes what is learned.",
+    "for ablations": "Parts of a layer or of the training that a study changes one at a time.",
+}
 
 EPILOGUE = """\
 examples:
@@ -19,14 +31,14 @@ examples:
   python -m fixlm.train --output-embed tied --data wikitext-2 --hidden-size 256 --embed-size 256 --epochs 1
   python -m fixlm.train --run runs/sample-pmi-512-seed1 --resume
 
---recipe awd (Merity, Keskar and Socher 2017, for WikiText-2) stands for
+--preset awd (Merity, Keskar and Socher 2017, for WikiText-2) stands for
 {awd}
 where no flag says otherwise; the last layer is as long as --embed-size, and --dropout sets its three rates."""
 
 
 def command(arguments: list[str], program: str = "python -m fixlm.train") -> None:
     """Parses, trains, prints."""
-    from fixlm.config.schema import read_config
+    from fixlm.config.read import read_config
 
     given = vars(make_parser(program).parse_args(arguments))
     config = read_config(given)
@@ -53,19 +65,24 @@ def make_parser(program: str) -> Parser:
 
 
 def add_flags(parser: Parser, skip: Sequence[str] = ()) -> None:
-    """Adds the flags of a training run, without those fields of `RunConfig` that ``skip`` names."""
-    import embeddings
-    from fixlm import output
-    from fixlm.config.schema import GROUPS
+    """Adds the flags of a training run: those that most people use first, those for ablations last."""
+    from fixlm.config.read import flag_groups
 
-    for name, kind in GROUPS.items():
-        group = parser.add_argument_group(name, kind.__doc__)
-        add_options(group, kind, skip=skip if name == "run" else (), layers=", ".join(output.names()))
-    for method in embeddings.names():
-        module = embeddings.get(method)
-        group = parser.add_argument_group(f"output matrix {method}", module.SUMMARY)
-        # A path given as --output-embed is that option already.
-        add_options(group, module.Options, method, skip=("file",) if method == "pretrained" else ())
+    groups = flag_groups()
+    kept = {title: [flag for flag in flags if flag.name not in skip] for title, flags in groups.items()}
+    places = {
+        place: [flag for flags in kept.values() for flag in flags if flag.place == place] for place in PLACES
+    }
+    rest = {title: [flag for flag in flags if flag.place not in PLACES] for title, flags in kept.items()}
+    for title, flags in {
+        PLACES["first"]: places["first"],
+        **rest,
+        PLACES["ablation"]: places["ablation"],
+    }.items():
+        if flags:
+            group = parser.add_argument_group(title, DESCRIPTIONS.get(title))
+            for flag in flags:
+                flag.add_to(group)
 
 
 def print_result(result: Mapping[str, Any]) -> None:

@@ -23,8 +23,9 @@ import timed
 from benchmark_report import plot_growth, print_report
 from timed import PLAIN, Call, Sizes
 
+from embeddings.options import Count, option
 from fixlm.cli import run
-from fixlm.config.command_line import Parser, add_options, flag_name, option, read_options
+from fixlm.config.command_line import Parser, add_options, flag_name, read_options
 from fixlm.errors import InputError
 
 SIZES = (1_000, 4_000, 16_000, 64_000, 256_000, 1_000_000)
@@ -39,8 +40,8 @@ class Settings(Sizes):
     quick: bool = option(False, "the output layers, decoding and whole steps only, in fewer rounds")
     json: str | None = option(None, "file for the figures")
     plot: str | None = option(None, "PNG file for the growth with V and N")
-    rounds: int | None = option(None, "turns of everything that is compared (none: 7, quick 3)", minimum=1)
-    threads: int = option(2, "threads of torch", minimum=1)
+    rounds: Count | None = option(None, "turns of everything that is compared (none: 7, quick 3)")
+    threads: Count = option(2, "threads of torch")
     memory_of: str | None = option(None, "only measure the extra memory of this layer, in this process")
 
 

@@ -9,11 +9,12 @@ import sys
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from embeddings import registry
+from embeddings.options import Checked, Count, Natural, option
 from fixlm.cli import run
-from fixlm.config.command_line import Parser, add_options, naming_flags, option, read_options
+from fixlm.config.command_line import Parser, add_options, naming_flags, read_options
 from fixlm.errors import InputError, InputErrors
 
 if TYPE_CHECKING:
@@ -25,7 +26,7 @@ DEFAULT_DIM = 512
 
 
 @dataclass(frozen=True)
-class Settings:
+class Settings(Checked):
     """The flags that every method has."""
 
     out: str | None = option(
@@ -33,12 +34,10 @@ class Settings:
     )
     data: str = option("auto", "auto, wikitext-2, sample, or a folder with train.txt, valid.txt and test.txt")
     tokenizer: str = option("word", "word, sentencepiece, or a sentencepiece .model file")
-    vocab_size: int | None = option(None, "number of pieces for sentencepiece", minimum=1)
-    tokenizer_type: str = option("unigram", "kind of sentencepiece model", choices=("unigram", "bpe"))
-    dim: int | None = option(
-        None, f"N; if none, {DEFAULT_DIM}, or what a file or the method's options say", minimum=1
-    )
-    seed: int = option(1, "all randomness of the matrix comes from it", minimum=0, maximum=2**32 - 1)
+    vocab_size: Count | None = option(None, "number of pieces for sentencepiece")
+    tokenizer_type: Literal["unigram", "bpe"] = option("unigram", "kind of sentencepiece model")
+    dim: Count | None = option(None, f"N; if none, {DEFAULT_DIM}, or what a file or the method's options say")
+    seed: Natural = option(1, "all randomness of the matrix comes from it")
 
 
 def command(arguments: Sequence[str]) -> None:

@@ -3,7 +3,8 @@
 python scripts/fuzz.py word2vec-binary -max_total_time=60
 
 What follows the reader's name goes to libFuzzer; a folder in it keeps interesting inputs from one time to the next.
-`tests/scripts/test_fuzz.py` has hypothesis give the same readers damaged files, and keeps what was found in `tests/attacks/`.
+`tests/scripts/test_fuzz.py` has hypothesis give the same readers damaged files; what was found is kept in
+`tests/attacks/`.
 """
 
 from __future__ import annotations
@@ -105,7 +106,7 @@ def read_run(content: bytes, folder: Path) -> None:
 
 
 def _resume(path: Path) -> None:
-    from fixlm.config.schema import read_config
+    from fixlm.config.read import read_config
     from fixlm.training.fit import train
 
     given = {"run": str(path), "resume": True}

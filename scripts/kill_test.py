@@ -28,8 +28,10 @@ from pathlib import Path
 from types import FrameType
 from typing import Any
 
+from embeddings.options import Checked, Count, Natural, option
 from fixlm import cli, console
-from fixlm.config.command_line import Parser, add_options, option, read_options
+from fixlm.config.command_line import Parser, add_options, read_options
+from fixlm.config.read import applies
 from fixlm.errors import InputError
 from fixlm.runs import checkpoint
 from fixlm.runs import directory as run
@@ -44,11 +46,11 @@ FLAGS = (
 
 
 @dataclass(frozen=True)
-class Settings:
+class Settings(Checked):
     """What to kill, how often and when."""
 
-    kills: int = option(30, "how many times to kill a run that has begun", minimum=1)
-    seed: int = option(1, "the moments come from it", minimum=0)
+    kills: Count = option(30, "how many times to kill a run that has begun")
+    seed: Natural = option(1, "the moments come from it")
     layers: str = option("hadamard,tied,learned,pmi", "output layers, which the runs have in turn")
     clock: bool = option(False, "kill after a random time instead of at a random function call")
     out: str | None = option(None, "a JSON file for the figures")
@@ -100,7 +102,8 @@ def kill_and_resume(settings: Settings, folder: Path, show: Any) -> Found:
     alone: dict[str, Alone] = {}
     while found.kills < settings.kills:
         layer = layers[found.runs % len(layers)]
-        flags = ["--data", str(folder / "data"), "--output-embed", layer, "--output-dim", "8", *FLAGS.split()]
+        flags = ["--data", str(folder / "data"), "--output-embed", layer, *FLAGS.split()]
+        flags += ["--output-dim", "8"] if applies("output-dim", {"output-embed": layer}) else []
         if layer not in alone:
             alone[layer] = undisturbed(flags, folder / f"alone-{layer}")
         path = folder / f"run-{found.runs}"

@@ -19,27 +19,32 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, Literal
 
+from annotated_types import Ge, Le
+
+from embeddings.options import LARGEST, Checked, Count, Natural, Positive, option
 from fixlm import cli
-from fixlm.config.command_line import Parser, add_options, option, read_options
+from fixlm.config.command_line import Parser, add_options, read_options
 from fixlm.errors import InputError
 
 LINES_TO_SCORE = 100  # of valid and of test: how long they are is not what is measured
 
 
 @dataclass(frozen=True)
-class Settings:
+class Settings(Checked):
     """What to load the program with."""
 
     data: str = option("wikitext-2", "the text to repeat: wikitext-2, sample, or a folder with three splits")
-    tokens: int = option(100_000_000, "of the train split that is made of it", minimum=1000)
-    words: int = option(1_000_000, "of the large vocabulary", minimum=1000)
-    dim: int = option(256, "hidden size, and N of the PMI matrix", minimum=2)
-    steps: int = option(5, "of training", minimum=1)
-    limit: float = option(8.0, "the most memory that either part may take, in GB", above=0)
-    seed: int = option(1, "of the shuffling", minimum=0)
-    part: str = option("both", "which of the two", choices=("both", "corpus", "vocabulary"))
+    tokens: Annotated[int, Ge(1000), Le(LARGEST)] = option(
+        100_000_000, "of the train split that is made of it"
+    )
+    words: Annotated[int, Ge(1000), Le(LARGEST)] = option(1_000_000, "of the large vocabulary")
+    dim: Annotated[int, Ge(2), Le(LARGEST)] = option(256, "hidden size, and N of the PMI matrix")
+    steps: Count = option(5, "of training")
+    limit: Positive = option(8.0, "the most memory that either part may take, in GB")
+    seed: Natural = option(1, "of the shuffling")
+    part: Literal["both", "corpus", "vocabulary"] = option("both", "which of the two")
     out: str | None = option(None, "a JSON file for the figures")
 
 

@@ -14,8 +14,9 @@ from pathlib import Path
 from benchmark import processor
 from timed import Sizes, our_step
 
+from embeddings.options import Checked, Count, option
 from fixlm.cli import run
-from fixlm.config.command_line import Parser, add_options, option, read_options
+from fixlm.config.command_line import Parser, add_options, read_options
 
 LAYERS = {"hadamard": "hadamard", "walsh": "walsh", "pmi": "pretrained", "tied": "tied"}
 STEPS = 5
@@ -30,11 +31,11 @@ PARTS = {
 
 
 @dataclass(frozen=True)
-class Settings:
+class Settings(Checked):
     """What is profiled."""
 
     json: str | None = option(None, "file for the figures")
-    threads: int = option(2, "threads of torch", minimum=1)
+    threads: Count = option(2, "threads of torch")
 
 
 def command(arguments: Sequence[str]) -> None:

@@ -6,9 +6,11 @@ import functools
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import Annotated, Any
 
-from fixlm.config.command_line import option
+from annotated_types import Ge, Le
+
+from embeddings.options import LARGEST, Checked, Count, option
 
 PLAIN = "plain torch, learned"
 ADAPTIVE_CUTOFFS = (2000, 10000)
@@ -17,15 +19,17 @@ SLOW_TOKENS = 140  # of bfloat16 products where the processor has none
 
 
 @dataclass(frozen=True)
-class Sizes:
+class Sizes(Checked):
     """Of the layers and of what they read."""
 
-    vocabulary_size: int = option(33_278, "V", minimum=2)
-    hidden_size: int = option(512, "H, and N of the fixed matrices; a power of two", minimum=16)
-    walsh_families: int = option(2048, "M of walsh", minimum=16)
-    walsh_family_size: int | None = option(None, "most words of a family of walsh (none: ⌈V/M⌉)", minimum=1)
-    batch_size: int = option(40, "B", minimum=1)
-    bptt: int = option(70, "T; the layers are measured on B·T tokens", minimum=1)
+    vocabulary_size: Annotated[int, Ge(2), Le(LARGEST)] = option(33_278, "V")
+    hidden_size: Annotated[int, Ge(16), Le(LARGEST)] = option(
+        512, "H, and N of the fixed matrices; a power of two"
+    )
+    walsh_families: Annotated[int, Ge(16), Le(LARGEST)] = option(2048, "M of walsh")
+    walsh_family_size: Count | None = option(None, "most words of a family of walsh (none: ⌈V/M⌉)")
+    batch_size: Count = option(40, "B")
+    bptt: Count = option(70, "T; the layers are measured on B·T tokens")
 
     @property
     def tokens(self) -> int:
@@ -36,7 +40,7 @@ class Sizes:
     def walsh(self) -> dict[str, Any]:
         """What `output.build` takes for walsh: words in a row, or strewn over all places if families may be larger."""
         if self.walsh_family_size is None:
-            return {"walsh_families": self.walsh_families}
+            return {"families": self.walsh_families}
         import torch
 
         from fixlm.errors import InputError
@@ -49,7 +53,7 @@ class Sizes:
                 "--walsh-family-size", what, found=self.walsh_family_size, expected=f"at least {least}"
             )
         return {
-            "walsh_families": self.walsh_families,
+            "families": self.walsh_families,
             "slots": torch.randperm(places)[: self.vocabulary_size],
         }
 

@@ -22,6 +22,7 @@ from functools import lru_cache
 import numpy as np
 
 from embeddings.errors import InputError
+from embeddings.options import Checked
 from embeddings.registry import Progress
 from embeddings.statistics import CorpusStatistics
 
@@ -34,7 +35,7 @@ ENOUGH_BITS = 63
 
 
 @dataclass(frozen=True)
-class Options:
+class Options(Checked):
     """No options: the rule leaves nothing to choose."""
 
 

@@ -6,15 +6,17 @@ Goldberg and Dagan, "Improving distributional similarity with lessons learned fr
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import numpy as np
+from annotated_types import Gt, Le
 
 from embeddings.errors import InputError
 from embeddings.methods import cooccurrence
 from embeddings.methods.missing_words import fill_missing
 from embeddings.methods.svd import left_singular
+from embeddings.options import Checked, Count, NonNegative, Positive, option
 from embeddings.registry import Progress
 from embeddings.statistics import CorpusStatistics
 
@@ -27,30 +29,22 @@ MORE_TEXT = "take a longer or more varied text, or a smaller dimension"
 
 
 @dataclass(frozen=True)
-class Options:
+class Options(Checked):
     """How words are counted and the matrix is factorised; see docs/study.md for the discount."""
 
-    window: int = field(default=5, metadata={"help": "the largest distance between a word and its context"})
-    context: str = field(
-        default="symmetric",
-        metadata={"help": "words on both sides, or at the left only", "choices": cooccurrence.CONTEXTS},
+    window: Count = option(5, "the largest distance between a word and its context")
+    context: Literal["symmetric", "left"] = option("symmetric", "words on both sides, or at the left only")
+    weights: Literal["harmonic", "linear", "flat"] = option(
+        "harmonic", "a pair at distance d counts 1/d, falls linearly, or 1"
     )
-    weights: str = field(
-        default="harmonic",
-        metadata={
-            "help": "a pair at distance d counts 1/d, falls linearly, or 1",
-            "choices": cooccurrence.WEIGHTS,
-        },
+    cross_lines: bool = option(True, "count pairs across line ends too")
+    smoothing: Annotated[float, Gt(0), Le(1)] = option(0.75, "exponent of the context counts")
+    shift: Positive = option(1.0, "k: log k is subtracted from the PMI")
+    discount: NonNegative = option(
+        1.0, "d: the PMI of a pair counted n times is multiplied by n/(n + d)", before=0.0
     )
-    cross_lines: bool = field(default=True, metadata={"help": "count pairs across line ends too"})
-    smoothing: float = field(default=0.75, metadata={"help": "exponent of the context counts"})
-    shift: float = field(default=1.0, metadata={"help": "k: log k is subtracted from the PMI"})
-    discount: float = field(
-        default=1.0,
-        metadata={"help": "d: the PMI of a pair counted n times is multiplied by n/(n + d)"},
-    )
-    eigenvalue_weight: float = field(default=0.5, metadata={"help": "p of U·S^p"})
-    centre: bool = field(default=True, metadata={"help": "subtract the mean vector"})
+    eigenvalue_weight: float = option(0.5, "p of U·S^p")
+    centre: bool = option(True, "subtract the mean vector")
 
 
 def build(
@@ -135,18 +129,6 @@ def _checked(statistics: CorpusStatistics, dim: int | None, options: Options) ->
     if dim >= len(statistics):
         most = len(statistics) - 1
         raise InputError("dim", f"too large for {most + 1} words", found=dim, expected=f"at most {most}")
-    if not 0 < options.smoothing <= 1:
-        raise InputError("smoothing", "out of range", found=options.smoothing, expected="above 0, at most 1")
-    if not 0 < options.shift < np.inf:
-        raise InputError(
-            "shift", "out of range", found=options.shift, expected="a positive number, 1 for none"
-        )
-    if not 0 <= options.discount < np.inf:
-        raise InputError("discount", "out of range", found=options.discount, expected="0 or more")
-    if not -np.inf < options.eigenvalue_weight < np.inf:
-        raise InputError(
-            "eigenvalue_weight", "not finite", found=options.eigenvalue_weight, expected="0 to 1"
-        )
     if not options.cross_lines and statistics.end_of_line is None:
         raise InputError("cross_lines", "the corpus has no line ends", fix="leave cross_lines on")
     return dim, statistics.ids

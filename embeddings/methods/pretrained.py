@@ -5,18 +5,19 @@ from __future__ import annotations
 import hashlib
 import logging
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
 from embeddings import diagnostics
 from embeddings.errors import InputError
 from embeddings.methods.missing_words import fill_missing
+from embeddings.options import Checked, option
 from embeddings.readers import arrays as array_files
-from embeddings.readers.read_vectors import FORMATS, read_vectors
+from embeddings.readers.read_vectors import read_vectors
 from embeddings.registry import Progress
 from embeddings.statistics import CorpusStatistics
 
@@ -30,23 +31,18 @@ MISSING_SHOWN = 10
 
 
 @dataclass(frozen=True)
-class Options:
-    """Options of ``pretrained``."""
+class Options(Checked):
+    """How the file is read. As ``--output-embed`` the path itself says which file."""
 
-    file: str = field(default="", metadata={"help": "the file of vectors; no pickle is opened"})
-    vocabulary: str | None = field(
-        default=None,
-        metadata={
-            "help": "words of a safetensors or npy file's rows, one a line; if none, vocabulary.txt beside it"
-        },
+    file: str = option("", "the file of vectors; no pickle is opened", place="hidden")
+    vocabulary: str | None = option(
+        None, "words of a safetensors or npy file's rows, one a line; if none, vocabulary.txt beside it"
     )
-    format: str = field(
-        default="auto",
-        metadata={"help": "of a word2vec file, where it is not recognised", "choices": FORMATS},
+    format: Literal["auto", "text", "binary"] = option(
+        "auto", "of a word2vec file, where it is not recognised"
     )
-    lowercase_fallback: bool = field(
-        default=False,
-        metadata={"help": "a word that the file lacks takes the vector of its lower-case form"},
+    lowercase_fallback: bool = option(
+        False, "a word that the file lacks takes the vector of its lower-case form"
     )
 
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from embeddings.errors import InputError
+from embeddings.options import Checked
 from embeddings.registry import Progress
 from embeddings.statistics import CorpusStatistics
 
@@ -15,7 +16,7 @@ NEEDS_CORPUS = False
 
 
 @dataclass(frozen=True)
-class Options:
+class Options(Checked):
     """No options."""
 
 

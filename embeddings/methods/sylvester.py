@@ -8,6 +8,7 @@ import numpy as np
 
 from embeddings.errors import InputError
 from embeddings.methods.hadamard import sylvester_rows
+from embeddings.options import Checked
 from embeddings.registry import Progress
 from embeddings.statistics import CorpusStatistics
 
@@ -16,7 +17,7 @@ NEEDS_CORPUS = False
 
 
 @dataclass(frozen=True)
-class Options:
+class Options(Checked):
     """No options: the rule leaves nothing to choose."""
 
 

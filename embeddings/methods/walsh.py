@@ -11,20 +11,21 @@ The layer never needs the codes themselves, only the slot c·M + i of each word:
 from __future__ import annotations
 
 import dataclasses
-from dataclasses import dataclass, field
+from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 
 from embeddings.errors import InputError
 from embeddings.methods import hadamard, pmi
+from embeddings.options import Checked, Count, NonNegative, option
 from embeddings.registry import Progress
 from embeddings.statistics import CorpusStatistics
 
 SUMMARY = "±1 codes in two halves: a family's, grouped by meaning, and one that tells its words apart"
 NEEDS_CORPUS = True
 OWN_DIM = True
-POSITIONS = ("pmi", "frequency", "random")
-HALVES = ("both", "shared", "own")
+CODES = True
 SMALLEST, LARGEST = 16, 8192
 PMI_DIM = 200
 CANDIDATES = 256
@@ -34,35 +35,34 @@ CHUNK = 1024
 
 
 @dataclass(frozen=True)
-class Options:
+class Options(Checked):
     """The size of the layer and how words are put into families."""
 
-    families: int = field(default=2048, metadata={"help": "M, positions; a power of two from 16 to 8,192"})
-    positions: str = field(
-        default="pmi",
-        metadata={
-            "help": "words join a family by their PMI vectors, by frequency rank, or at random",
-            "choices": POSITIONS,
-        },
+    families: int = option(2048, "M, positions; a power of two from 16 to 8,192")
+    positions: Literal["pmi", "frequency", "random"] = option(
+        "pmi", "words join a family by their PMI vectors, by frequency rank, or at random"
     )
-    pmi_dim: int | None = field(
-        default=None,
-        metadata={
-            "help": "length of the PMI vectors that form the families (none: 200, less for a small vocabulary)"
-        },
+    pmi_dim: Count | None = option(
+        None, "length of the PMI vectors that form the families (none: 200, less for a small vocabulary)"
     )
-    pmi_discount: float = field(default=1.0, metadata={"help": "--pmi-discount of these vectors"})
-    family_size: int | None = field(
-        default=None,
-        metadata={
-            "help": "most words of a family, by PMI vectors (none: ⌈V/M⌉, so that nearly all are full; more: a rare "
-            "word too joins one of its kind, and each token costs more)"
-        },
+    pmi_discount: NonNegative = option(1.0, "--pmi-discount of these vectors", before=0.0)
+    family_size: Count | None = option(
+        None,
+        "most words of a family, by PMI vectors (none: ⌈V/M⌉, so that nearly all are full; more: a rare word too joins "
+        "one of its kind, and each token costs more)",
     )
-    halves: str = field(
-        default="both",
-        metadata={"help": "both halves of the code, or for a study one of them alone", "choices": HALVES},
+    halves: Literal["both", "shared", "own"] = option(
+        "both", "both halves of the code, or for a study one of them alone"
     )
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        families = self.families
+        if families & (families - 1) or not SMALLEST <= families <= LARGEST:
+            expected = f"a power of two from {SMALLEST} to {LARGEST:,}"
+            raise InputError(
+                "families", "not a possible number of families", found=families, expected=expected
+            )
 
 
 def build(
@@ -77,16 +77,16 @@ def build(
     if dim not in (None, length):
         fix = "leave the dimension out, or change the number of families"
         raise InputError("dim", "a walsh code has another length", found=dim, expected=length, fix=fix)
-    return codes(slots(statistics, seed, options, progress), options)
+    return codes(slots(statistics, seed, options, progress), options.families, options.halves)
 
 
-def codes(word_slots: np.ndarray, options: Options) -> np.ndarray:
+def codes(word_slots: np.ndarray, families: int, halves: str = "both") -> np.ndarray:
     """The codes of the words in the given slots: (V,) → (V, 2M) or (V, M) float32, ±1."""
-    block, position = np.divmod(word_slots, options.families)
-    shared = hadamard.sylvester_rows(options.families, options.families)[position]
-    own = shared * hadamard.block_signs(int(block.max()) + 1, options.families)[block]
-    halves = {"both": (shared, own), "shared": (shared,), "own": (own,)}[options.halves]
-    return np.concatenate(halves, axis=1).astype(np.float32)
+    block, position = np.divmod(word_slots, families)
+    shared = hadamard.sylvester_rows(families, families)[position]
+    own = shared * hadamard.block_signs(int(block.max()) + 1, families)[block]
+    parts = {"both": (shared, own), "shared": (shared,), "own": (own,)}[halves]
+    return np.concatenate(parts, axis=1).astype(np.float32)
 
 
 def slots(statistics: CorpusStatistics, seed: int, options: Options, progress: Progress) -> np.ndarray:
@@ -101,9 +101,6 @@ def slots(statistics: CorpusStatistics, seed: int, options: Options, progress: P
             range, or the text does not yield PMI vectors.
     """
     families, size = options.families, len(statistics)
-    if families & (families - 1) or not SMALLEST <= families <= LARGEST:
-        expected = f"a power of two from {SMALLEST} to {LARGEST:,}"
-        raise InputError("families", "not a possible number of families", found=families, expected=expected)
     largest = _largest_family(size, options)
     by_rank = np.argsort(-statistics.counts, kind="stable")
     found = np.empty(size, dtype=np.int64)
@@ -171,6 +168,11 @@ def _join_nearest(directions: np.ndarray, families: int, largest: int, progress:
             members[position] += 1
         progress("walsh families", min(start + CHUNK, size) - families, size - families)
     return chosen
+
+
+def reads_text(options: Options) -> bool:
+    """Whether the slots depend on the text beyond its vocabulary and counts."""
+    return options.positions == "pmi"
 
 
 def used(options: Options) -> dict[str, object]:

@@ -5,13 +5,15 @@ from __future__ import annotations
 import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
-from typing import Any
+from dataclasses import dataclass
+from typing import Annotated, Any, Literal
 
 import numpy as np
+from annotated_types import Ge, Le
 
 from embeddings.errors import InputError
 from embeddings.methods.missing_words import fill_missing
+from embeddings.options import Checked, Count, Positive, option
 from embeddings.registry import Progress
 from embeddings.statistics import CorpusStatistics
 
@@ -22,21 +24,18 @@ LONGEST_SENTENCE = 10_000
 
 
 @dataclass(frozen=True)
-class Options:
+class Options(Checked):
     """gensim's settings, with its defaults except for the epochs: a corpus of 2 M words needs more than 5."""
 
-    epochs: int = field(default=10, metadata={"help": "passes over the text"})
-    window: int = field(default=5, metadata={"help": "the largest distance between a word and its context"})
-    negative: int = field(default=5, metadata={"help": "negative samples of each pair"})
-    subsample: float = field(
-        default=1e-3, metadata={"help": "frequency above which words are skipped at random"}
+    epochs: Count = option(10, "passes over the text")
+    window: Count = option(5, "the largest distance between a word and its context")
+    negative: Count = option(5, "negative samples of each pair")
+    subsample: Annotated[float, Ge(0), Le(1)] = option(
+        1e-3, "frequency above which words are skipped at random (0: never)"
     )
-    learning_rate: float = field(default=0.025, metadata={"help": "at the start; falls linearly to 0.0001"})
-    vectors: str = field(
-        default="input",
-        metadata={"help": "of words as such, or of words as contexts", "choices": ("input", "output")},
-    )
-    centre: bool = field(default=True, metadata={"help": "subtract the mean vector, which all words share"})
+    learning_rate: Positive = option(0.025, "at the start; falls linearly to 0.0001")
+    vectors: Literal["input", "output"] = option("input", "of words as such, or of words as contexts")
+    centre: bool = option(True, "subtract the mean vector, which all words share")
 
 
 def build(
@@ -114,15 +113,6 @@ def _checked(statistics: CorpusStatistics, dim: int | None, options: Options) ->
         raise InputError("dim", "word2vec needs a dimension")
     if statistics.ids is None:
         raise InputError("word2vec", "needs the train split, not only its vocabulary")
-    for name in ("epochs", "window", "negative"):
-        if getattr(options, name) < 1:
-            raise InputError(name, "must be positive", found=getattr(options, name), expected="at least 1")
-    if not 0 < options.learning_rate < np.inf:
-        raise InputError("learning_rate", "out of range", found=options.learning_rate, expected="above 0")
-    if not 0 <= options.subsample <= 1:
-        raise InputError("subsample", "out of range", found=options.subsample, expected="0 (never) to 1")
-    if options.vectors not in ("input", "output"):
-        raise InputError("vectors", "unknown layer", found=options.vectors, expected="input or output")
     if len(np.unique(statistics.ids)) < 2:
         raise InputError("word2vec", "the text has fewer than two different words", fix="take a longer text")
     most = len(statistics.ids) - 1

@@ -9,8 +9,9 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from fixlm.comparison.flags import LAYER, is_read, layer_of
-from fixlm.comparison.plan import PLAN, Plan, Setting, folder_name, read_plan
+from fixlm.comparison.plan import LAYER, PLAN, Plan, Setting, folder_name, read_plan
+from fixlm.config.read import applies
+from fixlm.config.schema import ModelConfig
 from fixlm.errors import InputError, InputErrors
 
 
@@ -20,7 +21,7 @@ def requested_plan(directory: Path, flags: Mapping[str, Any], file: str | None =
     Args:
         directory: of the comparison; flags with one value change the plan that the directory holds.
         flags: those of ``fixlm.train`` that were given, as for `read_grid`.
-        file: a plan in JSON, which the flags change too.
+        file: a plan in JSON or TOML, which the flags change too.
 
     Raises:
         InputError, InputErrors: a plan cannot be read, or the flags are wrong.
@@ -53,7 +54,7 @@ def read_grid(given: Mapping[str, Any]) -> Plan:
     """The plan that flags with several values describe: ``{"output-embed": "tied,pmi", "seed": "1,2"}``.
 
     Values are separated by commas; a comma within one is written ``\\,``. A switch may be a list of both values.
-    The flags of a matrix vary only in the settings that build the matrix.
+    The flags of a layer or matrix vary only in the settings that have it.
 
     Raises:
         InputErrors: a list has an empty value, or one value twice, or the seeds are no numbers.
@@ -72,8 +73,9 @@ def read_grid(given: Mapping[str, Any]) -> Plan:
     settings: dict[str, Setting] = {}
     for values in itertools.product(*varied.values()):
         flags = dict(zip(varied, values, strict=True))
-        flags = {flag: value for flag, value in flags.items() if is_read(flag, {**common, **flags})}
-        layer = layer_of({**common, **flags})
+        whole = {**common, **flags}
+        flags = {flag: value for flag, value in flags.items() if applies(flag, whole)}
+        layer = Path(str({**common, **flags}.get(LAYER, ModelConfig().output_embed))).name
         rest = [(flag, value) for flag, value in flags.items() if flag != LAYER]
         name = ", ".join([layer, *(_in_words(*each) for each in rest)])
         folder = "-".join([folder_name(layer), *(folder_name(_in_words(*each, "")) for each in rest)])

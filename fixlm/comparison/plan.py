@@ -1,4 +1,4 @@
-"""The plan of a comparison: settings × seeds, a run each, with its flags, its configuration and its directory."""
+"""Which runs a comparison has: settings × seeds, each with its flags, its configuration and its directory."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import dataclasses
 import itertools
 import json
 import re
+import tomllib
 import unicodedata
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -13,12 +14,15 @@ from pathlib import Path
 from typing import Any
 
 from embeddings import plain_json
-from fixlm.comparison.flags import is_read, method_of_flag, plain_flags, switches
-from fixlm.config.schema import TrainConfig, read_config
+from fixlm.config.read import applies, flag_groups, read_config
+from fixlm.config.schema import TrainConfig
 from fixlm.errors import InputError, InputErrors, unknown_name
 
+LAYER = "output-embed"
 PLAN = "plan.json"
 """In the directory of a comparison: the plan that it trained last."""
+OWN = ("run", "resume", "seed")
+"""Flags of `fixlm.train` that the comparison sets itself."""
 
 
 @dataclass(frozen=True)
@@ -86,11 +90,11 @@ class Plan:
     def runs(self, directory: Path, *, trusting: bool = False) -> list[PlannedRun]:
         """All runs, the first seed of every setting before the second of any.
 
-        A common flag of one matrix (``pmi-window``) goes to those settings that build that matrix.
+        A common flag of one layer (``alpha``) or matrix (``pmi-window``) goes to the settings that have it.
 
         Args:
             trusting: give runs whose flags are wrong a configuration of None instead of raising; a table can be made
-                where a file of vectors is gone.
+                where a file of vectors is no more.
 
         Raises:
             InputErrors: with everything that is wrong in any setting, each thing once.
@@ -135,8 +139,8 @@ class Plan:
         return self.seeds if setting.seeds is None else setting.seeds
 
     def _flags(self, setting: Setting) -> dict[str, Any]:
-        every = {**self.common, **setting.flags}
-        return {flag: value for flag, value in every.items() if flag in setting.flags or is_read(flag, every)}
+        given = {**self.common, **setting.flags}
+        return {flag: value for flag, value in given.items() if flag in setting.flags or applies(flag, given)}
 
     def _problems(self) -> Iterator[InputError]:
         """What is wrong with the plan besides the values of its flags."""
@@ -169,19 +173,19 @@ class Plan:
                 expected = "true or false" if known[flag] else "a value"
                 yield InputError(f"--{flag}", "not of the right kind", found=value, expected=expected)
         for flag in self.common:
-            if not any(is_read(flag, {**self.common, **setting.flags}) for setting in self.settings):
-                what = f"no setting builds the matrix {method_of_flag(flag)}"
-                yield InputError(f"--{flag}", what, fix="drop it")
+            if not any(applies(flag, {**self.common, **setting.flags}) for setting in self.settings):
+                yield InputError(f"--{flag}", "has no effect on any setting", fix="remove the flag")
 
 
 def read_plan(path: Path) -> Plan:
-    """The plan in a JSON file, as `Plan.to_json` gives it; common, seeds and folders may be left out.
+    """The plan in a JSON or TOML file, as `Plan.to_json` gives it; common, seeds and folders may be left out.
 
     Raises:
         InputError: the file cannot be read or is no plan.
     """
     try:
-        values = plain_json.parse(path.read_bytes())
+        text = path.read_text(encoding="utf-8")
+        values = tomllib.loads(text) if path.suffix == ".toml" else plain_json.parse(text)
         settings = [Setting(**setting) for setting in values["settings"]]
         return Plan(settings, values.get("seeds", [1]), values.get("common", {}))
     except OSError as error:
@@ -198,6 +202,24 @@ def write_plan(path: Path, plan: Plan) -> None:
     text = json.dumps(plan.to_json(), indent=2, ensure_ascii=False) + "\n"
     if not path.exists() or path.read_text(encoding="utf-8") != text:
         write_atomically(path, text.encode())
+
+
+def plain_flags(flags: Mapping[str, Any]) -> dict[str, Any]:
+    """Names without dashes in front, values as the command line has them: strings, and True or False for switches."""
+    return {
+        name.removeprefix("--").replace("_", "-"): value
+        if isinstance(value, bool)
+        else "none"
+        if value is None
+        else str(value)
+        for name, value in flags.items()
+    }
+
+
+def switches() -> dict[str, bool]:
+    """The flags a setting may have, without dashes, and whether each is a switch."""
+    flags = [flag for group in flag_groups().values() for flag in group]
+    return {flag.name: flag.kind.type is bool for flag in flags if flag.name not in OWN}
 
 
 def folder_name(name: str) -> str:

@@ -11,9 +11,9 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from fixlm.comparison.flags import by_flag
 from fixlm.comparison.plan import PlannedRun
 from fixlm.comparison.status import DONE, StoredRun, read_run
+from fixlm.config.read import by_flag
 from fixlm.errors import InputError, InputErrors
 
 
@@ -107,15 +107,16 @@ def discover(directory: Path) -> tuple[list[Row], list[str]]:
     """Rows of all runs below a directory that no plan describes: runs that differ only in the seed are one row.
 
     Returns:
-        The rows, and a note about each directory that looks like a run and cannot be read.
+        The rows, and a note about each directory or summary that looks like a run and cannot be read.
 
     Raises:
         InputError: there is no run.
     """
     groups: dict[str, list[StoredRun]] = {}
     notes = []
-    paths = sorted(path.parent for path in directory.glob("*/config.json")) if directory.is_dir() else []
-    for path in paths:
+    paths = [path.parent for path in directory.glob("*/config.json")]
+    paths += [path for path in directory.glob("*-seed*.json") if not path.with_suffix("").is_dir()]
+    for path in sorted(paths):
         try:
             run = read_run(path)
         except (InputError, InputErrors) as error:
@@ -133,6 +134,6 @@ def discover(directory: Path) -> tuple[list[Row], list[str]]:
     rows = []
     for runs in groups.values():
         runs.sort(key=lambda run: run.seed)
-        rows.append(Row(re.sub(r"-seed\d+$", "", runs[0].path.name), runs))
+        rows.append(Row(re.sub(r"(-seed\d+)?(\.json)?$", "", runs[0].path.name, count=1), runs))
     alike = [row.name for row in rows]
     return [Row(row.runs[0].path.name, row.runs) if alike.count(row.name) > 1 else row for row in rows], notes

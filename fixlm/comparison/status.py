@@ -8,12 +8,13 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from fixlm.comparison.flags import by_flag
 from fixlm.comparison.plan import PlannedRun
+from fixlm.config.read import by_flag
 from fixlm.config.schema import OptimizationConfig
 from fixlm.errors import InputError, InputErrors
 from fixlm.runs.directory import RunDirectory
-from fixlm.runs.status import Status, read_status
+from fixlm.runs.status import Status, parse_status, read_status
+from fixlm.runs.summary import read_summary, summary_path
 from fixlm.training.windows import Windows
 
 DONE, CUT, NEW, FAILED = "done", "not finished", "not started", "failed"
@@ -25,7 +26,7 @@ class StoredRun:
     """One run as it is stored: all that tables and plots read of it.
 
     Args:
-        path: the run directory.
+        path: the run directory, or the file of its summary.
         config: ``config.json``, with the defaults of settings that are younger than the run; None before it started.
         result: ``result.json`` of a run that is done.
         status: ``status.json``; None where there is none, as in runs that are older than this file.
@@ -101,17 +102,25 @@ def perplexity(score: Mapping[str, Any]) -> float:
 
 
 def read_run(path: Path, seed: int | None = None) -> StoredRun:
-    """The run in a directory, whatever run it is.
+    """The run in a directory or a summary, whatever run it is.
 
     Raises:
         InputError, InputErrors: it cannot be read.
     """
-    directory = RunDirectory(path)
-    config = directory.read_config()
-    if seed is None:
-        seed = config["optimization"]["seed"]
-    status = read_status(directory.status)
-    return StoredRun(seed, path, config, directory.read_result(), status, directory.read_metrics)
+    if path.is_file():
+        summary = read_summary(path)
+        config, result, status = summary["config"], summary["result"], parse_status(summary["status"])
+        read_metrics = summary["metrics"].copy
+    else:
+        directory = RunDirectory(path)
+        config, result, status = (
+            directory.read_config(),
+            directory.read_result(),
+            read_status(directory.status),
+        )
+        read_metrics = directory.read_metrics
+    seed = config["optimization"]["seed"] if seed is None else seed
+    return StoredRun(seed, path, config, result, status, read_metrics)
 
 
 def survey(planned: Sequence[PlannedRun], corpora: Mapping[Path, str] | None = None) -> list[StoredRun]:
@@ -136,9 +145,15 @@ def survey(planned: Sequence[PlannedRun], corpora: Mapping[Path, str] | None = N
 
 
 def _look(planned: PlannedRun, corpus: str | None) -> StoredRun:
-    """One run of a plan; raises InputError or InputErrors if its directory holds another run, or no run."""
+    """One run of a plan, in its directory or in a summary beside the place of the directory.
+
+    Raises:
+        InputError, InputErrors: the directory holds another run, or no run.
+    """
     path, directory = planned.path, RunDirectory(planned.path)
-    if not directory.config.is_file():
+    if not path.exists() and summary_path(path).is_file():
+        path = summary_path(path)
+    elif not directory.config.is_file():
         if path.exists() and not directory.is_free():
             what = "there is something in it, but no run"
             raise InputError(path, what, fix="another directory for the comparison, or remove it")

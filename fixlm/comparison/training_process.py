@@ -20,7 +20,7 @@ from typing import Any
 
 import fixlm
 from embeddings import plain_json
-from fixlm.config.schema import read_config
+from fixlm.config.read import read_config
 from fixlm.errors import Ended, InputError, report
 from fixlm.runs.status import reason_of
 

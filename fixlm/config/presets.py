@@ -1,4 +1,4 @@
-"""Named recipes: values of many flags at once. A flag that is given wins over the recipe."""
+"""Presets: named sets of values of many flags. A flag that is given wins over the preset."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from fixlm.config.command_line import flag_name
 
 T = TypeVar("T")
 
-RECIPES: dict[str, dict[str, Any]] = {
+PRESETS: dict[str, dict[str, Any]] = {
     "fast": {},  # the defaults of `fixlm.config.schema`: AdamW and a cosine, for a budget of CPU hours
     # Merity, Keskar and Socher 2017 for WikiText-2. Between the layers the paper has 0.3; 0.2 is the command that the
     # authors give with their code, whose locked dropout was mended after the paper.
@@ -47,12 +47,12 @@ FOLLOWS = {
     "dropout_between": "dropout",
     "dropout_output": "dropout",
 }
-"""A value of a recipe that gives way where only the flag it belongs to is given: the last layer is as long as the
+"""A value of a preset that gives way where only the flag it belongs to is given: the last layer is as long as the
 embedding, and ``--dropout`` stands for the three rates."""
 
 
-def fill_in(part: T, recipe: str, given: Mapping[str, Any]) -> T:
-    """A group of the configuration with the recipe's values where no flag was given.
+def fill_in(part: T, preset: str, given: Mapping[str, Any]) -> T:
+    """A group of the configuration with the preset's values where no flag was given.
 
     Args:
         part: the dataclass that the given flags describe.
@@ -64,20 +64,20 @@ def fill_in(part: T, recipe: str, given: Mapping[str, Any]) -> T:
         return name is not None and flag_name(name).removeprefix("--") in given
 
     values = {}
-    for name, value in RECIPES[recipe].items():
+    for name, value in PRESETS[preset].items():
         if name in names and not is_given(name):
             leader = FOLLOWS.get(name)
             values[name] = getattr(part, leader) if leader and is_given(leader) else value
     return dataclasses.replace(part, **values)  # type: ignore[type-var]
 
 
-def as_flags(recipe: str) -> str:
-    """The recipe as it would stand on a command line: ``--num-layers 3 --hidden-size 1150 …``."""
+def as_flags(preset: str) -> str:
+    """The preset as it would stand on a command line: ``--num-layers 3 --hidden-size 1150 …``."""
     return " ".join(
         flag_name(name)
         if value is True
         else f"{flag_name(name)} {value:g}"
         if isinstance(value, float)
         else f"{flag_name(name)} {value}"
-        for name, value in RECIPES[recipe].items()
+        for name, value in PRESETS[preset].items()
     )

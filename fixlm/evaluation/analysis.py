@@ -16,14 +16,13 @@ import torch
 
 from embeddings.diagnostics import nearest
 from embeddings.output_matrix import unit_rows
-from fixlm.config.schema import DataConfig, read_config
+from fixlm.config.read import read_config
+from fixlm.config.schema import DataConfig
 from fixlm.console import log, progress
 from fixlm.corpus import corpus
 from fixlm.corpus.corpus import Corpus
 from fixlm.errors import InputError
 from fixlm.model.language_model import LanguageModel
-from fixlm.output.layer import DenseOutput
-from fixlm.output.walsh import WalshOutput
 from fixlm.runs.directory import RunDirectory
 from fixlm.runs.load_model import find_checkpoint, load_model
 from fixlm.runs.resume_check import check_corpus
@@ -171,11 +170,7 @@ def output_matrix(run: Run) -> np.ndarray:
     The fixed Q, the learned weight, the tied input embedding; of ``walsh``, whose codes are never stored, what its
     learned map makes of them: g C A (V, H).
     """
-    layer = run.model.output
-    if isinstance(layer, DenseOutput):
-        return layer.matrix().float().cpu().numpy()
-    unit = torch.eye(run.model.lstm.hidden_size, device=layer.bias.device)
-    return (layer.logits(unit) - layer.bias).t().float().cpu().numpy()
+    return run.model.output.word_matrix().float().cpu().numpy()
 
 
 def word_id(run: Run, word: str) -> int:
@@ -208,13 +203,7 @@ def family_of(run: Run, word: str) -> list[str]:
     Raises:
         InputError: the run's layer is not ``walsh``, or the vocabulary lacks the word.
     """
-    layer = run.model.output
-    if not isinstance(layer, WalshOutput):
-        found = run.config["model"]["output_embed"]
-        raise InputError("output layer", "only walsh has families", found=found)
-    block, position = np.divmod(layer.slots.cpu().numpy(), layer.signs.shape[1])
-    members = np.flatnonzero(position == position[word_id(run, word)])
-    return [run.corpus.words[i] for i in members[np.argsort(block[members])]]
+    return [run.corpus.words[i] for i in run.model.output.relatives(word_id(run, word))]
 
 
 def plane(vectors: np.ndarray) -> tuple[np.ndarray, float]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -155,7 +154,6 @@ class LanguageModel(nn.Module):
         dropout_input, dropout_between, dropout_output: rates of locked dropout.
         dropout_embedding: rate at which words lose their input vector for a window (Gal and Ghahramani 2016).
         weight_drop: rate of DropConnect on the recurrent weights.
-        family_rows: of a tied `WalshOutput`: (…) ids → (…, E), added to the input vectors.
         precision: type of the LSTM's products in training; bfloat16 only where the device has them.
     """
 
@@ -173,11 +171,9 @@ class LanguageModel(nn.Module):
         dropout_output: float = 0.0,
         dropout_embedding: float = 0.0,
         weight_drop: float = 0.0,
-        family_rows: Callable[[Tensor], Tensor] | None = None,
         precision: torch.dtype | None = None,
     ) -> None:
         super().__init__()
-        self.family_rows = family_rows
         self.precision = precision
         dim = input_embedding.embedding_dim
         embed_size = embed_size or dim
@@ -212,8 +208,9 @@ class LanguageModel(nn.Module):
         x = self.input_embedding(ids)  # (T, B, E)
         if self.input_projection is not None:
             x = self.input_projection(x)
-        if self.family_rows is not None:
-            x = x + self.family_rows(ids)
+        rows = self.output.input_rows(ids)
+        if rows is not None:
+            x = x + rows
         if self.training and self.dropout_embedding > 0:
             words = dropout_mask((self.input_embedding.num_embeddings, 1), self.dropout_embedding, x)
             x = x * words[ids]  # (T, B, 1): a word is dropped wherever it stands in the window

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Self
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
-from fixlm.output.layer import DenseOutput, joining_projection
-
-ALPHA_START = 16.0
-"""|q · x̂| ≤ 1, so a softmax over V words needs a scale of about log V and more before it can be sure of one."""
+import embeddings
+from embeddings.errors import InputError
+from fixlm.output.layer import DenseOutput, Ingredients, joining_projection
+from fixlm.output.options import ALPHA_START
 
 NORM_EPSILON = 1e-6
 """Keeps x/‖x‖ and its gradient finite at x = 0, and is far below the norm of any real feature vector."""
@@ -51,7 +52,7 @@ class ScaledOutput(DenseOutput):
         log_unigram: Tensor | None = None,
         precision: torch.dtype | None = None,
     ) -> None:
-        super().__init__(vocabulary_size, log_unigram, precision)
+        super().__init__(hidden_size, vocabulary_size, log_unigram, precision)
         self.dim = dim
         self.hidden_map: nn.Linear | None = None
         if map == "mlp":
@@ -97,5 +98,26 @@ class FixedOutput(ScaledOutput):
         self.register_buffer("vectors", vectors, persistent=False)
         self.scales = nn.Parameter(torch.ones(len(vectors))) if word_scales else None
 
+    @classmethod
+    def create(cls, hidden_size: int, vocabulary_size: int, given: Ingredients, **options: Any) -> Self:
+        name, vectors = given.method or "fixed", given.vectors
+        if vectors is None:
+            dim = given.output_dim or hidden_size
+            vectors = _vectors_by_rule(name, vocabulary_size, dim, given.matrix_seed)
+        if len(vectors) != vocabulary_size:
+            raise InputError(
+                name, "the matrix has another vocabulary", found=len(vectors), expected=vocabulary_size
+            )
+        return cls(hidden_size, vectors, **options)
+
     def matrix(self) -> Tensor:
         return self.vectors if self.scales is None else self.scales[:, None] * self.vectors
+
+
+def _vectors_by_rule(name: str, vocabulary_size: int, dim: int, seed: int) -> Tensor:
+    """A matrix that depends on no text: (V, N)."""
+    if name not in embeddings.names() or embeddings.get(name).NEEDS_CORPUS or name == "pretrained":
+        raise InputError(name, "is built from text", fix="pass vectors=, (V, N), from embeddings.build")
+    words = [str(word) for word in range(vocabulary_size)]
+    statistics = embeddings.CorpusStatistics(words, np.ones(vocabulary_size, dtype=np.int64))
+    return torch.from_numpy(embeddings.build(name, statistics, dim, seed).vectors)

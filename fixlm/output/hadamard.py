@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Self
 
 import torch
 import torch.nn.functional as F
@@ -17,6 +17,7 @@ from fixlm.output.kernels.block_hadamard import (
     block_hadamard_nll,
 )
 from fixlm.output.kernels.tiles import loss_by_tiles
+from fixlm.output.layer import Ingredients
 
 
 class HadamardOutput(ScaledOutput):
@@ -50,19 +51,24 @@ class HadamardOutput(ScaledOutput):
         codewords = self.signs[:, None, : self.dim] * rows  # (blocks, P, N)
         return self.scale * codewords.flatten(0, 1)[:size]
 
-    def loss(self, hidden: Tensor, targets: Tensor) -> Tensor:
-        return loss_by_tiles(self._loss, hidden, targets, self.parameters())
+    @classmethod
+    def create(cls, hidden_size: int, vocabulary_size: int, given: Ingredients, **options: Any) -> Self:
+        # The rule makes the codewords again; vectors that were built tell only how long they are.
+        dim = given.output_dim or hidden_size if given.vectors is None else given.vectors.shape[1]
+        return cls(hidden_size, vocabulary_size, dim, **options)
 
     def _loss(self, hidden: Tensor, targets: Tensor) -> Tensor:
+        return loss_by_tiles(self._tile_loss, hidden, targets, self.parameters())
+
+    def _tile_loss(self, hidden: Tensor, targets: Tensor) -> Tensor:
         features, bias = self._padded(hidden), self._slot_bias()
         return block_hadamard_cross_entropy(features, self.signs, bias, targets, self.scale)
 
-    @torch.no_grad()
-    def nll(self, hidden: Tensor, targets: Tensor) -> Tensor:
+    def _nll(self, hidden: Tensor, targets: Tensor) -> Tensor:
         features, bias = self._padded(hidden), self._slot_bias()
         return block_hadamard_nll(features, self.signs, bias, targets, self.scale)
 
-    def logits(self, hidden: Tensor) -> Tensor:
+    def _logits(self, hidden: Tensor) -> Tensor:
         slots = block_hadamard_logits(self._padded(hidden), self.signs, self.bias, self.scale)
         return slots[:, : len(self.bias)]
 

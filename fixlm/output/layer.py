@@ -3,43 +3,158 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from dataclasses import dataclass
+from typing import Any, Self
 
 import torch
 from torch import Tensor, nn
 
+from embeddings.errors import InputError
 from fixlm.output.kernels.linear_cross_entropy import linear_cross_entropy, linear_logits, linear_nll
+
+
+@dataclass(frozen=True)
+class Ingredients:
+    """What some layers are made of; each takes what it needs.
+
+    Args:
+        method: the method of `embeddings` behind the layer's name.
+        input_embedding: the model's, for a layer that shares its weight.
+        vectors: (V, N) the output matrix.
+        output_dim: N of a matrix that is built by rule; H if None.
+        matrix_seed: seed of a matrix that is built by rule.
+    """
+
+    method: str | None = None
+    input_embedding: nn.Embedding | None = None
+    vectors: Tensor | None = None
+    output_dim: int | None = None
+    matrix_seed: int = 1
 
 
 class OutputLayer(nn.Module, ABC):
     """From hidden states to the probability of the next word.
 
-    H is the hidden size, V the vocabulary size, n the number of tokens.
+    H is the hidden size, V the vocabulary size, n the number of tokens. A layer implements `_logits`, `_loss` and
+    `_nll` for a flat list of tokens; the public methods take any leading dimensions.
 
     Args:
+        hidden_size: H.
         vocabulary_size: V.
         log_unigram: (V,) log probability of each word, the start value of the bias; zeros if None.
         precision: type of the matrix products of `loss`; that of ``hidden`` if None.
     """
 
     def __init__(
-        self, vocabulary_size: int, log_unigram: Tensor | None = None, precision: torch.dtype | None = None
+        self,
+        hidden_size: int,
+        vocabulary_size: int,
+        log_unigram: Tensor | None = None,
+        precision: torch.dtype | None = None,
     ) -> None:
         super().__init__()
         start = torch.zeros(vocabulary_size) if log_unigram is None else log_unigram.float().clone()
         self.bias = nn.Parameter(start)
+        self.hidden_size = hidden_size
         self.precision = precision
 
-    @abstractmethod
-    def loss(self, hidden: Tensor, targets: Tensor) -> Tensor:
-        """(n, H), (n,) → mean negative log-likelihood in nats; differentiable, keeps no (n, V) array."""
+    @classmethod
+    def create(cls, hidden_size: int, vocabulary_size: int, given: Ingredients, **options: Any) -> Self:
+        """A layer by name, see `fixlm.output.build`; a layer overrides it to use what is given.
 
-    @abstractmethod
-    def nll(self, hidden: Tensor, targets: Tensor) -> Tensor:
-        """(n, H), (n,) → (n,) nats; no gradient, keeps no (n, V) array, always in the precision of ``hidden``."""
+        Args:
+            options: keywords of the constructor.
+        """
+        return cls(hidden_size, vocabulary_size, **options)
 
-    @abstractmethod
+    def forward(self, hidden: Tensor) -> Tensor:
+        """(…, H) → logits (…, V)."""
+        self._require_features(hidden)
+        return self._logits(hidden.flatten(0, -2) if hidden.dim() > 1 else hidden[None]).view(
+            *hidden.shape[:-1], len(self.bias)
+        )
+
     def logits(self, hidden: Tensor) -> Tensor:
+        """The same as `forward`: (…, H) → (…, V)."""
+        return self.forward(hidden)
+
+    def loss(self, hidden: Tensor, targets: Tensor) -> Tensor:
+        """(…, H), (…) → mean negative log-likelihood in nats; differentiable, keeps no (n, V) array.
+
+        Raises:
+            InputError: a shape or a type does not fit.
+        """
+        return self._loss(*self._flat(hidden, targets))
+
+    @torch.no_grad()
+    def nll(self, hidden: Tensor, targets: Tensor) -> Tensor:
+        """(…, H), (…) → (…) nats; no gradient, keeps no (n, V) array, always in the precision of ``hidden``.
+
+        Raises:
+            InputError: a shape or a type does not fit.
+        """
+        return self._nll(*self._flat(hidden, targets)).view(targets.shape)
+
+    @abstractmethod
+    def _logits(self, hidden: Tensor) -> Tensor:
         """(n, H) → (n, V)."""
+
+    @abstractmethod
+    def _loss(self, hidden: Tensor, targets: Tensor) -> Tensor:
+        """(n, H), (n,) → scalar."""
+
+    @abstractmethod
+    def _nll(self, hidden: Tensor, targets: Tensor) -> Tensor:
+        """(n, H), (n,) → (n,)."""
+
+    def start_at(self, vectors: Tensor) -> None:
+        """Starts the trained matrix at vectors (V, H); only a layer with `StartOptions` has one."""
+        raise NotImplementedError(f"{type(self).__name__} has no matrix to start")
+
+    def input_rows(self, ids: Tensor) -> Tensor | None:
+        """What the layer adds to the input vectors of these words: (…) → (…, H); None: nothing."""
+        return None
+
+    def word_matrix(self) -> Tensor:
+        """W of logits = W f(x) + b, a row a word: (V, D); D is H where the features f are x itself."""
+        unit = torch.eye(self.hidden_size, device=self.bias.device, dtype=self.bias.dtype)
+        return (self.logits(unit) - self.bias).t()
+
+    def relatives(self, word_id: int) -> list[int]:
+        """The ids of the words that share a part of their code with a word, the head first.
+
+        Raises:
+            InputError: the layer has no such groups.
+        """
+        raise InputError("output layer", "only walsh has families", found=type(self).__name__)
+
+    def _flat(self, hidden: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
+        """(…, H), (…) → (n, H), (n,): what the kernels, which check nothing, can rely on."""
+        self._require_features(hidden)
+        if targets.shape != hidden.shape[:-1]:
+            found, expected = list(targets.shape), list(hidden.shape[:-1])
+            raise InputError(
+                "targets", "a target for each hidden state is needed", found=found, expected=expected
+            )
+        if targets.is_floating_point() or targets.dtype == torch.bool:
+            raise InputError("targets", "not the ids of words", found=targets.dtype, expected="whole numbers")
+        # On a GPU the look at the largest would wait for the device; torch's own kernels check it there.
+        if targets.device.type == "cpu" and targets.numel():
+            low, high = (int(each) for each in targets.aminmax())
+            if low < 0 or high >= len(self.bias):
+                wrong = low if low < 0 else high
+                raise InputError(
+                    "targets", "no such word", found=wrong, expected=f"0 to {len(self.bias) - 1}"
+                )
+        return hidden.reshape(-1, hidden.shape[-1]), targets.reshape(-1).long()
+
+    def _require_features(self, hidden: Tensor) -> None:
+        if hidden.dim() == 0 or hidden.shape[-1] != self.hidden_size or not hidden.is_floating_point():
+            found = f"{list(hidden.shape)} of {hidden.dtype}"
+            expected = f"[…, {self.hidden_size}] of floating point"
+            raise InputError(
+                "hidden", "not the features that this layer reads", found=found, expected=expected
+            )
 
 
 class DenseOutput(OutputLayer):
@@ -53,14 +168,16 @@ class DenseOutput(OutputLayer):
     def features(self, hidden: Tensor) -> Tensor:
         """f: (n, H) → (n, D)."""
 
-    def loss(self, hidden: Tensor, targets: Tensor) -> Tensor:
+    def word_matrix(self) -> Tensor:
+        return self.matrix()
+
+    def _loss(self, hidden: Tensor, targets: Tensor) -> Tensor:
         return linear_cross_entropy(self.features(hidden), self.matrix(), self.bias, targets, self.precision)
 
-    @torch.no_grad()
-    def nll(self, hidden: Tensor, targets: Tensor) -> Tensor:
+    def _nll(self, hidden: Tensor, targets: Tensor) -> Tensor:
         return linear_nll(self.features(hidden), self.matrix(), self.bias, targets)
 
-    def logits(self, hidden: Tensor) -> Tensor:
+    def _logits(self, hidden: Tensor) -> Tensor:
         return linear_logits(self.features(hidden), self.matrix(), self.bias)
 
 

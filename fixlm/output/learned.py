@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from typing import Any, Self
+
 import torch
 from torch import Tensor, nn
 
-from fixlm.output.layer import DenseOutput, joining_projection
+from embeddings.errors import InputError
+from fixlm.output.layer import DenseOutput, Ingredients, joining_projection
 
 EMBEDDING_INIT = 0.1
 """Embeddings and learned output weights start uniform in ±0.1, as in the word_language_model example."""
@@ -22,7 +25,7 @@ class LearnedOutput(DenseOutput):
         log_unigram: Tensor | None = None,
         precision: torch.dtype | None = None,
     ) -> None:
-        super().__init__(vocabulary_size, log_unigram, precision)
+        super().__init__(hidden_size, vocabulary_size, log_unigram, precision)
         weight = torch.empty(vocabulary_size, hidden_size).uniform_(-EMBEDDING_INIT, EMBEDDING_INIT)
         self.weight = nn.Parameter(weight)
 
@@ -58,10 +61,17 @@ class TiedOutput(DenseOutput):
         log_unigram: Tensor | None = None,
         precision: torch.dtype | None = None,
     ) -> None:
-        super().__init__(input_embedding.num_embeddings, log_unigram, precision)
+        super().__init__(hidden_size, input_embedding.num_embeddings, log_unigram, precision)
         self.projection = joining_projection(hidden_size, input_embedding.embedding_dim)
         # Past nn.Module's own bookkeeping: registered, the weight would stand twice in every state dict.
         object.__setattr__(self, "shared", input_embedding)
+
+    @classmethod
+    def create(cls, hidden_size: int, vocabulary_size: int, given: Ingredients, **options: Any) -> Self:
+        if given.input_embedding is None:
+            fix = "pass input_embedding=nn.Embedding(…)"
+            raise InputError("tied", "no input embedding to share", fix=fix)
+        return cls(hidden_size, given.input_embedding, **options)
 
     def matrix(self) -> Tensor:
         return self.shared.weight

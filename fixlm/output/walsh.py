@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -39,6 +40,7 @@ class WalshOutput(OutputLayer):
         families: M, a power of two.
         halves: ``both``, or ``shared`` or ``own`` alone.
         basis: ``families`` or ``codes``, of the trained numbers.
+        tied: the input vector of a word is the sum of its own and the row of its family.
         log_unigram: (V,) start of the bias; zeros if None.
         precision: type of the product with A in `loss`.
     """
@@ -50,17 +52,19 @@ class WalshOutput(OutputLayer):
         self,
         hidden_size: int,
         vocabulary_size: int,
-        families: int,
+        families: int = Options.families,
         *,
         slots: Tensor | None = None,
         halves: str = "both",
         basis: str = "families",
+        tied: bool = False,
         log_unigram: Tensor | None = None,
         precision: torch.dtype | None = None,
     ) -> None:
-        super().__init__(vocabulary_size, log_unigram, precision)
+        super().__init__(hidden_size, vocabulary_size, log_unigram, precision)
         self.halves = halves
         self.basis = basis
+        self.tied = tied
         slots = torch.arange(vocabulary_size) if slots is None else slots.long()
         blocks = int(slots.max()) // families + 1
         if blocks > vocabulary_size:
@@ -86,8 +90,10 @@ class WalshOutput(OutputLayer):
         if self.basis == "codes":
             self.weight.copy_(self._in_codes(self.weight.t()).t())
 
-    def family_rows(self, ids: Tensor) -> Tensor:
-        """W_i of the family i of each word, in the basis of the families: (…) ids → (…, H)."""
+    def input_rows(self, ids: Tensor) -> Tensor | None:
+        """Of a tied layer W_i of the family i of each word, in the basis of the families: (…) ids → (…, H)."""
+        if not self.tied:
+            return None
         families = self.signs.shape[1]
         return F.embedding(self.slots[ids] % families, self.weight[:families])
 
@@ -102,22 +108,28 @@ class WalshOutput(OutputLayer):
 
     def codes(self) -> Tensor:
         """(V, 2M) or (V, M) ±1, built anew at each call, to look at and to compare with."""
-        options = Options(families=self.signs.shape[1], halves=self.halves)
-        return torch.from_numpy(codes(self.slots.cpu().numpy(), options)).to(self.weight)
+        found = codes(self.slots.cpu().numpy(), self.signs.shape[1], self.halves)
+        return torch.from_numpy(found).to(self.weight)
 
-    def loss(self, hidden: Tensor, targets: Tensor) -> Tensor:
+    def _loss(self, hidden: Tensor, targets: Tensor) -> Tensor:
         bias, slots = self._slot_bias(), self.slots[targets]
         return projected_cross_entropy(
             hidden, self.projection(), self.signs, bias, slots, self.gain, self.precision
         )
 
-    @torch.no_grad()
-    def nll(self, hidden: Tensor, targets: Tensor) -> Tensor:
+    def _nll(self, hidden: Tensor, targets: Tensor) -> Tensor:
         features = self._features(hidden)
         return block_hadamard_nll(features, self.signs, self._slot_bias(), self.slots[targets])
 
-    def logits(self, hidden: Tensor) -> Tensor:
+    def _logits(self, hidden: Tensor) -> Tensor:
         return block_hadamard_logits(self._features(hidden), self.signs, self._slot_bias())[:, self.slots]
+
+    def relatives(self, word_id: int) -> list[int]:
+        """The family of a word, its head first."""
+        block, position = np.divmod(self.slots.cpu().numpy(), self.signs.shape[1])
+        members = np.flatnonzero(position == position[word_id])
+        found: list[int] = members[np.argsort(block[members])].tolist()
+        return found
 
     def _features(self, hidden: Tensor) -> Tensor:
         """g · A x: (n, H) → (n, 2M) or (n, M)."""

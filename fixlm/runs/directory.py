@@ -26,11 +26,10 @@ from pathlib import Path
 from typing import Any
 
 from embeddings import plain_json
-from embeddings.codebook import Codebook
-from embeddings.output_matrix import OutputMatrix, write_atomically
+from embeddings.output_matrix import write_atomically
+from embeddings.prepare import Prepared
 from embeddings.readers.arrays import read_vocabulary
 from fixlm import __version__
-from fixlm.config.command_line import check_options
 from fixlm.config.schema import RunConfig, TrainConfig
 from fixlm.corpus.corpus import Corpus
 from fixlm.errors import InputError, InputErrors
@@ -170,16 +169,12 @@ class RunDirectory:
             with contextlib.suppress(OSError):
                 self.path.rmdir()
 
-    def write_start(
-        self, config: TrainConfig, corpus: Corpus, matrix: OutputMatrix | Codebook | None
-    ) -> None:
+    def write_start(self, config: TrainConfig, corpus: Corpus, matrix: Prepared | None) -> None:
         """Writes everything that is known before the first step; ``config.json`` last, since it makes it a run."""
         with writing(self.path):
             self._write_start(config, corpus, matrix)
 
-    def _write_start(
-        self, config: TrainConfig, corpus: Corpus, matrix: OutputMatrix | Codebook | None
-    ) -> None:
+    def _write_start(self, config: TrainConfig, corpus: Corpus, matrix: Prepared | None) -> None:
         write_atomically(self.vocabulary, "".join(f"{word}\n" for word in corpus.words).encode())
         if matrix is not None:
             matrix.save(self.output_matrix)
@@ -205,18 +200,13 @@ class RunDirectory:
         """
         self.require()
         try:
-            values = plain_json.parse(self.config.read_bytes())
-            values |= TrainConfig.from_json(
-                values
-            ).to_json()  # with the defaults of settings younger than the run
-            _require_rest(values)
+            return checked_config(plain_json.parse(self.config.read_bytes()))
         except (InputError, InputErrors) as error:
             raise self._in_config(error) from None
         except OSError as error:
             raise InputError(self.config, "cannot be read", found=error.strerror) from None
         except (ValueError, KeyError, TypeError, AttributeError) as error:
             raise InputError(self.config, "not the configuration of a run", found=repr(error)) from None
-        return values
 
     def _in_config(self, error: InputError | InputErrors) -> InputErrors:
         return InputErrors(
@@ -226,15 +216,9 @@ class RunDirectory:
     def read_result(self) -> dict[str, Any] | None:
         """``result.json`` as plain values; None if it is missing or not whole: a resumed run writes it again."""
         try:
-            result = plain_json.parse(self.result.read_bytes())
-            for split in ("valid", "test"):
-                {key: result["unigram"][split][key] for key in result[split] if key.startswith("perplexity")}
-            float(result["seconds"]), float(result["tokens_per_second"])
-            int(result["parameters"]["output_trainable"]), int(result["parameters"]["trainable"])
-            str(result["corpus"]["unit"])
+            return checked_result(plain_json.parse(self.result.read_bytes()))
         except (OSError, ValueError, KeyError, TypeError, AttributeError):
             return None
-        return result
 
     def words(self) -> list[str]:
         """The vocabulary in order of ids."""
@@ -282,6 +266,32 @@ def _is_temporary(path: Path) -> bool:
     return path.name.startswith(".") and path.name.endswith(".tmp")
 
 
+def checked_config(values: dict[str, Any]) -> dict[str, Any]:
+    """The values of ``config.json``, with the defaults of settings that are younger than the run.
+
+    Raises:
+        InputError, InputErrors: a value is one that no flag could have had.
+        ValueError, KeyError, TypeError, AttributeError: the values are no configuration of a run.
+    """
+    values |= TrainConfig.from_json(values).to_json()
+    _require_rest(values)
+    return values
+
+
+def checked_result(result: dict[str, Any]) -> dict[str, Any]:
+    """The values of ``result.json``.
+
+    Raises:
+        ValueError, KeyError, TypeError, AttributeError: a number that every result has is missing.
+    """
+    for split in ("valid", "test"):
+        {key: result["unigram"][split][key] for key in result[split] if key.startswith("perplexity")}
+    float(result["seconds"]), float(result["tokens_per_second"])
+    int(result["parameters"]["output_trainable"]), int(result["parameters"]["trainable"])
+    str(result["corpus"]["unit"])
+    return result
+
+
 def _require_rest(values: Mapping[str, Any]) -> None:
     """Raises InputErrors, KeyError or TypeError unless the parts beside the `TrainConfig` are there too."""
     known = values["corpus"], *([] if values["output_matrix"] is None else [values["output_matrix"]])
@@ -290,8 +300,7 @@ def _require_rest(values: Mapping[str, Any]) -> None:
             raise TypeError("sha256 is no string")
     if not isinstance(values["corpus"]["vocabulary_size"], int):
         raise TypeError("vocabulary_size is no whole number")
-    settings = RunConfig(**{name: values["run"][name] for name in RUN_SETTINGS})
-    InputErrors.raise_if_any([*check_options(settings)])
+    RunConfig(**{name: values["run"][name] for name in RUN_SETTINGS})
 
 
 RUN_SETTINGS = ("validate_every", "checkpoint_every", "threads", "device")

@@ -31,8 +31,9 @@ def differences(asked: Mapping[str, Any], stored: Mapping[str, Any]) -> Iterator
     for group, (mine, theirs) in groups.items():
         prefix = "" if group in GROUPS else group
         for name, now in mine.items():
-            if now != (before := theirs.get(name)):
-                yield Difference(group, name, flag_name(name, prefix), now, before)
+            # The options of another layer have no counterpart; that the layer differs is told already.
+            if name in theirs and now != theirs[name]:
+                yield Difference(group, name, flag_name(name, prefix), now, theirs[name])
 
 
 def raise_for(differing: Sequence[Difference], what: str, fix: str) -> None:

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from embeddings.codebook import Codebook
-from embeddings.output_matrix import OutputMatrix
+from embeddings.prepare import Prepared
 from fixlm.config.schema import TrainConfig
 from fixlm.corpus.corpus import Corpus
 from fixlm.errors import InputError
@@ -41,7 +40,7 @@ def require_same_model(source: RunDirectory, config: TrainConfig, text: Corpus) 
     check_corpus(source, text)
 
 
-def take_weights(model: LanguageModel, matrix: OutputMatrix | Codebook | None, source: RunDirectory) -> None:
+def take_weights(model: LanguageModel, matrix: Prepared | None, source: RunDirectory) -> None:
     """Gives a new model the best weights of the other run: the averaged ones, where it kept those.
 
     Raises:

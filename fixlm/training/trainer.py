@@ -26,11 +26,12 @@ from fixlm.evaluation.perplexity import (
     target_nats,
     unigram_score,
 )
+from fixlm.model.build import new_model
 from fixlm.model.language_model import LanguageModel
 from fixlm.runs import checkpoint
 from fixlm.runs import directory as run
 from fixlm.runs.directory import RunDirectory
-from fixlm.runs.load_model import load_model, new_model
+from fixlm.runs.load_model import load_model
 from fixlm.training.averaging import WeightAverage, has_no_patience_left, has_stalled
 from fixlm.training.fine_tuning import require_same_model, take_weights
 from fixlm.training.optimizer import (

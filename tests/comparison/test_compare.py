@@ -15,9 +15,8 @@ import torch
 from helpers import assert_same_end, interrupt, train
 
 from fixlm import cli, console
-from fixlm.compare import Setting, study
 from fixlm.comparison.comparison import compare
-from fixlm.comparison.plan import Plan, read_plan, write_plan
+from fixlm.comparison.plan import Plan, Setting, read_plan, write_plan
 from fixlm.comparison.time_left import Work, in_words, seconds_left
 from fixlm.comparison.training_process import TrainingProcess
 from fixlm.training import fit as training
@@ -100,7 +99,8 @@ def test_a_grid_is_trained_once(small: list[str], tmp_path: Path, capsys: pytest
 def test_a_run_is_the_one_that_train_gives(small: list[str], tmp_path: Path) -> None:
     assert run(tmp_path / "grid", *small, "--output-embed", "tied,pmi", "--output-dim", "8") == 0
     for layer in ("tied", "pmi"):
-        alone = ["--output-embed", layer, "--output-dim", "8", "--run", str(tmp_path / layer)]
+        alone = ["--output-embed", layer, "--run", str(tmp_path / layer)]
+        alone += ["--output-dim", "8"] if layer == "pmi" else []
         assert train(*small, *alone) == 0
         assert_same_end(tmp_path / "grid" / f"{layer}-seed1", tmp_path / layer)
 
@@ -248,7 +248,7 @@ def test_everything_that_is_wrong_is_told_at_once(
         ("--seed 1,two", "--seed: not whole numbers (found 1,two)."),
         (
             "--output-embed tied --pmi-window 3",
-            "--pmi-window: no setting builds the matrix pmi. Fix: drop it",
+            "--pmi-window: has no effect on any setting. Fix: remove the flag",
         ),
         ("--data no/such", "--data: there is no such folder (found no/such"),
         ("--jobs 0", "--jobs: out of range (found 0, expected a whole number at least 1)."),
@@ -360,21 +360,34 @@ def test_seeds_can_be_added_and_the_plan_is_remembered(small: list[str], tmp_pat
     assert " ± " in cells(tmp_path)["tied"][3]
 
 
-def test_a_study_is_a_program(
-    common: dict[str, Any], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+PLAN = """
+[common]
+hidden-size = 16
+
+[[settings]]
+name = "α = 1"
+flags = { output-embed = "hadamard", alpha = 1, hidden-size = 512 }
+
+[[settings]]
+name = "α learned"
+flags = { output-embed = "hadamard" }
+
+[[settings]]
+name = "tied"
+folder = "the-tied-one"
+flags = { output-embed = "tied" }
+"""
+
+
+def test_flags_replace_those_of_a_plan(
+    small: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    settings = [
-        Setting("α = 1", {"output-embed": "hadamard", "alpha": 1, "hidden-size": 512}),
-        Setting("α learned", {"output-embed": "hadamard"}),
-        Setting("tied", {"output-embed": "tied"}),
-    ]
-    arguments = [str(tmp_path), "--hidden-size", "8", "--max-steps", "2", "--seed", "3"]
-    assert (
-        study("About α.", "runs/alpha", settings, common=common, best_by="output-embed", arguments=arguments)
-        == 0
-    )
+    plan = tmp_path / "plan.toml"
+    plan.write_text(PLAN, encoding="utf-8")
+    more = ["--hidden-size", "8", "--max-steps", "2", "--seed", "3", "--best-by", "output-embed"]
+    assert run(tmp_path, *small, "--plan", plan, *more) == 0
     assert {path.name for path in tmp_path.iterdir() if path.is_dir()} == {
-        "alpha-1-seed3", "alpha-learned-seed3", "tied-seed3",
+        "alpha-1-seed3", "alpha-learned-seed3", "the-tied-one-seed3",
     }  # fmt: skip
     config = json.loads((tmp_path / "alpha-1-seed3" / "config.json").read_text())
     assert (config["model"]["hidden_size"], config["model"]["alpha"], config["optimization"]["seed"]) == (
@@ -384,7 +397,7 @@ def test_a_study_is_a_program(
     )
     assert len(cells(tmp_path, "best")) == 3  # hadamard's best, tied and the word frequencies
     capsys.readouterr()
-    assert study("About α.", "runs/alpha", settings, arguments=[str(tmp_path), "--lr", "1,2"]) == 2
+    assert run(tmp_path, "--plan", plan, "--lr", "1,2") == 2
     assert (
         "--lr: takes one value here, in place of that of every setting (found 1, 2)"
         in capsys.readouterr().err
@@ -431,12 +444,6 @@ def test_time_left_is_that_of_the_setting_or_else_of_the_layer_or_else_of_all() 
 )
 def test_time_left_in_words(seconds: float | None, words: str) -> None:
     assert in_words(seconds) == words
-
-
-def test_a_study_takes_no_other_plan(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    settings = [Setting("tied", {"output-embed": "tied"})]
-    assert study("A study.", str(tmp_path), settings, arguments=["--plan", "plan.json"]) == 2
-    assert "--plan: the settings of this study are in its program" in capsys.readouterr().err
 
 
 def test_a_setting_may_have_seeds_of_its_own(tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""Tables and plots of runs that are there, from directories as they are committed under results/."""
+"""Tables and plots of runs that are there, from directories and from summaries as under results/."""
 
 from __future__ import annotations
 
@@ -18,6 +18,8 @@ from fixlm.comparison.grid import read_grid
 from fixlm.comparison.plan import Plan, Setting
 from fixlm.comparison.rows import Row, best_by_validation, discover, mean_and_deviation, sort_rows
 from fixlm.comparison.table import markdown
+from fixlm.runs.status import Status, write_status
+from fixlm.runs.summary import read_summary, summarise, write_summary
 
 RESULTS = Path(__file__).parents[2] / "results"
 BANDS = [
@@ -29,10 +31,10 @@ BANDS = [
 def commit(
     path: Path, seed: int = 1, valid: float = 200.0, layer: str = "pmi", lr: float = 0.006, **more: Any
 ) -> Path:
-    """A run as it is committed, without checkpoints: that of ``results``, with other numbers and today's defaults."""
+    """A run directory without checkpoints: a run of ``results``, with other numbers and today's defaults."""
     path.mkdir(parents=True)
-    source = RESULTS / f"wikitext-2-{layer}-256-seed1"
-    config, result = (json.loads((source / f"{name}.json").read_text()) for name in ("config", "result"))
+    source = read_summary(RESULTS / f"wikitext-2-{layer}-256-seed1.json")
+    config, result = source["config"], source["result"]
     config["optimization"] |= {"seed": seed, "lr": lr}
     config["model"]["dropout"] = 0.1
     for method, option in (("pmi", "discount"), ("walsh", "pmi_discount")):
@@ -40,8 +42,8 @@ def commit(
     result["valid"]["perplexity"], result["test"]["perplexity"] = valid, valid - 10
     (path / "config.json").write_text(json.dumps(config))
     (path / "result.json").write_text(json.dumps(result | more))
-    shutil.copy(source / "metrics.jsonl", path)
-    shutil.copy(source / "log.txt", path)
+    (path / "metrics.jsonl").write_text("".join(f"{json.dumps(record)}\n" for record in source["metrics"]))
+    (path / "log.txt").write_text("".join(f"{line}\n" for line in source["log"]))
     return path
 
 
@@ -92,18 +94,16 @@ def test_mean_and_deviation_of_what_overflowed_or_is_missing() -> None:
 
 
 def test_the_committed_results_make_a_table(tmp_path: Path) -> None:
-    """They hold no checkpoints, and their config.json lacks the settings that are younger."""
-    for path in RESULTS.glob("*/result.json"):
-        shutil.copytree(path.parent, tmp_path / path.parent.name)
+    paths = [*RESULTS.glob("*-seed1.json")]
+    for path in paths:
+        shutil.copy(path, tmp_path)
     assert tabulate(tmp_path) == 0
     text = (tmp_path / "table.md").read_text()
-    for path in RESULTS.glob("*/result.json"):
-        result = json.loads(path.read_text())
-        (line,) = [
-            line
-            for line in text.splitlines()
-            if line.startswith(f"| [{path.parent.name.rpartition('-')[0]}](")
-        ]
+    for path in paths:
+        result = read_summary(path)["result"]
+        start = f"| [{path.stem.removesuffix('-seed1')}]({path.name}) |"
+        (line,) = [line for line in text.splitlines() if line.startswith(start)]
+        assert f"| [1]({path.name}) |" in line
         for number in (
             f"{result['parameters']['output_trainable']:,}",
             f"{result['test']['perplexity']:.1f}",
@@ -113,6 +113,45 @@ def test_the_committed_results_make_a_table(tmp_path: Path) -> None:
     assert "- Rows are of different texts, sorted text by text: compare only rows of one text." in text
     assert "- The plots show rows of one text only, and so not sample-pmi-512." in text
     assert "- Whether these were trained one at a time is not recorded: " in text
+
+
+def test_summaries_make_the_same_table_and_plots_as_their_runs(grid: Path, tmp_path: Path) -> None:
+    kept = tmp_path / "kept"
+    kept.mkdir()
+    assert tabulate(grid) == 0
+    for path in grid.glob("*-seed*"):
+        write_summary(kept / f"{path.name}.json", summarise(path))
+    assert tabulate(kept) == 0
+    for name in ("table.md", "table.csv"):
+        assert (kept / name).read_text().replace(".json", "") == (
+            (grid / name).read_text().replace("/log.txt", "")
+        )
+    for name in plots.PLOTS:  # there are no more records than a summary keeps
+        assert (kept / name).read_bytes() == (grid / name).read_bytes()
+
+
+def test_only_summaries_that_can_be_read_and_have_no_directory_are_found(grid: Path) -> None:
+    write_summary(grid / "pmi-seed1.json", summarise(grid / "pmi-seed1"))  # its run directory goes before it
+    (grid / "broken-seed1.json").write_text("{}")
+    rows, notes = discover(grid)
+    assert {row.name: [run.path.name for run in row.runs] for row in rows} == {
+        "pmi": ["pmi-seed1", "pmi-seed2", "pmi-seed3"], "tied": ["tied-seed1"],
+    }  # fmt: skip
+    (note,) = notes
+    assert note.startswith("broken-seed1.json is left out: ")
+
+
+def test_a_plan_finds_the_summaries_of_its_runs(grid: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for path in grid.glob("*-seed*"):
+        write_status(path / "status.json", Status("done", runs_at_a_time=2))
+        write_summary(grid / f"{path.name}.json", summarise(path))
+        shutil.rmtree(path)
+    flags = ["--output-embed", "pmi,tied", "--seed", "1,2", "--data", "elsewhere", "--lr", "0.006"]
+    assert tabulate(grid, *flags, "--hidden-size", "256", "--embed-size", "256") == 0
+    assert (table(grid)["pmi"]["n"], table(grid)["tied"]["n"]) == (2, 1)
+    assert "- Trained 2 at a time, so their speeds compare nothing: " in (grid / "table.md").read_text()
+    assert tabulate(grid, *flags, "--hidden-size", "256", "--embed-size", "64") == 2
+    assert "pmi-seed1.json: a run of other settings is there" in capsys.readouterr().err
 
 
 def test_a_grid_that_is_partly_done_says_what_is_missing(grid: Path) -> None:
@@ -318,10 +357,10 @@ def test_run_directories_are_named_by_what_varies() -> None:
 
 
 def test_the_options_of_a_matrix_vary_only_where_it_is_built(tmp_path: Path) -> None:
-    given = {"output-embed": "tied,pmi,walsh", "pmi-window": "3,5", "walsh-families": "8"}
+    given = {"output-embed": "tied,pmi,walsh", "pmi-window": "3,5", "walsh-families": "16"}
     assert folders(given) == ["tied", "pmi-pmi-window3", "pmi-pmi-window5", "walsh"]
     flags = [run.flags.get("walsh-families") for run in read_grid(given).runs(tmp_path)]
-    assert flags == [None, None, None, "8"]
+    assert flags == [None, None, None, "16"]
     starts = {"output-embed": "tied", "input-start": "random,pmi", "pmi-window": "3,5"}
     assert folders(starts) == [
         "tied-input-start-random",

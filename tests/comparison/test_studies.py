@@ -4,77 +4,100 @@ from __future__ import annotations
 
 import importlib
 import json
-import subprocess
-import sys
+import re
 from pathlib import Path
 from types import ModuleType
 
 import pytest
 
-from fixlm.comparison.plan import Plan
+from fixlm import cli
+from fixlm.comparison.plan import read_plan
 from fixlm.comparison.status import survey
+from fixlm.runs.summary import read_summary
 
 ROOT = Path(__file__).parents[2]
-SCRIPTS = sorted(path.stem for path in (ROOT / "scripts").glob("study_*.py") if path.stem != "study_report")
+STUDIES = sorted((ROOT / "scripts" / "studies").glob("*.toml"))
+RESULTS = ROOT / "results"
 SMALL = "--hidden-size 8 --embed-size 8 --epochs 1 --batch-size 4 --bptt 5 --max-steps 2 --threads 1"
 
 
-def folder(script: str) -> str:
-    return script.removeprefix("study_").replace("_", "-")
-
-
-def load(name: str, monkeypatch: pytest.MonkeyPatch) -> ModuleType:
+@pytest.fixture
+def program(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
     monkeypatch.syspath_prepend(str(ROOT / "scripts"))
-    return importlib.import_module(name)
+    return importlib.import_module("study")
 
 
-@pytest.mark.parametrize("script", SCRIPTS)
-def test_a_study_is_a_plan_that_can_be_trained(
-    script: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
-    module = load(script, monkeypatch)
-    runs = Plan(module.SETTINGS, [1], module.COMMON).runs(tmp_path)
-    assert len({run.path for run in runs}) == len(runs) >= len(module.SETTINGS)
+def run(program: ModuleType, *arguments: object) -> int:
+    return cli.run(program.command, [*map(str, arguments)])
+
+
+@pytest.mark.parametrize("study", STUDIES, ids=lambda path: path.stem)
+def test_a_study_is_a_plan_that_can_be_trained(study: Path, tmp_path: Path) -> None:
+    plan = read_plan(study)
+    runs = plan.runs(tmp_path)
+    assert len({run.path for run in runs}) == len(runs) >= len(plan.settings)
     assert all(run.config is not None and run.config.data.data == "wikitext-2" for run in runs)
 
 
-def test_a_study_trains_its_layers_and_writes_their_table(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, tiny_corpus: Path
+@pytest.mark.parametrize("study", STUDIES, ids=lambda path: path.stem)
+def test_names_of_runs_are_short_and_written_in_the_file(study: Path) -> None:
+    folders = re.findall(r'^folder = "([a-z0-9.-]{1,60})"$', study.read_text(encoding="utf-8"), re.MULTILINE)
+    assert folders == [setting.folder for setting in read_plan(study).settings]
+
+
+def test_a_study_trains_its_layers_and_keeps_their_runs(
+    program: ModuleType, tmp_path: Path, tiny_corpus: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    command = [sys.executable, str(ROOT / "scripts" / "study_published.py"), str(tmp_path / "runs")]
-    done = subprocess.run(
-        [*command, "--data", str(tiny_corpus), *SMALL.split()], capture_output=True, text=True, check=False
-    )
-    assert done.returncode == 0, done.stderr
-    settings = load("study_published", monkeypatch).SETTINGS
-    assert [setting.flags["output-embed"] for setting in settings] == [
-        "tied",
-        "tied",
-        "pmi",
-        "walsh",
-        "walsh",
-    ]
+    runs, kept = tmp_path / "runs", tmp_path / "kept"
+    assert run(program, "published", runs, "--data", tiny_corpus, *SMALL.split()) == 0
+    shown = capsys.readouterr().out
+    settings = read_plan(ROOT / "scripts" / "studies" / "published.toml").settings
+    layers = [setting.flags["output-embed"] for setting in settings]
+    assert layers == ["tied", "tied", "pmi", "walsh", "walsh"]
     for setting in settings:
-        assert f"[{setting.name}]({setting.folder}-seed1)" in done.stdout
-        result = tmp_path / "runs" / f"{setting.folder}-seed1" / "result.json"
+        assert f"[{setting.name}]({setting.folder}-seed1)" in shown
+        result = runs / f"{setting.folder}-seed1" / "result.json"
         assert json.loads(result.read_text())["steps"] == 2
 
-
-@pytest.mark.parametrize("script", [name for name in SCRIPTS if (ROOT / "results" / folder(name)).is_dir()])
-def test_committed_runs_are_of_the_study_that_its_script_describes(
-    script: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    directory = ROOT / "results" / folder(script)
-    planned = load("study_report", monkeypatch).plan(folder(script)).runs(directory)
-    runs = survey(planned)  # raises where a run has other settings
-    assert {path.parent for path in directory.glob("*/result.json")} == {
-        run.path for run in runs if run.result
+    (runs / "tied-seed1" / "result.json").unlink()
+    assert run(program, "collect", runs, kept) == 0
+    assert {path.stem for path in kept.iterdir()} == {
+        f"{setting.folder}-seed1" for setting in settings if setting.folder != "tied"
     }
+    summary = read_summary(kept / "walsh-start8-seed1.json")
+    assert summary["status"] == {"state": "done", "runs_at_a_time": 1}
+    assert summary["log"][-1].startswith("perplexity: valid ")
+    assert run(program, "published", kept, "--data", tiny_corpus, *SMALL.split()) == 0
+    assert "| [tied, starts at discounted pmi × 8](tied-start8-seed1.json) |" in capsys.readouterr().out
+    assert [path.name for path in kept.iterdir() if path.is_dir()] == [
+        "tied-seed1"
+    ]  # the one that was not kept
+
+
+def test_what_the_program_says(program: ModuleType, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(program, "--list") == 0
+    listed = capsys.readouterr().out
+    assert all(f"{study.stem} " in listed for study in STUDIES)
+    assert run(program) == run(program, "--help") == 0
+    assert "python scripts/study.py report" in capsys.readouterr().out
+    assert run(program, "layer") == 2
+    assert "study.py: unknown study 'layer'" in capsys.readouterr().err
+    assert run(program, "collect", "none", "kept") == 2
+    assert "none: there is no run below it that is done" in capsys.readouterr().err
+    assert run(program, "collect", "runs") == 2
+    assert "collect: wrong number of words" in capsys.readouterr().err
+    assert run(program, "layers", "--plan", "another.json") == 2
+    assert "--plan: a study has its own plan" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("study", STUDIES, ids=lambda path: path.stem)
+def test_committed_runs_are_of_the_study_that_its_file_describes(study: Path) -> None:
+    directory = RESULTS / study.stem
+    runs = survey(read_plan(study).runs(directory))  # raises where a run has other settings
+    assert {*directory.glob("*-seed*.json")} == {run.path for run in runs if run.result}
 
 
 @pytest.mark.parametrize("page", ["README.md", "docs/study.md"])
-def test_the_tables_of_a_page_are_those_of_the_committed_runs(
-    page: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_the_tables_of_a_page_are_those_of_the_committed_runs(page: str, program: ModuleType) -> None:
     text = (ROOT / page).read_text(encoding="utf-8")
-    assert load("study_report", monkeypatch).filled(text, (ROOT / page).parent) == text
+    assert program.filled(text, (ROOT / page).parent) == text

@@ -96,7 +96,7 @@ def run(small: list[str], tmp_path_factory: pytest.TempPathFactory) -> Path:
         (lambda config: [], "config.json: not the configuration of a run (found "),
         (
             lambda config: config | {"model": config["model"] | {"hidden_size": "many"}},
-            "config.json: --hidden-size: not of the right kind (found 'many', expected int)",
+            "config.json: hidden_size: not of the right kind (found 'many', expected a whole number at least 1)",
         ),
         (
             lambda config: config | {"output_matrix": None},

@@ -32,6 +32,7 @@ def workplace(tmp_path: Path) -> Path:
             text = "\n".join(" ".join(f"w{draw.randrange(60)}" for _ in range(12)) for _ in range(lines))
             (tmp_path / "corpora" / name / f"{split}.txt").write_text(text)
     (tmp_path / "scripts").symlink_to(ROOT / "scripts")
+    (tmp_path / "alpha.toml").write_text(blocks("toml")[0], encoding="utf-8")
     return tmp_path
 
 
@@ -95,14 +96,15 @@ def test_the_matrix_in_20_lines_trains(tiny_corpus: Path, tmp_path: Path) -> Non
     assert "perplexity per word" in done.stdout
 
 
-def test_the_study_in_15_lines_compares(tiny_corpus: Path, tmp_path: Path) -> None:
-    (program,) = [block for block in blocks("python") if "study(" in block]
-    (tmp_path / "study.py").write_text(program)
+def test_the_plan_in_15_lines_compares(
+    tiny_corpus: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (plan,) = blocks("toml")
+    (tmp_path / "alpha.toml").write_text(plan, encoding="utf-8")
     flags = [*SMALL, "--hidden-size", "8", "--embed-size", "8", "--seed", "1", "--data", str(tiny_corpus)]
-    command = [sys.executable, "study.py", "here", *flags]
-    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr
-    assert "| [pmi, α = 1](pmi-alpha-1-seed1) |" in done.stdout
+    plan_flag = f"--plan={tmp_path / 'alpha.toml'}"
+    assert cli.main(["compare", str(tmp_path / "here"), plan_flag, *flags]) == 0
+    assert "| [pmi, α = 1](pmi-alpha1-seed1) |" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(

@@ -15,6 +15,7 @@ import pytest
 
 import embeddings
 from embeddings import CorpusStatistics, InputError, OutputMatrix, registry
+from embeddings.options import kinds
 
 BUILT_IN = ["random-orthogonal", "hadamard", "sylvester", "word2vec", "pmi", "walsh", "pretrained"]
 
@@ -68,9 +69,9 @@ def test_a_method_can_be_turned_into_flags(name: str) -> None:
     options = method.Options()
     for option in dataclasses.fields(options):
         assert option.metadata["help"]
-        assert option.type.removesuffix(" | None") in ("bool", "int", "float", "str")
-        choices = option.metadata.get("choices")
-        assert choices is None or getattr(options, option.name) in choices
+        kind = kinds(method.Options)[option.name]
+        assert kind.type in (bool, int, float, str)
+        assert not kind.choices or getattr(options, option.name) in kind.choices
         with pytest.raises(dataclasses.FrozenInstanceError):
             setattr(options, option.name, None)
 

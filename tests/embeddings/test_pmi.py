@@ -168,7 +168,7 @@ def test_progress_tells_both_parts() -> None:
         (zipf_text(40, 1000), 4, {"shift": 0.0}, "shift: out of range"),
         (zipf_text(40, 1000), 4, {"shift": float("nan")}, "shift: out of range"),
         (zipf_text(40, 1000), 4, {"discount": -1.0}, "discount: out of range"),
-        (zipf_text(40, 1000), 4, {"eigenvalue_weight": float("inf")}, "eigenvalue_weight: not finite"),
+        (zipf_text(40, 1000), 4, {"eigenvalue_weight": float("inf")}, "eigenvalue_weight: out of range"),
         (CorpusStatistics(["a", "b"], np.array([9, 0]), np.zeros(9, int)), 1, {}, "no two words"),
         (CorpusStatistics(["a", "b"], np.array([9, 0])), 1, {}, "needs the train split"),
     ],

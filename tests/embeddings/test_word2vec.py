@@ -91,12 +91,12 @@ def test_progress_counts_epochs_and_gensim_is_silent(caplog: pytest.LogCaptureFi
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"epochs": 0}, r"epochs: must be positive \(found 0"),
-        ({"negative": 0}, "negative: must be positive"),
+        ({"epochs": 0}, r"epochs: out of range \(found 0"),
+        ({"negative": 0}, "negative: out of range"),
         ({"window": 10_000}, "window: longer than the corpus"),
         ({"learning_rate": float("nan")}, "learning_rate: out of range"),
         ({"subsample": 2.0}, "subsample: out of range"),
-        ({"vectors": "hidden"}, "found hidden, expected input or output"),
+        ({"vectors": "hidden"}, "vectors: unknown choice 'hidden'"),
     ],
 )
 def test_unusable_options_are_errors(options: dict, message: str) -> None:

@@ -14,11 +14,12 @@ import torch.nn.functional as F
 from safetensors.torch import load_file
 
 from fixlm import cli
-from fixlm.config.schema import read_config
+from fixlm.config.read import read_config
 from fixlm.corpus import corpus
 from fixlm.evaluation import perplexity
+from fixlm.model.build import new_model
 from fixlm.runs.directory import RunDirectory
-from fixlm.runs.load_model import load_model, new_model
+from fixlm.runs.load_model import load_model
 
 
 def trained(flags: list[str], run: Path, *more: str) -> Path:

@@ -177,7 +177,7 @@ def test_a_family_shares_the_first_half_of_its_code(tmp_path: Path, runs: dict[s
         ids = [run.corpus.words.index(word) for word in family]
         assert (shared[ids] == shared[ids[0]]).all()
         assert ids[0] < 16  # the head is one of the 16 most frequent
-    with pytest.raises(InputError, match=r"only walsh has families \(found tied\)"):
+    with pytest.raises(InputError, match=r"only walsh has families \(found TiedOutput\)"):
         inspection.family_of(runs["tied"], "cat")
 
 

@@ -67,8 +67,8 @@ def test_without_a_run_it_trains_two_small_ones(
 ) -> None:
     for name in ("FIXLM_RUN", "FIXLM_OTHER_RUN"):
         monkeypatch.delenv(name, raising=False)
-    small = {"data": str(tiny_corpus), "max-steps": 24, "hidden-size": 64, "embed-size": 8}
-    small |= {"batch-size": 4, "bptt": 10, "output-dim": 8, "threads": 1}
+    small = {"data": str(tiny_corpus), "max-steps": 24, "hidden-size": 8, "embed-size": 8}
+    small |= {"batch-size": 4, "bptt": 10, "threads": 1}
     outputs = execute(tmp_path, monkeypatch, FIXLM_SMALL_RUN=json.dumps(small))
     assert sorted(path.name for path in (tmp_path / "runs").iterdir()) == ["notebook-pmi", "notebook-tied"]
     result = json.loads((tmp_path / "runs/notebook-pmi/result.json").read_text())

@@ -16,19 +16,25 @@ from safetensors.torch import load_file
 
 import embeddings
 from embeddings.output_matrix import hash_vectors
-from fixlm.config.schema import read_config
+from fixlm.config.read import read_config
 from fixlm.corpus import corpus
 from fixlm.corpus.corpus import Corpus
 from fixlm.evaluation import perplexity
 from fixlm.model.bfloat16 import multiplies_bfloat16
+from fixlm.model.build import new_model
 from fixlm.model.language_model import LanguageModel
 from fixlm.runs.directory import RunDirectory
-from fixlm.runs.load_model import load_model, new_model
+from fixlm.runs.load_model import load_model
 
 LAYERS = ("learned", "tied", "random-orthogonal", "hadamard", "sylvester", "word2vec", "pmi", "walsh")
 MATRICES = LAYERS[2:-1]
 STORED = tuple(layer for layer in MATRICES if layer != "hadamard")  # that layer reads no matrix
-FLAGS = {"word2vec": ["--output-dim", "8", "--word2vec-epochs", "1"], "walsh": ["--walsh-families", "16"]}
+FLAGS: dict[str, list[str]] = {
+    "word2vec": ["--output-dim", "8", "--word2vec-epochs", "1"],
+    "walsh": ["--walsh-families", "16"],
+    "learned": [],
+    "tied": [],
+}
 
 
 def untrained(layer: str, data: Path, **more: str) -> tuple[LanguageModel, Corpus]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 import torch
 import torch.nn.functional as F
@@ -178,3 +180,43 @@ def test_a_layer_that_cannot_be_built_says_why(arguments: tuple[str], message: s
 def test_vectors_of_another_vocabulary_are_refused() -> None:
     with pytest.raises(InputError, match=r"another vocabulary \(found 3, expected 23\)"):
         output.build("pmi", H, V, vectors=torch.eye(3, H))
+
+
+@pytest.mark.parametrize("name", GENERAL)
+def test_any_leading_dimensions_will_do(name: str) -> None:
+    built = layer(name)
+    if name == "tied":
+        built.shared.double()
+    hidden, targets = tokens()
+    flat = built.logits(hidden)
+    for shape in ((TOKENS,), (2, 3), (1, 3, 2)):
+        shaped = hidden.view(*shape, H)
+        torch.testing.assert_close(built(shaped), flat.view(*shape, V))
+        torch.testing.assert_close(built.loss(shaped, targets.view(shape)), built.loss(hidden, targets))
+        torch.testing.assert_close(
+            built.nll(shaped, targets.view(shape)), built.nll(hidden, targets).view(shape)
+        )
+    torch.testing.assert_close(built(hidden[0]), flat[0])
+    torch.testing.assert_close(built.loss(hidden, targets.int()), built.loss(hidden, targets))
+
+
+@pytest.mark.parametrize("name", GENERAL)
+@pytest.mark.parametrize(
+    ("wrong", "message"),
+    [
+        (lambda x, t: (x[:, :-1], t), r"hidden: not the features that this layer reads \(found \[6, 7\]"),
+        (lambda x, t: (x.long(), t), r"hidden: not the features .*\(found \[6, 8\] of torch.int64"),
+        (
+            lambda x, t: (x, t[:-1]),
+            r"targets: a target for each hidden state is needed \(found \[5\], expected \[6\]",
+        ),
+        (lambda x, t: (x, t.double()), r"targets: not the ids of words \(found torch.float64"),
+        (lambda x, t: (x, t + V), r"targets: no such word \(found \d+, expected 0 to 22\)"),
+        (lambda x, t: (x, t - V), r"targets: no such word \(found -\d+, expected 0 to 22\)"),
+    ],
+)
+def test_what_does_not_fit_is_named_before_any_kernel_runs(name: str, wrong: Any, message: str) -> None:
+    built = layer(name)
+    for call in (built.loss, built.nll):
+        with pytest.raises(InputError, match=message):
+            call(*wrong(*tokens()))

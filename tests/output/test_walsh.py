@@ -12,10 +12,12 @@ import torch.nn.functional as F
 
 import embeddings
 from embeddings import CorpusStatistics, InputError
-from embeddings.codebook import Codebook, build_codebook
+from embeddings.codebook import Codebook
 from embeddings.methods import pmi, walsh
+from embeddings.prepare import build_codebook
 from fixlm import cli, output
-from fixlm.config.schema import TrainConfig, read_config
+from fixlm.config.read import read_config
+from fixlm.config.schema import TrainConfig
 from fixlm.corpus import corpus
 from fixlm.evaluation.perplexity import evaluate
 from fixlm.model.language_model import LanguageModel, input_embedding
@@ -46,7 +48,7 @@ def slots(**options: object) -> np.ndarray:
     return walsh.slots(text(), 1, chosen, lambda *_: None)
 
 
-@pytest.mark.parametrize("positions", walsh.POSITIONS)
+@pytest.mark.parametrize("positions", ["pmi", "frequency", "random"])
 def test_every_word_has_a_slot_of_its_own_in_as_few_blocks_as_can_be(positions: str) -> None:
     found = slots(positions=positions)
     assert len(set(found.tolist())) == V
@@ -112,7 +114,7 @@ def test_slots_that_no_family_can_have_are_refused() -> None:
     found = torch.arange(V)
     found[7] = (V + 1) * M
     with pytest.raises(InputError, match=r"slots: not those of 100 words in 16 families \(found 1616"):
-        output.build("walsh", 12, V, walsh_families=M, slots=found)
+        output.build("walsh", 12, V, families=M, slots=found)
 
 
 def test_the_vectors_that_form_families_may_be_discounted() -> None:
@@ -162,31 +164,31 @@ def test_another_dimension_than_the_families_give_is_an_error() -> None:
 
 def test_a_codebook_is_cached_and_a_damaged_one_is_made_anew(tmp_path: Path) -> None:
     options = walsh.Options(families=M, pmi_dim=8)
-    built = build_codebook(text(), 1, options, lambda *_: None, directory=tmp_path)
+    built = build_codebook("walsh", text(), 1, options, lambda *_: None, directory=tmp_path)
     (path,) = tmp_path.iterdir()
     assert Codebook.load(path).recipe == built.recipe
     other = walsh.Options(families=M, pmi_dim=8, halves="own")  # another layer, the same slots
-    again = build_codebook(text(), 1, other, lambda *_: None, directory=tmp_path)
+    again = build_codebook("walsh", text(), 1, other, lambda *_: None, directory=tmp_path)
     np.testing.assert_array_equal(again.slots, built.slots)
     content = bytearray(path.read_bytes())
     content[-1] ^= 1
     path.write_bytes(content)
     with pytest.raises(InputError, match="the slots were changed since they were built"):
         Codebook.load(path)
-    again = build_codebook(text(), 1, options, lambda *_: None, directory=tmp_path)
+    again = build_codebook("walsh", text(), 1, options, lambda *_: None, directory=tmp_path)
     np.testing.assert_array_equal(again.slots, built.slots)
 
 
 @pytest.mark.parametrize("size", [None, 9])
 @pytest.mark.parametrize("basis", BASES)
-@pytest.mark.parametrize("halves", walsh.HALVES)
+@pytest.mark.parametrize("halves", ["both", "shared", "own"])
 def test_the_layer_is_a_product_with_the_codes(halves: str, basis: str, size: int | None) -> None:
     torch.manual_seed(1)
     layer = output.build(
         "walsh",
         12,
         V,
-        walsh_families=M,
+        families=M,
         slots=torch.from_numpy(slots(family_size=size)),
         halves=halves,
         basis=basis,
@@ -214,7 +216,7 @@ def test_the_layer_is_a_product_with_the_codes(halves: str, basis: str, size: in
 
 
 def test_in_the_basis_of_families_a_row_moves_the_words_of_one_family_alike() -> None:
-    layer = output.build("walsh", 12, V, walsh_families=M, slots=torch.from_numpy(slots()), halves="shared")
+    layer = output.build("walsh", 12, V, families=M, slots=torch.from_numpy(slots()), halves="shared")
     hidden = torch.randn(1, 12)
     before = layer.logits(hidden)
     with torch.no_grad():
@@ -229,7 +231,7 @@ def test_in_the_basis_of_families_a_row_moves_the_words_of_one_family_alike() ->
 @pytest.mark.parametrize("halves", ["both", "shared"])
 def test_a_family_can_start_at_the_vector_of_its_head(basis: str, halves: str) -> None:
     found = torch.from_numpy(slots())
-    layer = output.build("walsh", 12, V, walsh_families=M, slots=found, halves=halves, basis=basis)
+    layer = output.build("walsh", 12, V, families=M, slots=found, halves=halves, basis=basis)
     vectors, hidden = torch.randn(V, 12), torch.randn(5, 12)
     layer.start_at(vectors)
     head_at = torch.empty(M, dtype=torch.long)
@@ -239,9 +241,9 @@ def test_a_family_can_start_at_the_vector_of_its_head(basis: str, halves: str) -
 
 def test_a_run_from_before_the_choice_of_a_basis_was_trained_in_that_of_the_codes() -> None:
     values = read_config({"output-embed": "walsh"}).to_json()
-    assert TrainConfig.from_json(values).model.walsh_basis == "families"
+    assert TrainConfig.from_json(values).layer_options.walsh_basis == "families"
     del values["model"]["walsh_basis"]
-    assert TrainConfig.from_json(values).model.walsh_basis == "codes"
+    assert TrainConfig.from_json(values).layer_options.walsh_basis == "codes"
 
 
 def test_a_run_from_before_families_had_a_size_has_none() -> None:
@@ -251,7 +253,7 @@ def test_a_run_from_before_families_had_a_size_has_none() -> None:
 
 
 def test_the_projection_and_not_the_codes_is_what_is_trained() -> None:
-    layer = output.build("walsh", 12, V, walsh_families=M)
+    layer = output.build("walsh", 12, V, families=M)
     assert {name: tuple(p.shape) for name, p in layer.named_parameters()} == {
         "bias": (V,),
         "weight": (2 * M, 12),
@@ -279,8 +281,8 @@ def test_a_run_trains_is_stored_and_loads(small: list[str], tmp_path: Path, inpu
 
 
 def test_tied_walsh_reads_the_sum_of_a_word_and_its_family() -> None:
-    layer = output.build("walsh", 12, V, walsh_families=M, slots=torch.from_numpy(slots()))
-    model = LanguageModel(input_embedding(V, 12), 12, layer, family_rows=layer.family_rows).eval()
+    layer = output.build("walsh", 12, V, families=M, slots=torch.from_numpy(slots()), tied=True)
+    model = LanguageModel(input_embedding(V, 12), 12, layer).eval()
     ids, start = torch.arange(V)[None], model.start_state(V)
     tied = model.hidden(ids, start)[0]
     rows = model.input_embedding.weight + layer.weight[:M][layer.slots % M]
@@ -296,12 +298,12 @@ def test_a_tied_run_trains_and_is_scored_the_same_from_its_files(small: list[str
     flags = ["--output-embed", "walsh", "--walsh-families", "16", "--walsh-pmi-dim", "4", "--walsh-tied"]
     assert cli.main(["train", *small, *flags, "--run", str(run.path), "--lr", "0.03"]) == 0
     model = load_model(run)
-    assert model.family_rows is not None
+    assert model.output.tied
     config = TrainConfig.from_json(run.read_config())
     text = corpus.load(**vars(config.data))
     stored = json.loads(run.result.read_text())["valid"]["perplexity"]
     assert evaluate(model, text, "valid").perplexity == pytest.approx(stored)
-    model.family_rows = None
+    model.output.tied = False
     assert evaluate(model, text, "valid").perplexity != pytest.approx(stored)
 
 
@@ -322,19 +324,29 @@ def test_what_cannot_be_tied_is_said(
 
 def test_what_walsh_cannot_do_is_said(small: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     assert cli.main(["train", *small, "--output-embed", "walsh", "--output-dim", "32"]) == 2
-    assert "--output-dim: a walsh code has 2·M numbers" in capsys.readouterr().err
+    assert (
+        "--output-dim: has no effect on this output layer (found --output-embed walsh)"
+        in capsys.readouterr().err
+    )
     sized = ["--output-embed", "walsh", "--walsh-families", "16", "--walsh-family-size"]
     assert cli.main(["train", *small, *sized, "99", "--walsh-positions", "random", "--lr", "-1"]) == 2
     told = capsys.readouterr().err
     assert (
-        "--walsh-family-size: only families by PMI vectors have it (found --walsh-positions random)" in told
+        "--walsh-family-size: only families by PMI vectors have a largest size (found --walsh-positions random)"
+        in told
     )
     assert "--lr" in told
     assert cli.main(["train", *small, *sized, "0"]) == 2
-    assert "--walsh-family-size: out of range (found 0, expected" in capsys.readouterr().err
+    assert (
+        "--walsh-family-size: out of range (found 0, expected a whole number at least 1"
+        in capsys.readouterr().err
+    )
     assert cli.main(["train", *small, "--input-embed", "walsh"]) == 2
     assert "--input-embed: unknown input embedding 'walsh'" in capsys.readouterr().err
     assert cli.main(["train", *small, "--output-embed", "walsh", "--walsh-families", "20"]) == 2
     assert "--walsh-families: not a possible number of families (found 20" in capsys.readouterr().err
     assert cli.main(["train", *small, "--output-embed", "tied", "--walsh-basis", "codes"]) == 2
-    assert "--walsh-basis: only walsh has it (found --output-embed tied" in capsys.readouterr().err
+    assert (
+        "--walsh-basis: has no effect on this output layer (found --output-embed tied"
+        in capsys.readouterr().err
+    )

@@ -1,0 +1,181 @@
+"""A configuration out of flags, and the list of all flags that there are."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import embeddings
+from embeddings.errors import InputError, InputErrors
+from fixlm.config.command_line import Flag, all_of, flag_name, flags_of, read_options
+from fixlm.config.presets import fill_in
+from fixlm.config.schema import GROUPS, ModelConfig, TrainConfig
+from fixlm.output import registry
+
+
+def flag_groups() -> dict[str, list[Flag]]:
+    """All flags of a training run, by the title of their group in ``--help``; each flag once."""
+    layers = ", ".join(registry.names())
+    groups = {name: flags_of(kind, layers=layers) for name, kind in GROUPS.items()}
+    own = {flag.name: flag for kind in registry.all_options() for flag in flags_of(kind)}
+    groups = {
+        "data": groups.pop("data"),
+        "model": groups.pop("model"),
+        "output layer": [*own.values()],
+        **groups,
+    }
+    for method in embeddings.names():
+        groups[f"output matrix {method}"] = flags_of(embeddings.get(method).Options, method)
+    return {title: [flag for flag in flags if flag.place != "hidden"] for title, flags in groups.items()}
+
+
+def applies(flag: str, given: Mapping[str, Any]) -> bool:
+    """Whether a flag means anything to a run: its layer has that option, or it builds that matrix.
+
+    Args:
+        flag: without dashes in front.
+        given: the flags of the run. Where they name no layer, every flag applies: the error is another one.
+    """
+    method = method_of_flag(flag)
+    owners = [kind for kind in registry.all_options() if flag in {each.name for each in flags_of(kind)}]
+    if method is None and not owners:
+        return True
+    try:
+        config = _by_names(given)
+    except (InputError, InputErrors):
+        return True
+    return method in config.methods() if method else config.layer.options in owners
+
+
+def method_of_flag(flag: str) -> str | None:
+    """The method of `embeddings` whose option a flag is; None for a flag of every run."""
+    for method in embeddings.names():
+        if flag in {each.name for each in flags_of(embeddings.get(method).Options, method)}:
+            return method
+    return None
+
+
+def _by_names(given: Mapping[str, Any]) -> TrainConfig:
+    """A configuration with the names of layers and matrices alone, which say what it builds."""
+    names = ("output-embed", "input-embed", "input-start", "output-start")
+    chosen = {name: given[name] for name in names if name in given}
+    model = read_options(chosen, ModelConfig)
+    return TrainConfig(model=model, output=read_options(chosen, registry.entry(model.output_embed).options))
+
+
+def by_flag(values: Mapping[str, Any]) -> dict[str, Any]:
+    """A configuration as plain values (`TrainConfig.to_json`) by flag: ``{"--lr": 0.003, …}``."""
+    parts = [("", values[group]) for group in ("data", "model", "optimization")]
+    parts += list(values["matrices"].items())
+    return {flag_name(name, prefix): value for prefix, part in parts for name, value in part.items()}
+
+
+def read_config(given: Mapping[str, Any]) -> TrainConfig:
+    """The configuration that flags describe.
+
+    Args:
+        given: flags by name, with dashes or underscores between words; strings, or values of the right kind.
+
+    Raises:
+        InputErrors: with everything that is wrong with it, not only the first problem.
+    """
+    given = {name.replace("_", "-"): value for name, value in given.items()}
+    errors: dict[str, InputError] = {}  # by text: two layers may share an option
+
+    def read(kind: type[Any], prefix: str = "") -> Any:
+        try:
+            return read_options(given, kind, prefix)
+        except (InputError, InputErrors) as error:
+            errors.update({str(each): each for each in all_of(error)})
+            return kind()
+
+    parts = {name: read(kind) for name, kind in GROUPS.items()}
+    parts |= {
+        name: fill_in(parts[name], parts["optimization"].recipe, given) for name in ("model", "optimization")
+    }
+    matrices = {method: read(embeddings.get(method).Options, method) for method in embeddings.names()}
+    outputs = {kind: read(kind) for kind in registry.all_options()}
+    missing = [*_missing_files(given)]
+    errors |= {str(each): each for each in missing}
+    if missing:  # whatever they were to be, more cannot be said
+        raise InputErrors([*errors.values()])
+    output = outputs[registry.entry(parts["model"].output_embed).options]
+    try:
+        config = TrainConfig(**parts, output=output, matrices=matrices)
+    except (InputError, InputErrors) as error:
+        found = [each.at(flag_name(each.where)) for each in all_of(error)]
+        raise InputErrors([*errors.values(), *found]) from None
+    found = [*_without_effect(config, given)]
+    InputErrors.raise_if_any([*errors.values(), *found])
+    used = config.methods()
+    kept = {method: options for method, options in matrices.items() if method in used}
+    return dataclasses.replace(config, matrices=kept)
+
+
+def _missing_files(given: Mapping[str, Any]) -> Iterator[InputError]:
+    """Paths to vectors that are not there. A finished run needs its file no more, so only flags are held to it."""
+    for flag in ("output-embed", "input-embed", "input-start", "output-start"):
+        path = given.get(flag)
+        if isinstance(path, str) and registry.looks_like_path(path) and not os.path.isfile(path):
+            yield InputError(
+                f"--{flag}", "there is no such file of vectors", found=path, fix="check the path"
+            )
+
+
+def _without_effect(config: TrainConfig, given: Mapping[str, Any]) -> Iterator[InputError]:
+    """Flags that were given and that nothing reads beside the others."""
+    yield from _of_other_layers(config, given)
+    yield from _of_other_matrices(config, given)
+    settings = config.optimization
+    for name, owner, needed in (
+        ("beta1", "optimizer", "adamw"),
+        ("beta2", "optimizer", "adamw"),
+        ("final_lr", "schedule", "cosine"),
+        ("ema_decay", "average", "ema"),
+        ("nonmono", "average", "nt-asgd"),
+    ):
+        chosen = getattr(settings, owner)
+        if flag_name(name)[2:] in given and chosen != needed:
+            what, found = f"has no effect without {flag_name(owner)} {needed}", f"{flag_name(owner)} {chosen}"
+            yield InputError(
+                flag_name(name), what, found=found, fix=f"remove the flag, or add {flag_name(owner)} {needed}"
+            )
+    if settings.fine_tune is not None and "nonmono" in given and settings.average == "nt-asgd":
+        found = f"--fine-tune {settings.fine_tune}"
+        what = "has no effect: fine-tuning averages from its first step"
+        yield InputError("--nonmono", what, found=found, fix="remove the flag")
+
+
+def _of_other_layers(config: TrainConfig, given: Mapping[str, Any]) -> Iterator[InputError]:
+    own = {item.name for item in dataclasses.fields(config.layer_options)}
+    inputs = {item.name for item in dataclasses.fields(ModelConfig)}
+    for kind in registry.all_options():
+        for item in dataclasses.fields(kind):
+            if item.name in own or flag_name(item.name)[2:] not in given:
+                continue
+            own.add(item.name)  # told once
+            twin = item.name.replace("output_", "input_")
+            having = [name for name in registry.names() if hasattr(registry.entry(name).options, item.name)]
+            fix = f"remove the flag, or choose --output-embed {', '.join(having)}"
+            if config.layer.trains_input and twin in inputs:
+                fix = f"use {flag_name(twin)}"
+            what = "has no effect on this output layer"
+            yield InputError(
+                flag_name(item.name), what, found=f"--output-embed {config.model.output_embed}", fix=fix
+            )
+
+
+def _of_other_matrices(config: TrainConfig, given: Mapping[str, Any]) -> Iterator[InputError]:
+    used = config.methods()
+    for method in embeddings.names():
+        for flag in flags_of(embeddings.get(method).Options, method):
+            if flag.name in given and method not in used:
+                what, fix = (
+                    f"has no effect: no {method} matrix is built",
+                    f"remove the flag, or choose --output-embed {method}",
+                )
+                yield InputError(
+                    f"--{flag.name}", what, found=f"--output-embed {config.model.output_embed}", fix=fix
+                )

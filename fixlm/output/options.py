@@ -1,0 +1,195 @@
+"""The options of the output layers: each field is a flag, and a layer has just the flags of its own class.
+
+The classes stand apart from the layers themselves since they are needed for ``--help``, which does not wait for torch.
+A layer's file names its class; see `fixlm.output.registry`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Literal
+
+from embeddings.errors import InputError
+from embeddings.options import Checked, Count, Positive, option
+
+if TYPE_CHECKING:
+    from embeddings.codebook import Codebook
+    from embeddings.output_matrix import OutputMatrix
+
+Shapes = dict[str, tuple[int, ...]]
+ALPHA_START = 16.0
+"""|q · x̂| ≤ 1, so a softmax over V words needs a scale of about log V and more before it can be sure of one."""
+
+
+@dataclass(frozen=True)
+class LayerOptions(Checked):
+    """No options. The base of the classes below, which override what differs.
+
+    H is the hidden size (units of the last LSTM layer), V the vocabulary size.
+    """
+
+    def arguments(self, prepared: OutputMatrix | Codebook | None, prepared_with: Any) -> dict[str, Any]:
+        """What the layer's constructor takes beside H and V.
+
+        Args:
+            prepared: what was built from the text for this layer.
+            prepared_with: the options it was built with.
+        """
+        return {}
+
+    def problems(self, sizes: Mapping[str, int], prepared_with: Any) -> Iterator[InputError]:
+        """What is wrong with these options beside each other.
+
+        Args:
+            sizes: ``hidden_size`` and ``embed_size`` of the model.
+        """
+        yield from ()
+
+    def tensor_shapes(self, hidden_size: int, vocabulary_size: int, prepared_with: Any) -> Shapes:
+        """The trained tensors of a checkpoint by name, as far as the configuration alone tells their shapes."""
+        return {"bias": (vocabulary_size,)}
+
+
+@dataclass(frozen=True)
+class StartOptions(LayerOptions):
+    """Options of a layer whose trained matrix may start at given vectors."""
+
+    output_start: str = option(
+        "random",
+        "where the trained matrix of the output layer starts: random, or at the matrix of a method or a path (walsh: a "
+        "family starts at its most frequent word)",
+        place="ablation",
+    )
+    output_start_scale: Positive = option(
+        1.0, "the trained matrix of the output layer is multiplied by this at the start", place="ablation"
+    )
+
+
+@dataclass(frozen=True)
+class LearnedOptions(StartOptions):
+    """Options of the learned softmax."""
+
+    def tensor_shapes(self, hidden_size: int, vocabulary_size: int, prepared_with: Any) -> Shapes:
+        return {"bias": (vocabulary_size,), "weight": (vocabulary_size, hidden_size)}
+
+
+@dataclass(frozen=True)
+class ScaledOptions(LayerOptions):
+    """Options of α · Q x̂ + b, whatever Q is."""
+
+    output_dim: Count | None = option(
+        None, "N, length of a row of the output matrix (none: units of the last LSTM layer)"
+    )
+    normalize: bool = option(True, "read x/‖x‖ instead of x, as the paper does")
+    alpha: Positive | None = option(None, "hold α at this value (none: α is learned)")
+    alpha_start: Positive = option(ALPHA_START, "where a learned α starts")
+    output_map: Literal["auto", "linear", "mlp"] = option(
+        "auto",
+        "learned map H → N in front of Q; auto: linear where H and N differ, else none; mlp: H → K → N with GELU "
+        "between",
+        place="ablation",
+    )
+    output_map_size: Count | None = option(None, "K of --output-map mlp (none: 4·H)", place="ablation")
+
+    def arguments(self, prepared: OutputMatrix | Codebook | None, prepared_with: Any) -> dict[str, Any]:
+        import torch
+
+        vectors = None if prepared is None else torch.from_numpy(prepared.vectors)  # type: ignore[union-attr]
+        return {
+            "vectors": vectors,
+            "output_dim": self.output_dim,
+            "alpha": self.alpha,
+            "alpha_start": self.alpha_start,
+            "normalize": self.normalize,
+            "map": self.output_map,
+            "map_size": self.output_map_size,
+        }
+
+    def problems(self, sizes: Mapping[str, int], prepared_with: Any) -> Iterator[InputError]:
+        if self.output_map_size is not None and self.output_map != "mlp":
+            yield InputError(
+                "output_map_size",
+                "only a perceptron has this size",
+                found=f"--output-map {self.output_map}",
+                fix="remove the flag, or add --output-map mlp",
+            )
+
+    def tensor_shapes(self, hidden_size: int, vocabulary_size: int, prepared_with: Any) -> Shapes:
+        shapes = super().tensor_shapes(hidden_size, vocabulary_size, prepared_with)
+        width = hidden_size  # of what the projection reads
+        if self.output_map == "mlp":
+            width = self.output_map_size or 4 * hidden_size
+            shapes["hidden_map.weight"] = (width, hidden_size)
+        if self.output_dim is not None and (self.output_map != "auto" or self.output_dim != width):
+            shapes["projection.weight"] = (self.output_dim, width)
+        return shapes
+
+
+@dataclass(frozen=True)
+class FixedOptions(ScaledOptions):
+    """Options of a fixed matrix whose rows are stored."""
+
+    word_scales: bool = option(False, "learn a scale of each row of the output matrix", place="ablation")
+
+    def arguments(self, prepared: OutputMatrix | Codebook | None, prepared_with: Any) -> dict[str, Any]:
+        return {**super().arguments(prepared, prepared_with), "word_scales": self.word_scales}
+
+    def tensor_shapes(self, hidden_size: int, vocabulary_size: int, prepared_with: Any) -> Shapes:
+        shapes = super().tensor_shapes(hidden_size, vocabulary_size, prepared_with)
+        return shapes | ({"scales": (vocabulary_size,)} if self.word_scales else {})
+
+
+@dataclass(frozen=True)
+class WalshOptions(StartOptions):
+    """Options of the walsh layer beside those of its codes (`embeddings.methods.walsh`)."""
+
+    walsh_basis: Literal["families", "codes"] = option(
+        "families",
+        "a row of the trained matrix stands for a family, or for a bit of the codes (the same logits, other steps)",
+        before="codes",
+        place="ablation",
+    )
+    walsh_tied: bool = option(
+        False,
+        "the input vector of a word is the sum of its own and the row of its family in the trained matrix",
+    )
+
+    def arguments(self, prepared: OutputMatrix | Codebook | None, prepared_with: Any) -> dict[str, Any]:
+        import torch
+
+        return {
+            "slots": torch.from_numpy(prepared.slots),  # type: ignore[union-attr]
+            "families": prepared_with.families,
+            "halves": prepared_with.halves,
+            "basis": self.walsh_basis,
+            "tied": self.walsh_tied,
+        }
+
+    def problems(self, sizes: Mapping[str, int], prepared_with: Any) -> Iterator[InputError]:
+        # Families by rank or at random are as even as can be whatever their limit.
+        if prepared_with.family_size is not None and prepared_with.positions != "pmi":
+            yield InputError(
+                "walsh_family_size",
+                "only families by PMI vectors have a largest size",
+                found=f"--walsh-positions {prepared_with.positions}",
+                fix="remove the flag, or choose --walsh-positions pmi",
+            )
+        if not self.walsh_tied:
+            return
+        halves = prepared_with.halves
+        for name, found, needed in (
+            ("walsh_basis", self.walsh_basis, "families"),
+            ("walsh_halves", halves, "both or shared" if halves == "own" else halves),
+            ("embed_size", sizes["embed_size"], sizes["hidden_size"]),
+        ):
+            if found != needed:
+                flag = name.replace("_", "-")
+                what = (
+                    f"--walsh-tied reads the rows of families as input vectors, which needs --{flag} {needed}"
+                )
+                yield InputError(name, what, found=found)
+
+    def tensor_shapes(self, hidden_size: int, vocabulary_size: int, prepared_with: Any) -> Shapes:
+        rows = prepared_with.families * (2 if prepared_with.halves == "both" else 1)
+        return {"bias": (vocabulary_size,), "weight": (rows, hidden_size)}
