@@ -4,15 +4,14 @@ from __future__ import annotations
 
 import dataclasses
 import sys
-from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from embeddings.options import Checked, Count, option
 from fixlm.cli import run
-from fixlm.comparison.grid import product, read_seeds, values_of
-from fixlm.comparison.plan import LAYER, PLAN, Plan, Setting, read_plan
+from fixlm.comparison.grid import requested_plan
+from fixlm.comparison.plan import Plan, Setting
 from fixlm.config.command_line import Parser, add_options, read_options
 from fixlm.errors import InputError, RunsFailed
 
@@ -55,7 +54,11 @@ def command(arguments: list[str], program: str = "python -m fixlm.compare") -> N
     parser.add_argument("directory", metavar="DIRECTORY", help="where the runs are, a directory each")
     given, config, flags = _parse(parser, arguments)
     directory = Path(given["directory"])
-    _carry_out(directory, _plan(directory, config, flags), config)
+    plan = requested_plan(directory, flags, config.plan)
+    if plan is None and not config.table_only:
+        fix = "name the grid, as in --output-embed tied,pmi,walsh --seed 1,2,3"
+        raise InputError(directory, "there is no plan.json to go on with", fix=fix)
+    _carry_out(directory, plan, config)
 
 
 def make_parser(program: str, description: str, epilogue: str | None = None) -> Parser:
@@ -83,34 +86,6 @@ def _parse(parser: Parser, arguments: list[str]) -> tuple[dict[str, Any], Compar
         if isinstance(value, bool) and {f"--{flag}", f"--no-{flag}"} <= {*arguments}:
             flags[flag] = [True, False]
     return given, read_options(given, CompareConfig), flags
-
-
-def _plan(directory: Path, config: CompareConfig, flags: Mapping[str, Any]) -> Plan | None:
-    """The grid that a command line names; None for whatever runs are there."""
-    if config.plan is not None:
-        return _overridden(read_plan(Path(config.plan)), flags)
-    stored = directory / PLAN
-    varied = [flag for flag, value in flags.items() if flag != "seed" and len(values_of(flag, value)) > 1]
-    if stored.is_file() and not varied and LAYER not in flags:
-        return _overridden(
-            read_plan(stored), flags
-        )  # goes on with that grid, or with some flags of it changed
-    if flags:
-        return product(flags)
-    if config.table_only:
-        return None
-    fix = "name the grid, as in --output-embed tied,pmi,walsh --seed 1,2,3"
-    raise InputError(directory, "there is no plan.json to go on with", fix=fix)
-
-
-def _overridden(plan: Plan, flags: Mapping[str, Any]) -> Plan:
-    single = {flag: values_of(flag, value) for flag, value in flags.items()}
-    seeds = read_seeds(single.pop("seed")) if "seed" in single else None
-    for flag, values in single.items():
-        if len(values) > 1:
-            what = "takes one value here, in place of that of every setting"
-            raise InputError(f"--{flag}", what, found=", ".join(map(str, values)))
-    return plan.overridden({flag: values[0] for flag, values in single.items()}, seeds)
 
 
 def _carry_out(directory: Path, plan: Plan | None, config: CompareConfig) -> None:

@@ -27,7 +27,7 @@ from fixlm.cli import run
 from fixlm.errors import InputError, unknown_name
 
 if TYPE_CHECKING:
-    from fixlm.comparison.status import Row
+    from fixlm.comparison.rows import Row
 
 ROOT = Path(__file__).resolve().parents[1]
 RESULTS = ROOT / "results"
@@ -84,7 +84,7 @@ def collect(runs: Path, results: Path) -> None:
         # A comparison finds summaries by the seed in their names.
         name = each.path.name if "-seed" in each.path.name else f"{each.path.name}-seed{each.seed}"
         path = summary_path(results / name)
-        write_summary(path, summarise(each.path, each.at_a_time))
+        write_summary(path, summarise(each.path))
         print(path)
 
 
@@ -117,14 +117,11 @@ def filled(text: str, place: Path) -> str:
 def rows(study: str) -> list[Row]:
     """The settings of a study with their runs below ``results/``, by validation perplexity."""
     from fixlm.comparison.plan import read_plan
-    from fixlm.comparison.status import Row, survey
-    from fixlm.comparison.table import sort_rows
+    from fixlm.comparison.rows import rows_of, sort_rows
+    from fixlm.comparison.status import survey
 
     planned = read_plan(STUDIES[study]).runs(RESULTS / study)
-    found: dict[str, list[Any]] = {}
-    for each, result in zip(planned, survey(planned), strict=True):
-        found.setdefault(each.setting.name, []).append(result)
-    return sort_rows(Row(name, runs) for name, runs in found.items())
+    return sort_rows(rows_of(planned, survey(planned)))
 
 
 def table(study: str, place: Path) -> str:

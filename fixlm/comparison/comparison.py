@@ -9,8 +9,9 @@ from typing import Any
 
 from fixlm.comparison import plots
 from fixlm.comparison.plan import PLAN, Plan, PlannedRun, Setting, write_plan
-from fixlm.comparison.status import DONE, FAILED, Row, Run, best_by_validation, discover, survey
-from fixlm.comparison.table import sort_rows, write_tables
+from fixlm.comparison.rows import Row, best_by_validation, discover, rows_of, sort_rows
+from fixlm.comparison.status import DONE, FAILED, StoredRun, survey
+from fixlm.comparison.table import write_tables
 from fixlm.config.schema import DataConfig
 from fixlm.console import log, progress
 from fixlm.corpus import corpus
@@ -31,7 +32,7 @@ class Comparison:
     rows: Sequence[Row]
 
     @property
-    def failed(self) -> list[Run]:
+    def failed(self) -> list[StoredRun]:
         """The runs that failed."""
         return [run for row in self.rows for run in row.runs if run.state == FAILED]
 
@@ -90,9 +91,9 @@ def train_plan(directory: Path, plan: Plan, jobs: int = 1, best_by: str | None =
         runner.run()
     except BaseException:
         if any(run.config for run in runner.runs):
-            _write(directory, _rows(planned, runner.runs), best_by)
+            _write(directory, rows_of(planned, runner.runs), best_by)
         raise
-    return _write(directory, _rows(planned, runner.runs), best_by)
+    return _write(directory, rows_of(planned, runner.runs), best_by)
 
 
 def tabulate(directory: Path, plan: Plan | None = None, best_by: str | None = None) -> Comparison:
@@ -109,10 +110,10 @@ def tabulate(directory: Path, plan: Plan | None = None, best_by: str | None = No
     runs = survey(planned)
     if not any(run.config for run in runs):
         raise InputError(directory, "no run of this comparison is there", expected=planned[0].path.name)
-    return _write(directory, _rows(planned, runs), best_by)
+    return _write(directory, rows_of(planned, runs), best_by)
 
 
-def _texts(planned: Sequence[PlannedRun], runs: Sequence[Run]) -> dict[DataConfig, Corpus]:
+def _texts(planned: Sequence[PlannedRun], runs: Sequence[StoredRun]) -> dict[DataConfig, Corpus]:
     """The texts of the grid; none where nothing is left to train and no text may be another one.
 
     Raises:
@@ -137,13 +138,6 @@ def _texts(planned: Sequence[PlannedRun], runs: Sequence[Run]) -> dict[DataConfi
             errors |= {str(each): each for each in getattr(error, "errors", [error])}
     InputErrors.raise_if_any([*errors.values()])
     return texts
-
-
-def _rows(planned: Sequence[PlannedRun], runs: Sequence[Run]) -> list[Row]:
-    found: dict[str, list[Run]] = {}
-    for each, run in zip(planned, runs, strict=True):
-        found.setdefault(each.setting.name, []).append(run)
-    return [Row(name, of_setting) for name, of_setting in found.items()]
 
 
 def _write(

@@ -1,4 +1,4 @@
-"""Curves of a run out of its metrics: {step: value}."""
+"""Curves of a run from the records of its metrics: {step: value}."""
 
 from __future__ import annotations
 
@@ -6,43 +6,41 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from fixlm.comparison.status import Run, perplexity
-from fixlm.runs.directory import RunDirectory
-from fixlm.runs.summary import read_summary
+from fixlm.comparison.status import StoredRun, perplexity
 
 Curve = dict[int, float]
 
 
-def training_loss(run: Run) -> Curve:
+def training_loss(run: StoredRun) -> Curve:
     """Nats a token, with dropout, as a mean over the steps since the record before."""
     return _field(run, "loss")
 
 
-def alpha(run: Run) -> Curve:
+def alpha(run: StoredRun) -> Curve:
     """α of a fixed layer; nothing for another."""
     return _field(run, "alpha")
 
 
-def validation_loss(run: Run) -> Curve:
+def validation_loss(run: StoredRun) -> Curve:
     """Nats a target, without dropout."""
     scores = {step: score.get("nll") for step, score in _scores(run).items()}
     return {step: nats for step, nats in scores.items() if nats is not None}
 
 
-def validation_perplexity(run: Run) -> Curve:
+def validation_perplexity(run: StoredRun) -> Curve:
     """Per word of the original text, as in the table."""
     scores = {step: perplexity(score) for step, score in _scores(run).items()}
     return {step: value for step, value in scores.items() if math.isfinite(value)}
 
 
-def tokens(run: Run, steps: Sequence[int]) -> list[float]:
+def tokens(run: StoredRun, steps: Sequence[int]) -> list[float]:
     """Tokens of the train split passed by each step, each as often as it was passed."""
     assert run.config is not None
     batch = run.config["optimization"]["batch_size"]
     return [batch * run.windows.steps(0, step) for step in steps]
 
 
-def seconds(run: Run, steps: Sequence[int]) -> list[float]:
+def seconds(run: StoredRun, steps: Sequence[int]) -> list[float]:
     """Seconds of training steps by each step, from the speeds in the metrics; validation is not counted."""
     speeds = _field(run, "tokens_per_second")
     total, before, passed = 0.0, 0, {0: 0.0}
@@ -68,20 +66,14 @@ def mean(curves: Sequence[Mapping[int, float]]) -> Curve:
     return {step: math.fsum(curve[step] for curve in curves) / len(curves) for step in sorted(common)}
 
 
-def _field(run: Run, name: str) -> Curve:
+def _field(run: StoredRun, name: str) -> Curve:
     return {
         record["step"]: float(record[name])
-        for record in _records(run)
+        for record in run.metrics
         if isinstance(record.get(name), int | float) and math.isfinite(record[name])
     }
 
 
-def _scores(run: Run) -> dict[int, Mapping[str, Any]]:
-    scores = {record["step"]: record.get("validation") for record in _records(run)}
+def _scores(run: StoredRun) -> dict[int, Mapping[str, Any]]:
+    scores = {record["step"]: record.get("validation") for record in run.metrics}
     return {step: score for step, score in scores.items() if isinstance(score, Mapping)}
-
-
-def _records(run: Run) -> list[dict[str, Any]]:
-    if run.path.is_file():
-        return list(read_summary(run.path)["metrics"])
-    return [*RunDirectory(run.path).read_metrics()]

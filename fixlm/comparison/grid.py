@@ -1,4 +1,4 @@
-"""The grid that flags with several values describe."""
+"""The plan that a command line describes: a grid, where its flags have several values."""
 
 from __future__ import annotations
 
@@ -9,17 +9,52 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from fixlm.comparison.plan import LAYER, Plan, Setting, folder_name
+from fixlm.comparison.plan import LAYER, PLAN, Plan, Setting, folder_name, read_plan
 from fixlm.config.read import applies
 from fixlm.config.schema import ModelConfig
 from fixlm.errors import InputError, InputErrors
 
 
-def product(given: Mapping[str, Any]) -> Plan:
-    """The grid that flags with several values describe: ``{"output-embed": "tied,pmi", "seed": "1,2"}``.
+def requested_plan(directory: Path, flags: Mapping[str, Any], file: str | None = None) -> Plan | None:
+    """The plan that a command line asks for; None if it names no plan, and means whatever runs are there.
+
+    Args:
+        directory: of the comparison; flags with one value change the plan that the directory holds.
+        flags: those of ``fixlm.train`` that were given, as for `read_grid`.
+        file: a plan in JSON or TOML, which the flags change too.
+
+    Raises:
+        InputError, InputErrors: a plan cannot be read, or the flags are wrong.
+    """
+    if file is not None:
+        return override(read_plan(Path(file)), flags)
+    stored = directory / PLAN
+    varied = [flag for flag, value in flags.items() if flag != "seed" and len(values_of(flag, value)) > 1]
+    if stored.is_file() and not varied and LAYER not in flags:
+        return override(read_plan(stored), flags)
+    return read_grid(flags) if flags else None
+
+
+def override(plan: Plan, flags: Mapping[str, Any]) -> Plan:
+    """The plan with flags of a command line in place of whatever its settings have.
+
+    Raises:
+        InputError: a flag other than ``--seed`` has several values.
+    """
+    single = {flag: values_of(flag, value) for flag, value in flags.items()}
+    seeds = read_seeds(single.pop("seed")) if "seed" in single else None
+    for flag, values in single.items():
+        if len(values) > 1:
+            what = "takes one value here, in place of that of every setting"
+            raise InputError(f"--{flag}", what, found=", ".join(map(str, values)))
+    return plan.overridden({flag: values[0] for flag, values in single.items()}, seeds)
+
+
+def read_grid(given: Mapping[str, Any]) -> Plan:
+    """The plan that flags with several values describe: ``{"output-embed": "tied,pmi", "seed": "1,2"}``.
 
     Values are separated by commas; a comma within one is written ``\\,``. A switch may be a list of both values.
-    Flags of one layer or matrix vary in the settings that have it only.
+    The flags of a layer or matrix vary only in the settings that have it.
 
     Raises:
         InputErrors: a list has an empty value, or one value twice, or the seeds are no numbers.

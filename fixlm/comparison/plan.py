@@ -20,7 +20,7 @@ from fixlm.errors import InputError, InputErrors, unknown_name
 
 LAYER = "output-embed"
 PLAN = "plan.json"
-"""In the directory of a comparison: what it was asked for last."""
+"""In the directory of a comparison: the plan that it trained last."""
 OWN = ("run", "resume", "seed")
 """Flags of `fixlm.train` that the comparison sets itself."""
 
@@ -65,7 +65,7 @@ class PlannedRun:
 
 @dataclass(frozen=True)
 class Plan:
-    """Settings, seeds, and the flags that all settings share unless they say otherwise."""
+    """Settings, seeds, and the flags of all settings that do not give their own."""
 
     settings: Sequence[Setting]
     seeds: Sequence[int] = (1,)

@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 
 from fixlm.comparison import curves
-from fixlm.comparison.status import Row, Run, mean_and_deviation
+from fixlm.comparison.rows import Row, mean_and_deviation
+from fixlm.comparison.status import StoredRun
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -28,8 +29,8 @@ WIDTH, HEIGHT, DPI = 8.0, 4.4, 120
 FEW = 30
 """Points of a line up to which each has a marker."""
 
-CurveOf = Callable[[Run], Mapping[int, float]]
-Scale = Callable[[Run, Sequence[int]], Sequence[float]]
+CurveOf = Callable[[StoredRun], Mapping[int, float]]
+Scale = Callable[[StoredRun, Sequence[int]], Sequence[float]]
 
 
 def draw(rows: Sequence[Row], directory: Path) -> list[str]:
@@ -140,7 +141,7 @@ PLOTS: dict[str, Callable[[Sequence[Row]], Figure | None]] = {
 """Each plot by its file; None where no run has numbers for it."""
 
 
-def bands(run: Run) -> dict[int, tuple[str, float]]:
+def bands(run: StoredRun) -> dict[int, tuple[str, float]]:
     """Name and test perplexity of each band of frequency, by the band's lowest count; empty for older results."""
     from fixlm.evaluation.perplexity import Band
 

@@ -1,4 +1,4 @@
-"""Trains the runs of a comparison that are not done: one after another here, or several at a time as processes."""
+"""Trains the runs of a comparison that are not done: one after another here, or several at a time in processes."""
 
 from __future__ import annotations
 
@@ -15,13 +15,14 @@ from pathlib import Path
 from typing import Any
 
 from fixlm.comparison.plan import PlannedRun
-from fixlm.comparison.status import CUT, DONE, FAILED, LOG, MARK, NEW, Run, perplexity, read_run
+from fixlm.comparison.status import DONE, FAILED, LOG, StoredRun, read_run
 from fixlm.comparison.time_left import Work, in_words, measured, seconds_left, total_tokens
-from fixlm.comparison.training_process import Process
+from fixlm.comparison.training_process import TrainingProcess
 from fixlm.config.command_line import flag_name
 from fixlm.console import listening
 from fixlm.errors import InputError, InputErrors, Interrupted, as_input_error
 from fixlm.runs.directory import RUN_SETTINGS, RunDirectory, writing
+from fixlm.runs.status import Status, reason_of, write_status
 from fixlm.training.signals import StopRequest
 
 FIRST_ESTIMATE = 20.0
@@ -52,22 +53,22 @@ class RunLog:
 
 @dataclass
 class Runner:
-    """The runs of a grid, in their order.
+    """Trains the runs of a plan in their order.
 
     Args:
-        planned: all of them.
+        planned: the runs.
         runs: what `survey` found of each.
         train_tokens: length of the train split by run directory, for the time left.
-        jobs: how many are trained at a time.
+        jobs: how many runs are trained at a time.
     """
 
     planned: Sequence[PlannedRun]
-    runs: list[Run]
+    runs: list[StoredRun]
     train_tokens: Mapping[Path, int]
     jobs: int = 1
     told: bool = field(default=False, init=False)  # whether the time left was known when it was last shown
 
-    def run(self) -> list[Run]:
+    def run(self) -> list[StoredRun]:
         """Trains what is left; `runs` is as it then stands, also after an exception.
 
         Raises:
@@ -75,8 +76,7 @@ class Runner:
         """
         left = [index for index, run in enumerate(self.runs) if run.state != DONE]
         for index in left:  # one that failed before is tried again
-            state = CUT if self._resumes(index) else NEW
-            self.runs[index] = dataclasses.replace(self.runs[index], state=state, reason="")
+            self.runs[index] = dataclasses.replace(self.runs[index], status=None)
         if not left:
             say(f"all {len(self.runs)} runs are done")
         elif self.jobs == 1:
@@ -111,13 +111,16 @@ class Runner:
         """Takes what the directory now holds for the state of a run."""
         self.runs[index] = read_run(self.runs[index].path, self.runs[index].seed)
 
-    def _failed(self, index: int, reason: str, log: Callable[[str], object]) -> None:
+    def _failed(self, index: int, reason: str, log: Callable[[str], object], *, killed: bool = False) -> None:
         run = self.runs[index]
-        with suppress(ValueError):  # a full disk may be the very reason, or a damaged file
-            log(f"{MARK}failed: {reason}")
+        with suppress(InputError, InputErrors):  # a full disk may be the very reason, or a damaged file
+            log(f"failed: {reason}")
             if self._resumes(index):
                 run = read_run(run.path, run.seed)
-        self.runs[index] = dataclasses.replace(run, state=FAILED, reason=reason)
+        status = Status("failed", reason, run.runs_at_a_time)
+        if killed and self._resumes(index):  # the process itself had no time to write it
+            write_status(RunDirectory(run.path).status, status)
+        self.runs[index] = dataclasses.replace(run, status=status)
         say(f"{run.path.name} failed: {reason}")
 
     def _one_after_another(self, left: Sequence[int]) -> None:
@@ -128,7 +131,6 @@ class Runner:
             torch.set_num_threads(threads)  # a run with --threads left its own
             self._announce(index)
             log = RunLog(self.runs[index].path)
-            log(f"{MARK}1 at a time")
             try:
                 with listening(log), listening(self._first_estimate()):
                     self._train_here(index)
@@ -136,10 +138,9 @@ class Runner:
                 self._read(index)
                 raise _interrupted(stop.status) from None
             except Exception as error:
-                known = as_input_error(error)
-                if known is None:  # a fault of this program, which must not cost the other runs
-                    traceback.print_exc()
-                self._failed(index, _one_line(known or error), log)
+                if as_input_error(error) is None:
+                    traceback.print_exc()  # a fault of this program, which must not cost the other runs
+                self._failed(index, reason_of(error), log)
             else:
                 self._read(index)
                 log(self._scores(index))
@@ -151,7 +152,7 @@ class Runner:
         assert planned.config is not None
         where = dataclasses.replace(planned.config.run, run=str(planned.path), resume=self._resumes(index))
         # The configuration was compared already; of a run that goes on only these may be new.
-        train(dataclasses.replace(planned.config, run=where), run_settings(planned))
+        train(dataclasses.replace(planned.config, run=where), run_settings(planned), runs_at_a_time=1)
 
     def _first_estimate(self) -> Callable[[str], None]:
         began = time.monotonic()
@@ -164,7 +165,7 @@ class Runner:
 
     def _side_by_side(self, left: Sequence[int]) -> None:
         waiting = list(left)
-        going: list[Process] = []
+        going: list[TrainingProcess] = []
         with StopRequest() as stop:
             stopping = False
             try:
@@ -186,15 +187,14 @@ class Runner:
             if stop.signal_number:
                 raise _interrupted(128 + stop.signal_number)
 
-    def _start(self, index: int) -> Process:
+    def _start(self, index: int) -> TrainingProcess:
         planned, resumes = self.planned[index], self._resumes(index)
-        log = RunLog(planned.path)
-        log(f"{MARK}{self.jobs} at a time")
         flags = dict(run_settings(planned) if resumes else planned.flags)
         flags.setdefault("threads", str(max(1, (os.cpu_count() or 1) // self.jobs)))
-        return Process(index, planned.path, flags, log, resume=resumes)
+        log = RunLog(planned.path)
+        return TrainingProcess(index, planned.path, flags, self.jobs, log, resume=resumes)
 
-    def _finish(self, process: Process, stopping: bool) -> None:
+    def _finish(self, process: TrainingProcess, stopping: bool) -> None:
         status = process.status
         if status == 0:
             self._read(process.index)
@@ -203,19 +203,20 @@ class Runner:
             if self._resumes(process.index):
                 self._read(process.index)
         else:
-            self._failed(process.index, process.reason(), process.log)
+            reason = process.reason or f"ended with status {status}: {process.last}"
+            self._failed(process.index, reason, process.log, killed=process.reason is None)
 
     def _scores(self, index: int) -> str:
-        result = self.runs[index].result
-        if result is None:
-            raise InputError(self.runs[index].path, "the run ended and left no result")
-        scores = ", ".join(f"{split} {perplexity(result[split]):,.2f}" for split in ("valid", "test"))
-        say(f"{self.runs[index].path.name} is done: perplexity {scores}")
+        run = self.runs[index]
+        if run.result is None:
+            raise InputError(run.path, "the run ended and left no result")
+        scores = ", ".join(f"{split} {run.perplexity(split):,.2f}" for split in ("valid", "test"))
+        say(f"{run.path.name} is done: perplexity {scores}")
         return f"perplexity: {scores}"
 
 
 def run_settings(planned: PlannedRun) -> dict[str, Any]:
-    """Of its flags those that a run may change when it goes on."""
+    """The flags that a run may change when it goes on."""
     names = {flag_name(name).removeprefix("--") for name in RUN_SETTINGS}
     return {flag: value for flag, value in planned.flags.items() if flag in names}
 
@@ -223,11 +224,6 @@ def run_settings(planned: PlannedRun) -> dict[str, Any]:
 def say(message: str) -> None:
     """A line about the comparison, which is for the terminal and in no run's log."""
     print(f"compare: {message}", file=sys.stderr, flush=True)
-
-
-def _one_line(error: Exception) -> str:
-    name = "" if isinstance(error, InputError | InputErrors) else f"{type(error).__name__}: "
-    return name + "; ".join(str(error).splitlines())
 
 
 def _interrupted(status: int) -> Interrupted:

@@ -1,110 +1,125 @@
-"""The table of a comparison: Markdown to read, CSV with a line a run, JSON with everything."""
+"""The table of a comparison: one pandas frame, written as Markdown to read, CSV with a line a run, and JSON."""
 
 from __future__ import annotations
 
-import csv
-import io
 import json
 import math
 import os
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
-from embeddings.files import write_atomically
-from fixlm.comparison.status import DONE, LOG, Row, Run, mean_and_deviation, perplexity, validation
+import pandas as pd
 
-COLUMNS = (
-    "setting", "trained in the output layer", "trained", "fixed", "valid", "test", "seeds", "epochs", "steps",
-    "seconds", "tokens/s", "threads",
-)  # fmt: skip
+from embeddings.files import write_atomically
+from fixlm.comparison.rows import Row, mean_and_deviation
+from fixlm.comparison.status import DONE, StoredRun, perplexity
+
+SPLITS = ("valid", "test")
 MEASURES = {
     "valid": ("valid",), "test": ("test",), "output_trainable": ("parameters", "output_trainable"),
     "trainable": ("parameters", "trainable"), "fixed": ("parameters", "fixed"), "steps": ("steps",),
     "best_step": ("best_step",), "seconds": ("seconds",), "validation_seconds": ("validation_seconds",),
     "tokens_per_second": ("tokens_per_second",), "threads": ("threads",),
 }  # fmt: skip
-"""Names in CSV and JSON, and where the numbers stand in ``result.json``."""
+"""Names in CSV and JSON, and where the numbers stand in ``result.json``; the splits stand for their perplexities."""
+RUN = ("seed", "run", "state", "reason", "runs_at_a_time")
 SPEEDS = (
     "Seconds are those of training steps; they and tokens/s compare only between runs that had the machine to "
     "themselves, with as many threads."
 )
+NOTHING = "–"
 
 
-def sort_rows(rows: Iterable[Row]) -> list[Row]:
-    """By mean validation perplexity, texts apart; what has none stays in the given order, at the end of its text."""
-    rows = list(rows)
-    corpora = [row.corpus for row in rows if row.corpus]
-    places = {corpus: place for place, corpus in enumerate(dict.fromkeys(corpora))}
-    return sorted(rows, key=lambda row: (places.get(row.corpus or "", math.inf), validation(row)))
+def to_frame(rows: Sequence[Row], directory: Path) -> pd.DataFrame:
+    """A row a run: ``place`` of its setting in ``rows``, ``setting``, `RUN`, `MEASURES`, ``epochs``; None for nothing.
+
+    Columns are of Python's own objects, so that whole numbers stay whole beside a run that has none.
+    """
+    runs = [
+        {
+            "place": place,
+            "setting": row.name,
+            "seed": run.seed,
+            "run": _relative(run.path, directory),
+            "state": run.state,
+            "reason": run.reason or None,
+            "runs_at_a_time": run.runs_at_a_time,
+            **{name: run.number(*keys) for name, keys in MEASURES.items()},
+            **{split: run.perplexity(split) for split in SPLITS},
+            "epochs": run.epochs,
+        }
+        for place, row in enumerate(rows)
+        for run in row.runs
+    ]
+    return pd.DataFrame(runs, columns=["place", "setting", *RUN, *MEASURES, "epochs"], dtype=object)
+
+
+def summarize(frame: pd.DataFrame) -> pd.DataFrame:
+    """A row a setting, by its place; columns (measure, "mean") and (measure, "sd"), over the runs that have it."""
+
+    def mean(values: pd.Series) -> float | None:
+        return mean_and_deviation([*values.dropna()])[0]
+
+    def sd(values: pd.Series) -> float | None:
+        return mean_and_deviation([*values.dropna()])[1]
+
+    return frame.groupby("place")[[*MEASURES, "epochs"]].agg([mean, sd])
 
 
 def markdown(rows: Sequence[Row], directory: Path, notes: Sequence[str] = ()) -> str:
     """The table with its notes; links are relative to ``directory``."""
-    lines = [f"| {' | '.join(COLUMNS)} |", "|---|" + "---:|" * (len(COLUMNS) - 1)]
-    lines += [f"| {' | '.join(_cells(row, directory))} |" for row in rows]
-    lines += [f"| {' | '.join(cells)} |" for cells in _unigrams(rows)]
-    return "\n".join([*lines, "", *(f"- {note}" for note in [*explain(rows), *notes])]) + "\n"
+    frame = to_frame(rows, directory)
+    first = frame.groupby("place").first()
+    means = summarize(frame).xs("mean", axis="columns", level=1)
+    threads = frame.groupby("place")["threads"].unique()
+    cells = pd.DataFrame(
+        {
+            "setting": [_name(row, directory) for row in rows],
+            "trained in the output layer": _numbers(first["output_trainable"]),
+            "trained": _numbers(first["trainable"]),
+            "fixed": _numbers(first["fixed"]),
+            **{split: [_score(row, split) for row in rows] for split in SPLITS},
+            "seeds": [", ".join(_seed(run, directory) for run in row.runs) for row in rows],
+            "epochs": _numbers(means["epochs"], ".3g"),
+            "steps": _numbers(means["steps"]),
+            "seconds": _numbers(means["seconds"]),
+            "tokens/s": _numbers(means["tokens_per_second"]),
+            "threads": ["/".join(f"{each:.0f}" for each in row if each) or NOTHING for row in threads],
+        },
+        dtype=object,
+    )
+    header, *lines = (
+        f"| {' | '.join(line)} |\n" for line in [[*cells], *cells.to_numpy().tolist(), *_unigrams(rows)]
+    )
+    table = header + "|---|" + "---:|" * (len(cells.columns) - 1) + "\n" + "".join(lines)
+    return table + "\n" + "".join(f"- {note}\n" for note in [*explain(rows), *notes])
 
 
-def explain(rows: Sequence[Row]) -> list[str]:
-    """What a reader has to know of these rows."""
-    runs = [run for row in rows for run in row.runs]
-    done = [run for run in runs if run.state == DONE and run.result]
-    pieces = any("perplexity_per_word" in run.result["test"] for run in done if run.result)
-    unit = "word of the original text" if pieces else "word"
-    notes = [f"Perplexity per {unit}; rows are sorted by that of valid, which alone may choose between them."]
-    if any(len(row.done) > 1 for row in rows):
-        notes.append("Mean ± sample standard deviation over the seeds.")
-    if any(_spread(row.numbers(*MEASURES["output_trainable"])) for row in rows):
-        notes.append("Numbers of parameters that differ between the seeds of a row are those of the first.")
-    notes.append(SPEEDS)
-    shared = sorted({run.at_a_time for run in done if run.at_a_time and run.at_a_time > 1})
-    if shared:
-        names = ", ".join(run.path.name for run in done if run.at_a_time and run.at_a_time > 1)
-        notes.append(
-            f"Trained {' or '.join(map(str, shared))} at a time, so their speeds compare nothing: {names}."
-        )
-    unknown = [run.path.name for run in done if run.at_a_time is None]
-    if unknown:
-        notes.append(f"Whether these were trained one at a time is not recorded: {', '.join(unknown)}.")
-    machines = {
-        json.dumps(run.result["versions"], sort_keys=True)
-        for run in done
-        if run.result and "versions" in run.result
-    }
-    if len(machines) > 1:
-        notes.append(
-            "Not all runs are of the same versions and kind of processor (result.json has each run's)."
-        )
-    if len({row.corpus for row in rows if row.corpus}) > 1:
-        notes.append("Rows are of different texts, sorted text by text: compare only rows of one text.")
-    for run in runs:
-        if run.state != DONE:
-            notes.append(f"{run.path.name}: {run.shown_state}.")
-    return notes
+def to_csv(rows: Sequence[Row], directory: Path) -> str:
+    """A line a run; beside its own numbers the mean and standard deviation of its setting's perplexities."""
+    frame = to_frame(rows, directory)
+    summary = summarize(frame)
+    frame["n"] = [len(rows[place].done) for place in frame["place"]]
+    for split in SPLITS:
+        for of in ("mean", "sd"):
+            frame[f"{split}_{of}"] = frame["place"].map(summary[split, of])
+    after = ["runs_at_a_time", "n", "valid_mean", "valid_sd", "test_mean", "test_sd"]
+    columns = ["setting", *RUN[:-1], *MEASURES, *after]
+    return frame.to_csv(columns=columns, index=False, lineterminator="\n")
 
 
 def to_json(rows: Sequence[Row], directory: Path, notes: Sequence[str] = ()) -> dict[str, Any]:
     """Plain values in full precision: of each row the mean and standard deviation, and each run's own."""
+    frame = to_frame(rows, directory)
+    summary = summarize(frame)
     found = []
-    for row in rows:
-        measures = {}
-        for name in MEASURES:
-            mean, deviation = mean_and_deviation(_values(row, name))
-            measures[name] = {"mean": _finite(mean), "sd": _finite(deviation)}
-        runs = [
-            {
-                "seed": run.seed,
-                "run": _relative(run.path, directory),
-                "state": run.state,
-                "reason": run.reason or None,
-                "runs_at_a_time": run.at_a_time,
-                **{name: _finite(_value(run, name)) for name in MEASURES},
-            }
-            for run in row.runs
-        ]
+    for place, row in enumerate(rows):
+        runs = frame.loc[frame["place"] == place, [*RUN, *MEASURES]].to_dict("records")
+        measures = {
+            name: {of: _finite(summary.loc[place, (name, of)]) for of in ("mean", "sd")} for name in MEASURES
+        }
         found.append(
             {
                 "setting": row.name,
@@ -112,27 +127,10 @@ def to_json(rows: Sequence[Row], directory: Path, notes: Sequence[str] = ()) -> 
                 "of": len(row.runs),
                 **measures,
                 "flags": row.flags,
-                "runs": runs,
+                "runs": [{key: _finite(value) for key, value in run.items()} for run in runs],
             }
         )
     return {"rows": found, "notes": [*explain(rows), *notes]}
-
-
-def to_csv(rows: Sequence[Row], directory: Path) -> str:
-    """A line a run; beside its own numbers the mean and standard deviation of its setting's perplexities."""
-    summary = ["n", "valid_mean", "valid_sd", "test_mean", "test_sd"]
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(["setting", "seed", "run", "state", "reason", *MEASURES, "runs_at_a_time", *summary])
-    for row in rows:
-        means = [
-            value for split in ("valid", "test") for value in mean_and_deviation(row.perplexities(split))
-        ]
-        for run in row.runs:
-            own = [_value(run, name) for name in MEASURES]
-            where = [row.name, run.seed, _relative(run.path, directory), run.state, run.reason]
-            writer.writerow([*where, *own, run.at_a_time, len(row.done), *means])
-    return text.getvalue()
 
 
 def write_tables(
@@ -145,84 +143,91 @@ def write_tables(
         write_atomically(directory / f"{stem}.{ending}", text.encode())
 
 
+def explain(rows: Sequence[Row]) -> list[str]:
+    """What a reader has to know about these rows."""
+    runs = [run for row in rows for run in row.runs]
+    done = [run for row in rows for run in row.done]
+    results = [run.result for run in done if run.result]
+    pieces = any("perplexity_per_word" in result["test"] for result in results)
+    unit = "word of the original text" if pieces else "word"
+    notes = [f"Perplexity per {unit}; rows are sorted by that of valid, which alone may choose between them."]
+    if any(len(row.done) > 1 for row in rows):
+        notes.append("Mean ± sample standard deviation over the seeds.")
+    if any(len({*row.numbers(*MEASURES["output_trainable"])}) > 1 for row in rows):
+        notes.append("Numbers of parameters that differ between the seeds of a row are those of the first.")
+    notes.append(SPEEDS)
+    shared = [run for run in done if (run.runs_at_a_time or 0) > 1]
+    if shared:
+        numbers = " or ".join(map(str, sorted({run.runs_at_a_time for run in shared if run.runs_at_a_time})))
+        names = ", ".join(run.path.name for run in shared)
+        notes.append(f"Trained {numbers} at a time, so their speeds compare nothing: {names}.")
+    unknown = [run.path.name for run in done if run.runs_at_a_time is None]
+    if unknown:
+        notes.append(f"Whether these were trained one at a time is not recorded: {', '.join(unknown)}.")
+    machines = {json.dumps(result["versions"], sort_keys=True) for result in results if "versions" in result}
+    if len(machines) > 1:
+        notes.append(
+            "Not all runs are of the same versions and kind of processor (result.json has each run's)."
+        )
+    if len({row.corpus for row in rows if row.corpus}) > 1:
+        notes.append("Rows are of different texts, sorted text by text: compare only rows of one text.")
+    for run in runs:
+        if run.state != DONE:
+            notes.append(f"{run.path.name}: {': '.join(filter(None, (run.state, run.reason)))}.")
+    return notes
+
+
 def number(value: float) -> str:
     """A perplexity with one decimal, as it stands in the table."""
     return f"{value:,.1f}" if value < 1e9 else f"{value:.2g}"
-
-
-def _cells(row: Row, directory: Path) -> list[str]:
-    name = _escape(row.name)
-    there = [run for run in row.runs if run.config]
-    name = f"[{name}]({_link(there[0].path, directory)})" if there else name
-    seeds = ", ".join(_seed(run, directory) for run in row.runs)
-    if not row.done:
-        states = ", ".join(dict.fromkeys(run.state for run in row.runs))
-        return [name, "–", "–", "–", states, states, seeds, *["–"] * 5]
-    parameters = [f"{_values(row, key)[0]:,.0f}" for key in ("output_trainable", "trainable", "fixed")]
-    epochs, _ = mean_and_deviation(row.epochs())
-    steps, seconds, speed = (
-        mean_and_deviation(_values(row, key))[0] for key in ("steps", "seconds", "tokens_per_second")
-    )
-    threads = "/".join(f"{value:.0f}" for value in dict.fromkeys(_values(row, "threads"))) or "–"
-    return [
-        name,
-        *parameters,
-        *(plus_minus(row.perplexities(split)) for split in ("valid", "test")),
-        seeds,
-        f"{epochs:.3g}",
-        f"{steps:,.0f}",
-        f"{seconds:,.0f}",
-        f"{speed:,.0f}",
-        threads,
-    ]
 
 
 def plus_minus(values: Sequence[float]) -> str:
     """``204.0 ± 1.3``; a single value by itself."""
     mean, deviation = mean_and_deviation(values)
     if mean is None:
-        return "–"
+        return NOTHING
     return number(mean) if deviation is None else f"{number(mean)} ± {number(deviation)}"
 
 
-def _seed(run: Run, directory: Path) -> str:
-    log = run.path / LOG
-    place = log if log.is_file() else run.path
+def _numbers(values: pd.Series, digits: str = ",.0f") -> list[str]:
+    return [NOTHING if pd.isna(value) else format(value, digits) for value in values]
+
+
+def _name(row: Row, directory: Path) -> str:
+    there = [run for run in row.runs if run.config]
+    name = _escape(row.name)
+    return f"[{name}]({_link(there[0].path, directory)})" if there else name
+
+
+def _score(row: Row, split: str) -> str:
+    """Perplexity of a split, or what became of the runs where none is done."""
+    if not row.done:
+        return ", ".join(dict.fromkeys(run.state for run in row.runs))
+    return plus_minus(row.perplexities(split))
+
+
+def _seed(run: StoredRun, directory: Path) -> str:
+    place = run.log if run.log.is_file() else run.path
     shown = f"[{run.seed}]({_link(place, directory)})" if place.exists() else str(run.seed)
     return shown if run.state == DONE else f"{shown} ({run.state})"
 
 
 def _unigrams(rows: Sequence[Row]) -> list[list[str]]:
-    """A row of what word frequencies alone reach, of each text."""
+    """A line of what word frequencies alone reach, for each text."""
     found = {}
     for row in rows:
         for run in row.done:
             assert run.result is not None
-            scores = [number(perplexity(run.result["unigram"][split])) for split in ("valid", "test")]
+            scores = [number(perplexity(run.result["unigram"][split])) for split in SPLITS]
             name = f"word frequencies alone ({_escape(run.result['corpus'].get('name', 'text'))})"
-            found[row.corpus] = [name, "–", "–", "–", *scores, *["–"] * 6]
+            found[row.corpus] = [name, *[NOTHING] * 3, *scores, *[NOTHING] * 6]
     return [*found.values()]
 
 
-def _value(run: Run, name: str) -> float | None:
-    value: Any = run.result
-    if name in ("valid", "test") and run.result:
-        return perplexity(run.result[name])
-    for key in MEASURES[name]:
-        value = value.get(key) if isinstance(value, Mapping) else None
-    return value
-
-
-def _values(row: Row, name: str) -> list[float]:
-    return [value for run in row.done if (value := _value(run, name)) is not None]
-
-
-def _spread(values: Sequence[float]) -> bool:
-    return len({*values}) > 1
-
-
-def _finite(value: float | None) -> float | None:
-    return value if value is not None and math.isfinite(value) else None
+def _finite(value: Any) -> Any:
+    """The value for JSON, which has neither NaN nor infinity."""
+    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def _relative(path: Path, directory: Path) -> str:

@@ -1,46 +1,64 @@
-"""A training run in a process of its own, for comparisons that train several at a time."""
+"""A training run in a process of its own, for comparisons that train several at a time.
+
+The process is this module too: ``python -m fixlm.comparison.training_process REQUEST``, REQUEST being JSON. What it
+says on stderr is for people. Why it failed stands on its stdout as JSON, since a run that fails before it has a
+directory has no ``status.json`` to say so.
+"""
 
 from __future__ import annotations
 
+import contextlib
+import json
 import os
 import subprocess
 import sys
+import tempfile
 import threading
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 import fixlm
+from embeddings.files import parse_json
+from fixlm.config.read import read_config
+from fixlm.errors import Ended, InputError, report
+from fixlm.runs.status import reason_of
 
-ERROR = "fixlm: error: "
 
-
-class Process:
-    """``python -m fixlm.train`` in a run directory; what it says is shown with the run's name in front.
+class TrainingProcess:
+    """A training run in a run directory; what it says is shown with the run's name in front.
 
     Args:
-        index: what the caller knows it by.
+        index: the caller's number for the run.
         path: the run directory.
         flags: those of the run, without dashes.
-        log: takes each line it says.
+        runs_at_a_time: how many runs share the machine.
+        log: takes each line that the run says.
         resume: whether it goes on with the run that is there.
     """
 
     def __init__(
-        self, index: int, path: Path, flags: Mapping[str, Any], log: Callable[[str], object], *, resume: bool
+        self,
+        index: int,
+        path: Path,
+        flags: Mapping[str, Any],
+        runs_at_a_time: int,
+        log: Callable[[str], object],
+        *,
+        resume: bool,
     ) -> None:
         self.index, self.path, self.log = index, path, log
-        self.last, self.errors = "", list[str]()
+        self.last = "without a word"
+        self.reason: str | None = None  # why it failed, in one line; None if it did not live to say so
+        request = {"flags": {**flags, "run": str(path), "resume": resume}, "runs_at_a_time": runs_at_a_time}
         # The same package as this one, wherever it lies.
-        where = os.pathsep.join(
-            filter(None, [str(Path(fixlm.__file__).parents[1]), os.environ.get("PYTHONPATH")])
-        )
-        command = [sys.executable, "-m", "fixlm.train", *arguments(flags), f"--run={path}"]
+        where = [str(Path(fixlm.__file__).parents[1]), os.environ.get("PYTHONPATH")]
+        self._answer = tempfile.TemporaryFile()  # noqa: SIM115, closed when the process has ended
         self._popen = subprocess.Popen(
-            [*command, "--resume"] if resume else command,
-            env={**os.environ, "PYTHONPATH": where},
+            [sys.executable, "-m", __name__, json.dumps(request)],
+            env={**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, where))},
             stdin=subprocess.DEVNULL,
-            stdout=subprocess.DEVNULL,
+            stdout=self._answer,
             stderr=subprocess.PIPE,
             text=True,
             encoding="utf-8",
@@ -57,21 +75,20 @@ class Process:
         for line in self._popen.stderr:
             line = line.rstrip("\n")
             self.last = line or self.last
-            if line.startswith(ERROR):
-                self.errors.append(line.removeprefix(ERROR))
-            try:
+            with contextlib.suppress(InputError):  # a full disk: the training itself will say the same
                 self.log(line)
-            except ValueError as error:  # a full disk: the training itself will say the same
-                self.last = str(error)
             print(f"{self.path.name}: {line}", file=sys.stderr, flush=True)
 
     def ended(self) -> bool:
-        """Whether it is over, and all it said is in the log."""
+        """Whether it is over; then all it said is in the log, and `reason` tells why it failed."""
         if self._popen.poll() is None:
             return False
         self._reader.join()
         assert self._popen.stderr is not None
         self._popen.stderr.close()
+        with self._answer, contextlib.suppress(ValueError):  # nothing or half an answer, after a kill
+            self._answer.seek(0)
+            self.reason = parse_json(self._answer.read()).get("reason")
         return True
 
     @property
@@ -84,14 +101,30 @@ class Process:
         if self._popen.poll() is None:
             self._popen.terminate()
 
-    def reason(self) -> str:
-        """Why it failed, in one line."""
-        return "; ".join(self.errors) or f"ended with status {self.status}: {self.last or 'without a word'}"
+
+def train_here(request: Mapping[str, Any]) -> int:
+    """Trains the run that a request describes, writes to stdout why it failed, and returns the exit status."""
+    from fixlm.training.fit import train
+
+    answer = {}
+
+    def body() -> None:
+        try:
+            # Whatever a library prints is for people, too.
+            with contextlib.redirect_stdout(sys.stderr):
+                flags = request["flags"]
+                train(read_config(flags), flags, runs_at_a_time=request["runs_at_a_time"])
+        except Ended:
+            raise
+        except Exception as error:
+            answer["reason"] = reason_of(error)
+            raise
+
+    try:
+        return report(body)
+    finally:
+        print(json.dumps(answer))
 
 
-def arguments(flags: Mapping[str, Any]) -> list[str]:
-    """Flags as a command line has them: ``{"lr": "0.1", "normalize": False}`` → ``--lr=0.1 --no-normalize``."""
-    return [
-        (f"--{flag}" if value else f"--no-{flag}") if isinstance(value, bool) else f"--{flag}={value}"
-        for flag, value in flags.items()
-    ]
+if __name__ == "__main__":
+    sys.exit(train_here(json.loads(sys.argv[1])))

@@ -7,6 +7,7 @@
     output_matrix.safetensors     the fixed output matrix (walsh: each word's slot) with its recipe, if any
     tokenizer.model               the sentencepiece model, where there is one
     metrics.jsonl                 one JSON object a line: training and validation as they went
+    status.json                   whether the training runs, was stopped, failed or is done: see `fixlm.runs.status`
     checkpoints/step-N/           see `fixlm.runs.checkpoint`
     result.json                   validation and test perplexity of the best checkpoint
 """
@@ -46,6 +47,7 @@ class RunDirectory:
         self.output_matrix = self.path / "output_matrix.safetensors"
         self.tokenizer = self.path / "tokenizer.model"
         self.metrics = self.path / "metrics.jsonl"
+        self.status = self.path / "status.json"
         self.checkpoints = self.path / "checkpoints"
         self.result = self.path / "result.json"
 
@@ -67,6 +69,7 @@ class RunDirectory:
             self.output_matrix,
             self.tokenizer,
             self.metrics,
+            self.status,
             self.result,
         ):
             if os.path.lexists(path) and not stat.S_ISREG(os.lstat(path).st_mode):  # a link may lead anywhere

@@ -4,7 +4,8 @@
 
     config    the whole ``config.json``
     result    the whole ``result.json``
-    status    {"state": "done", "runs_at_a_time": how many runs were trained side by side; null if not recorded}
+    status    {"state": "done", "runs_at_a_time": how many runs were trained side by side; null if not recorded}, out of
+              ``status.json``
     metrics   the records of ``metrics.jsonl``: all validations, and at most `POINTS` training records (see `thinned`)
     log       the lines of ``log.txt``
 """
@@ -22,6 +23,7 @@ from typing import Any
 from embeddings.files import parse_json, write_atomically
 from fixlm.errors import InputError, InputErrors
 from fixlm.runs.directory import RunDirectory, checked_config, checked_result
+from fixlm.runs.status import parse_status, read_status
 
 POINTS = 75
 """Training records that are kept: one epoch of WikiText-2 has 75, and a plot is too small to show more."""
@@ -36,12 +38,8 @@ def summary_path(directory: Path) -> Path:
     return directory.with_name(f"{directory.name}.json")
 
 
-def summarise(directory: str | os.PathLike[str], runs_at_a_time: int | None = None) -> dict[str, Any]:
+def summarise(directory: str | os.PathLike[str]) -> dict[str, Any]:
     """The summary of a run that is done, as plain values.
-
-    Args:
-        directory: the run directory.
-        runs_at_a_time: how many runs were trained side by side; None if that is not known.
 
     Raises:
         InputError, InputErrors: it is no run directory, or the run has no result yet.
@@ -50,11 +48,11 @@ def summarise(directory: str | os.PathLike[str], runs_at_a_time: int | None = No
     config, result = run.read_config(), run.read_result()
     if result is None:
         raise InputError(run.path, "the run is not done", found="no whole result.json", fix="--resume it")
-    log = run.path / "log.txt"
+    log, status = run.path / "log.txt", read_status(run.status)
     return {
         "config": config,
         "result": result,
-        "status": {"state": "done", "runs_at_a_time": runs_at_a_time},
+        "status": {"state": "done", "runs_at_a_time": status and status.runs_at_a_time},
         "metrics": thinned(run.read_metrics()),
         "log": log.read_text(encoding="utf-8", errors="replace").splitlines() if log.is_file() else [],
     }
@@ -97,10 +95,9 @@ def read_summary(path: Path) -> dict[str, Any]:
         summary = parse_json(path.read_bytes())
         checked_config(summary["config"])
         checked_result(summary["result"])
-        at_a_time, metrics = summary["status"]["runs_at_a_time"], summary["metrics"]
-        if at_a_time is not None and type(at_a_time) is not int:
-            raise TypeError("runs_at_a_time is no whole number")
-        if not all(isinstance(record["step"], int) for record in metrics):
+        if parse_status(summary["status"]) is None:
+            raise TypeError("status is none of a run")
+        if not all(isinstance(record["step"], int) for record in summary["metrics"]):
             raise TypeError("the step of a record is no whole number")
     except (InputError, InputErrors) as error:
         raise InputErrors(

@@ -19,17 +19,21 @@ from fixlm.model.bfloat16 import multiplies_bfloat16
 from fixlm.runs import directory as run
 from fixlm.runs.directory import RunDirectory
 from fixlm.runs.resume_check import check_corpus, resumed_config
+from fixlm.runs.status import recorded
 from fixlm.training.trainer import Trainer
 from fixlm.training.windows import Windows
 
 
-def train(config: TrainConfig, given: Mapping[str, Any] | None = None) -> dict[str, Any]:
+def train(
+    config: TrainConfig, given: Mapping[str, Any] | None = None, *, runs_at_a_time: int | None = None
+) -> dict[str, Any]:
     """Trains a model, or goes on with one, and scores its best checkpoint.
 
     Args:
         config: what to train.
         given: the flags that were given, by name without dashes: with ``run.resume`` these have to agree with the
             stored configuration and the rest is taken from it.
+        runs_at_a_time: how many runs a comparison trains side by side, for ``status.json``.
 
     Returns:
         What stands in ``result.json``, with ``run`` (the directory) beside it.
@@ -50,7 +54,7 @@ def train(config: TrainConfig, given: Mapping[str, Any] | None = None) -> dict[s
         if directory is None:
             directory = RunDirectory(run.default_path(config, text.name))
             config = _open(directory, config, given or {}, held)
-        return _train(config, text, directory)
+        return _train(config, text, directory, runs_at_a_time)
 
 
 def train_unless_there(path: str | os.PathLike[str], flags: Mapping[str, Any]) -> str:
@@ -77,15 +81,19 @@ def train_unless_there(path: str | os.PathLike[str], flags: Mapping[str, Any]) -
     return str(path)
 
 
-def _train(config: TrainConfig, text: Corpus, directory: RunDirectory) -> dict[str, Any]:
+def _train(
+    config: TrainConfig, text: Corpus, directory: RunDirectory, runs_at_a_time: int | None
+) -> dict[str, Any]:
     windows = check_length(config, text)
     if directory.config.exists():
         check_corpus(directory, text)
     if (result := finished(directory, config)) is not None:
         log(f"{directory.path} is finished already; this is its result. Another --run trains anew.")
         return {"run": str(directory.path), **result}
-    with embeddings_log(), progress() as show:
-        return Trainer(config, text, directory, windows, show).run()
+    with embeddings_log(), progress() as show, recorded(directory.status, runs_at_a_time) as begins:
+        trainer = Trainer(config, text, directory, windows, show)
+        begins()
+        return trainer.run()
 
 
 def _open(

@@ -18,7 +18,7 @@ from fixlm import cli, console
 from fixlm.comparison.comparison import compare
 from fixlm.comparison.plan import Plan, Setting, read_plan, write_plan
 from fixlm.comparison.time_left import Work, in_words, seconds_left
-from fixlm.comparison.training_process import Process
+from fixlm.comparison.training_process import TrainingProcess
 from fixlm.training import fit as training
 from fixlm.training.trainer import Trainer
 
@@ -50,6 +50,10 @@ def cells(directory: Path, stem: str = "table") -> dict[str, list[str]]:
             name, *rest = [cell.strip() for cell in line.strip("|").split(" | ")]
             rows[name.partition("](")[0].lstrip("[")] = rest
     return rows
+
+
+def status(path: Path) -> dict[str, Any]:
+    return json.loads((path / "status.json").read_text())
 
 
 def read_table(directory: Path) -> dict[str, Any]:
@@ -114,6 +118,7 @@ def test_a_cut_run_goes_on(
     assert run(*grid) == 130
     error = capsys.readouterr().err
     assert "fixlm: stopped, and what was trained is saved; the same command goes on from here" in error
+    assert status(tmp_path / "grid" / "tied-seed1")["state"] == "stopped"
     rows = cells(tmp_path / "grid")
     assert rows["tied"][3:6] == ["not finished", "not finished", "[1](tied-seed1/log.txt) (not finished)"]
     assert rows["hadamard"][3] == "not started"
@@ -122,7 +127,7 @@ def test_a_cut_run_goes_on(
     assert train(*small, "--output-embed", "tied", "--run", "alone") == 0
     assert_same_end(tmp_path / "grid" / "tied-seed1", tmp_path / "alone")
     log = (tmp_path / "grid" / "tied-seed1" / "log.txt").read_text()
-    assert log.count("compare: 1 at a time") == 2
+    assert status(tmp_path / "grid" / "tied-seed1") == {"state": "done", "reason": "", "runs_at_a_time": 1}
     assert "going on from step-7 of 24" in log
     assert "step 24: validation perplexity" in log
     assert str(tmp_path) not in log
@@ -206,8 +211,8 @@ def test_a_run_that_diverges_says_so_in_later_tables_too(
 def test_a_fault_of_the_program_costs_one_run(
     small: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    def broken(config: Any, given: Any) -> Any:
-        return real(config, given) if config.model.output_embed == "tied" else 1 / 0
+    def broken(config: Any, *given: Any, **more: Any) -> Any:
+        return real(config, *given, **more) if config.model.output_embed == "tied" else 1 / 0
 
     real = training.train
     monkeypatch.setattr(training, "train", broken)
@@ -300,32 +305,52 @@ def test_jobs_are_processes_that_share_the_time(
     assert run(tmp_path / "one", *small, "--output-embed", "tied,hadamard", "--no-normalize") == 0
     for name in ("tied-seed1", "hadamard-seed1"):
         assert_same_end(tmp_path / "two" / name, tmp_path / "one" / name)
-    log = (tmp_path / "two" / "tied-seed1" / "log.txt").read_text()
-    assert log.startswith("compare: 2 at a time\n")
-    assert "perplexity: valid " in log
+    assert status(tmp_path / "two" / "tied-seed1")["runs_at_a_time"] == 2
+    assert "perplexity: valid " in (tmp_path / "two" / "tied-seed1" / "log.txt").read_text()
 
 
 def test_ctrl_c_stops_all_jobs_and_saves_them(
     small: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    ended, sent = Process.ended, []
+    ended, sent = TrainingProcess.ended, []
 
-    def interrupt_once_all_train(process: Process) -> bool:
+    def interrupt_once_all_train(process: TrainingProcess) -> bool:
         if not sent and len([*tmp_path.glob("*/metrics.jsonl")]) == 2:
             sent.append(os.kill(os.getpid(), signal.SIGINT))
         return ended(process)
 
-    monkeypatch.setattr(Process, "ended", interrupt_once_all_train)
+    monkeypatch.setattr(TrainingProcess, "ended", interrupt_once_all_train)
     long = ["--epochs", "1000", "--max-steps", "90000"]
     assert (
         run(tmp_path, *small, "--output-embed", "tied,hadamard", "--seed", "1,2", *long, "--jobs", "2") == 130
     )
     for name in ("tied-seed1", "hadamard-seed1"):
+        assert status(tmp_path / name) == {"state": "stopped", "reason": "", "runs_at_a_time": 2}
         log = (tmp_path / name / "log.txt").read_text()
         assert "and saved; --resume goes on from here" in log
         assert (tmp_path / name / "checkpoints" / "last").exists()
     assert cells(tmp_path)["tied"][3] == "not finished, not started"
     assert not (tmp_path / "tied-seed2").exists()
+
+
+def test_a_process_that_is_killed_is_a_run_that_failed(
+    small: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ended = TrainingProcess.ended
+
+    def kill_once_it_trains(process: TrainingProcess) -> bool:
+        if (process.path / "metrics.jsonl").exists():
+            process._popen.kill()
+        return ended(process)
+
+    grid = [tmp_path, *small, "--output-embed", "tied", "--jobs", "2", "--epochs", "1000"]
+    with monkeypatch.context() as patch:
+        patch.setattr(TrainingProcess, "ended", kill_once_it_trains)
+        assert run(*grid, "--max-steps", "90000") == 1
+    assert status(tmp_path / "tied-seed1")["state"] == "failed"
+    assert status(tmp_path / "tied-seed1")["reason"].startswith("ended with status -9: ")
+    assert run(tmp_path, "--table-only") == 0
+    assert "- tied-seed1: failed: ended with status -9: " in (tmp_path / "table.md").read_text()
 
 
 def test_seeds_can_be_added_and_the_plan_is_remembered(small: list[str], tmp_path: Path) -> None:

@@ -14,11 +14,11 @@ import pytest
 
 from fixlm import cli
 from fixlm.comparison import plots
-from fixlm.comparison import status as survey
-from fixlm.comparison.grid import product
+from fixlm.comparison.grid import read_grid
 from fixlm.comparison.plan import Plan, Setting
-from fixlm.comparison.status import Row, best_by_validation, mean_and_deviation
-from fixlm.comparison.table import markdown, sort_rows
+from fixlm.comparison.rows import Row, best_by_validation, discover, mean_and_deviation, sort_rows
+from fixlm.comparison.table import markdown
+from fixlm.runs.status import Status, write_status
 from fixlm.runs.summary import read_summary, summarise, write_summary
 
 RESULTS = Path(__file__).parents[2] / "results"
@@ -133,7 +133,7 @@ def test_summaries_make_the_same_table_and_plots_as_their_runs(grid: Path, tmp_p
 def test_only_summaries_that_can_be_read_and_have_no_directory_are_found(grid: Path) -> None:
     write_summary(grid / "pmi-seed1.json", summarise(grid / "pmi-seed1"))  # its run directory goes before it
     (grid / "broken-seed1.json").write_text("{}")
-    rows, notes = survey.discover(grid)
+    rows, notes = discover(grid)
     assert {row.name: [run.path.name for run in row.runs] for row in rows} == {
         "pmi": ["pmi-seed1", "pmi-seed2", "pmi-seed3"], "tied": ["tied-seed1"],
     }  # fmt: skip
@@ -143,7 +143,8 @@ def test_only_summaries_that_can_be_read_and_have_no_directory_are_found(grid: P
 
 def test_a_plan_finds_the_summaries_of_its_runs(grid: Path, capsys: pytest.CaptureFixture[str]) -> None:
     for path in grid.glob("*-seed*"):
-        write_summary(grid / f"{path.name}.json", summarise(path, runs_at_a_time=2))
+        write_status(path / "status.json", Status("done", runs_at_a_time=2))
+        write_summary(grid / f"{path.name}.json", summarise(path))
         shutil.rmtree(path)
     flags = ["--output-embed", "pmi,tied", "--seed", "1,2", "--data", "elsewhere", "--lr", "0.006"]
     assert tabulate(grid, *flags, "--hidden-size", "256", "--embed-size", "256") == 0
@@ -189,8 +190,9 @@ def test_a_run_whose_vectors_are_gone_is_in_the_table(grid: Path) -> None:
 
 
 def test_speeds_that_compare_nothing_are_named(grid: Path) -> None:
-    (grid / "tied-seed1" / "log.txt").write_text("compare: 1 at a time\n")
-    (grid / "pmi-seed1" / "log.txt").write_text("compare: 3 at a time\nsome line\ncompare: 1 at a time\n")
+    (grid / "tied-seed1" / "status.json").write_text('{"state": "done", "runs_at_a_time": 1}')
+    (grid / "pmi-seed1" / "status.json").write_text('{"state": "done", "runs_at_a_time": 3, "later": []}')
+    (grid / "pmi-seed2" / "status.json").write_text('{"state": "done", "runs_at_a_time": "thr')  # cut
     assert tabulate(grid) == 0
     text = (grid / "table.md").read_text()
     assert "- Trained 3 at a time, so their speeds compare nothing: pmi-seed1." in text
@@ -212,7 +214,7 @@ def test_the_best_of_each_layer_is_chosen_by_validation_among_whole_rows(tmp_pat
     assert tabulate(tmp_path, "--best-by", "output-embed") == 0
     best = json.loads((tmp_path / "best.json").read_text())["rows"]
     assert [row["setting"] for row in best] == ["tied-lr0.003", "pmi-lr0.006"]
-    rows, _ = survey.discover(tmp_path)
+    rows, _ = discover(tmp_path)
     fast = best_by_validation(rows, lambda row: row.flags["--lr"] > 0.005)
     assert [row.name for row in fast] == ["tied-lr0.003", "pmi-lr0.006"]
 
@@ -224,8 +226,33 @@ def test_the_same_run_twice_is_no_second_seed(tmp_path: Path) -> None:
     assert {name: row["n"] for name, row in table(tmp_path).items()} == {"one": 1, "other": 1}
 
 
+def test_a_perplexity_that_overflowed_is_inf_to_read_and_nothing_in_json(grid: Path) -> None:
+    commit(grid / "walsh-seed1", 1, math.inf, "walsh")
+    result = json.loads((grid / "walsh-seed1" / "result.json").read_text())
+    result["valid"]["perplexity"] = None
+    (grid / "walsh-seed1" / "result.json").write_text(json.dumps(result))
+    commit(grid / "walsh-seed2", 2, 200.0, "walsh")
+    assert tabulate(grid) == 0
+    row = table(grid)["walsh"]
+    assert (row["valid"], row["n"]) == ({"mean": None, "sd": None}, 2)
+    assert [run["valid"] for run in row["runs"]] == [None, 200.0]
+    assert (
+        "| inf | inf | [1](walsh-seed1/log.txt), [2](walsh-seed2/log.txt) |"
+        in (grid / "table.md").read_text()
+    )
+    with open(grid / "table.csv", newline="") as file:
+        *_, first, second = csv.DictReader(file)
+    assert (first["valid"], second["valid"], second["valid_mean"], second["valid_sd"]) == (
+        "inf",
+        "200.0",
+        "inf",
+        "",
+    )
+    assert first["steps"] == str(result["steps"])
+
+
 def test_names_are_safe_in_a_table(grid: Path) -> None:
-    rows, _ = survey.discover(grid)
+    rows, _ = discover(grid)
     text = markdown([Row("a|b [c]", rows[0].runs)], grid)
     assert "| [a\\|b \\[c\\]](pmi-seed1) |" in text
 
@@ -254,7 +281,7 @@ def test_plots_are_written_and_the_same_each_time(grid: Path) -> None:
 
 
 def test_what_the_plots_show(grid: Path) -> None:
-    rows = sort_rows(survey.discover(grid)[0])
+    rows = sort_rows(discover(grid)[0])
     records = [json.loads(line) for line in (grid / "pmi-seed1" / "metrics.jsonl").read_text().splitlines()]
     training = [record for record in records if "loss" in record]
     (validation,) = [record for record in records if "validation" in record]
@@ -311,7 +338,7 @@ def test_without_matplotlib_the_tables_are_written_all_the_same(
 
 
 def folders(given: dict[str, Any]) -> list[str]:
-    return [setting.folder for setting in product(given).settings]
+    return [setting.folder for setting in read_grid(given).settings]
 
 
 def test_run_directories_are_named_by_what_varies() -> None:
@@ -332,7 +359,7 @@ def test_run_directories_are_named_by_what_varies() -> None:
 def test_the_options_of_a_matrix_vary_only_where_it_is_built(tmp_path: Path) -> None:
     given = {"output-embed": "tied,pmi,walsh", "pmi-window": "3,5", "walsh-families": "16"}
     assert folders(given) == ["tied", "pmi-pmi-window3", "pmi-pmi-window5", "walsh"]
-    flags = [run.flags.get("walsh-families") for run in product(given).runs(tmp_path)]
+    flags = [run.flags.get("walsh-families") for run in read_grid(given).runs(tmp_path)]
     assert flags == [None, None, None, "16"]
     starts = {"output-embed": "tied", "input-start": "random,pmi", "pmi-window": "3,5"}
     assert folders(starts) == [
@@ -344,12 +371,12 @@ def test_the_options_of_a_matrix_vary_only_where_it_is_built(tmp_path: Path) -> 
 
 def test_a_comma_in_a_value_is_escaped(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-    assert product({"data": "here\\,there,sample"}).settings[0].flags["data"] == "here,there"
+    assert read_grid({"data": "here\\,there,sample"}).settings[0].flags["data"] == "here,there"
     Path("here,there").mkdir()
     with pytest.raises(
         ValueError, match=r"--data: commas separate values, and a file has this name \(found here,there\)"
     ):
-        product({"data": "here,there"})
+        read_grid({"data": "here,there"})
 
 
 @pytest.mark.parametrize(

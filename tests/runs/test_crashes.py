@@ -86,8 +86,8 @@ def test_a_run_killed_before_it_began_is_begun_anew(small: list[str], tmp_path: 
     """What kill -9 leaves while the first files are written: no config.json yet."""
     run = tmp_path / "run"
     assert train(*small, "--output-embed", "random-orthogonal", "--run", str(run)) == 0
-    for path in (run / "config.json", run / "metrics.jsonl", run / "result.json"):
-        path.unlink()
+    for name in ("config.json", "metrics.jsonl", "status.json", "result.json"):
+        (run / name).unlink()
     for path in (run / "checkpoints").iterdir():
         checkpoint.remove(path)
     (run / ".config.json.77.tmp").write_text("{")

@@ -12,6 +12,7 @@ from helpers import train
 
 from fixlm.errors import InputError
 from fixlm.runs.directory import RunDirectory
+from fixlm.runs.status import Status, write_status
 from fixlm.runs.summary import read_summary, summarise, summary_path, thinned, write_summary
 
 SCORE = {"perplexity": 5.0, "nll": 1.6, "targets": 9}
@@ -68,7 +69,8 @@ def test_a_summary_holds_what_the_run_holds(small: list[str], tmp_path: Path) ->
     assert train(*small, "--run", str(directory), "--output-embed", "hadamard") == 0
     path = summary_path(directory)
     assert path == tmp_path / "a-lr0.1-seed1.json"
-    write_summary(path, summarise(directory, runs_at_a_time=2))
+    write_status(directory / "status.json", Status("done", runs_at_a_time=2))
+    write_summary(path, summarise(directory))
     summary, run = read_summary(path), RunDirectory(directory)
     assert (summary["config"], summary["result"]) == (run.read_config(), run.read_result())
     assert summary["status"] == {"state": "done", "runs_at_a_time": 2}

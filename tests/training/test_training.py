@@ -43,7 +43,8 @@ def test_a_run_leaves_the_files_that_are_documented(small: list[str], tmp_path: 
     run = tmp_path / "run"
     assert train(*small, "--output-embed", "random-orthogonal", "--run", str(run)) == 0
     assert sorted(path.name for path in run.iterdir()) == [
-        "checkpoints", "config.json", "metrics.jsonl", "output_matrix.safetensors", "result.json", "vocabulary.txt",
+        "checkpoints", "config.json", "metrics.jsonl", "output_matrix.safetensors", "result.json", "status.json",
+        "vocabulary.txt",
     ]  # fmt: skip
     assert os.readlink(run / "checkpoints" / "last") == "step-24"
     assert os.readlink(run / "checkpoints" / "best") in ("step-12", "step-24")

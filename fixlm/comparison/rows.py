@@ -1,0 +1,139 @@
+"""Rows of the table: settings, each with its runs."""
+
+from __future__ import annotations
+
+import math
+import re
+import statistics
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from fixlm.comparison.plan import PlannedRun
+from fixlm.comparison.status import DONE, StoredRun, read_run
+from fixlm.config.read import by_flag
+from fixlm.errors import InputError, InputErrors
+
+
+@dataclass(frozen=True)
+class Row:
+    """One setting with its runs, a seed each."""
+
+    name: str
+    runs: Sequence[StoredRun]
+
+    @cached_property
+    def done(self) -> list[StoredRun]:
+        """The runs that have a result."""
+        return [run for run in self.runs if run.state == DONE]
+
+    @property
+    def complete(self) -> bool:
+        """Whether all its runs have a result."""
+        return len(self.done) == len(self.runs)
+
+    @cached_property
+    def flags(self) -> dict[str, Any]:
+        """The configuration by flag, ``{"--lr": 0.003, …}``; empty while no run has started."""
+        config = next((run.config for run in self.runs if run.config), None)
+        return {} if config is None else by_flag(config)
+
+    @property
+    def corpus(self) -> str | None:
+        """SHA-256 of the text of its runs."""
+        return next((run.config["corpus"]["sha256"] for run in self.runs if run.config), None)
+
+    def perplexities(self, split: str) -> list[float]:
+        """Of each run that is done; per word of the original text where tokens are pieces."""
+        return [value for run in self.done if (value := run.perplexity(split)) is not None]
+
+    def numbers(self, *keys: str) -> list[float]:
+        """A number of ``result.json`` of each run that is done and has it."""
+        return [value for run in self.done if (value := run.number(*keys)) is not None]
+
+    @property
+    def validation(self) -> float:
+        """Mean validation perplexity; infinity where there is none, so that such rows come last."""
+        mean, _ = mean_and_deviation(self.perplexities("valid"))
+        return math.inf if mean is None else mean
+
+
+def mean_and_deviation(values: Sequence[float]) -> tuple[float | None, float | None]:
+    """Mean and sample standard deviation (over n − 1); None where there are too few values for one.
+
+    `statistics` rounds once, at the end; the sums of numpy and pandas differ from it in the last digit.
+    """
+    mean = statistics.fmean(values) if values else None
+    spread = len(values) > 1 and math.isfinite(sum(values))  # a perplexity may overflow
+    return mean, statistics.stdev(values) if spread else None
+
+
+def sort_rows(rows: Iterable[Row]) -> list[Row]:
+    """By mean validation perplexity, texts apart; what has none stays in the given order, at the end of its text."""
+    rows = list(rows)
+    corpora = [row.corpus for row in rows if row.corpus]
+    places = {corpus: place for place, corpus in enumerate(dict.fromkeys(corpora))}
+    return sorted(rows, key=lambda row: (places.get(row.corpus or "", math.inf), row.validation))
+
+
+def best_by_validation(rows: Sequence[Row], key: str | Callable[[Row], Any]) -> list[Row]:
+    """The row with the lowest mean validation perplexity of each group, in the order of the groups' first rows.
+
+    Rows with a run that failed or is not done are no candidates: the mean of the seeds that came through flatters.
+
+    Args:
+        key: what the rows of a group have in common: a flag such as ``output-embed``, or a function of the row.
+    """
+    best: dict[Any, Row] = {}
+    for row in rows:
+        if row.complete:
+            group = row.flags.get(f"--{key.removeprefix('--')}") if isinstance(key, str) else key(row)
+            if group not in best or row.validation < best[group].validation:
+                best[group] = row
+    return [*best.values()]
+
+
+def rows_of(planned: Sequence[PlannedRun], runs: Sequence[StoredRun]) -> list[Row]:
+    """The settings of a plan in their order, with what was found of their runs."""
+    found: dict[str, list[StoredRun]] = {}
+    for each, run in zip(planned, runs, strict=True):
+        found.setdefault(each.setting.name, []).append(run)
+    return [Row(name, of_setting) for name, of_setting in found.items()]
+
+
+def discover(directory: Path) -> tuple[list[Row], list[str]]:
+    """Rows of all runs below a directory that no plan describes: runs that differ only in the seed are one row.
+
+    Returns:
+        The rows, and a note about each directory or summary that looks like a run and cannot be read.
+
+    Raises:
+        InputError: there is no run.
+    """
+    groups: dict[str, list[StoredRun]] = {}
+    notes = []
+    paths = [path.parent for path in directory.glob("*/config.json")]
+    paths += [path for path in directory.glob("*-seed*.json") if not path.with_suffix("").is_dir()]
+    for path in sorted(paths):
+        try:
+            run = read_run(path)
+        except (InputError, InputErrors) as error:
+            notes.append(f"{path.name} is left out: {str(error).splitlines()[0]}")
+            continue
+        assert run.config is not None
+        same = by_flag(run.config) | {"--seed": 0, "--data": run.config["corpus"]["sha256"]}
+        key = repr(sorted(same.items()))
+        # The same run twice is no second seed.
+        while run.seed in {other.seed for other in groups.get(key, ())}:
+            key += " again"
+        groups.setdefault(key, []).append(run)
+    if not groups:
+        raise InputError(directory, "there is no run below it", fix="name the grid: --output-embed tied,pmi")
+    rows = []
+    for runs in groups.values():
+        runs.sort(key=lambda run: run.seed)
+        rows.append(Row(re.sub(r"(-seed\d+)?(\.json)?$", "", runs[0].path.name, count=1), runs))
+    alike = [row.name for row in rows]
+    return [Row(row.runs[0].path.name, row.runs) if alike.count(row.name) > 1 else row for row in rows], notes
