@@ -49,50 +49,15 @@ class CompareConfig(Checked):
 
 
 def command(arguments: list[str], program: str = "python -m fixlm.compare") -> None:
-    """Parses, trains what is left, writes, prints."""
-    parser = make_parser(program, __doc__.partition(": ")[2], EPILOGUE)
-    parser.add_argument("directory", metavar="DIRECTORY", help="where the runs are, a directory each")
-    given, config, flags = _parse(parser, arguments)
-    directory = Path(given["directory"])
+    """Parses, trains what is left, writes, prints; raises RunsFailed if there is reason to."""
+    directory, config, flags = _parse(make_parser(program), arguments)
     plan = requested_plan(directory, flags, config.plan)
     if plan is None and not config.table_only:
         fix = "name the grid, as in --output-embed tied,pmi,walsh --seed 1,2,3"
         raise InputError(directory, "there is no plan.json to go on with", fix=fix)
-    _carry_out(directory, plan, config)
-
-
-def make_parser(program: str, description: str, epilogue: str | None = None) -> Parser:
-    """The flags of a comparison and those of a training run; importing nothing heavy."""
-    from fixlm.train import add_flags
-
-    parser = Parser(
-        prog=program, usage=f"{program} DIRECTORY [FLAGS]", description=description, epilog=epilogue
-    )
-    add_options(parser.add_argument_group("comparison", CompareConfig.__doc__), CompareConfig)
-    add_flags(parser, skip=("run", "resume"))
-    return parser
-
-
-def _parse(parser: Parser, arguments: list[str]) -> tuple[dict[str, Any], CompareConfig, dict[str, Any]]:
-    """Everything given, the flags of the comparison, and those of `fixlm.train`."""
-    given = vars(parser.parse_args(arguments))
-    own = {
-        "directory",
-        "debug",
-        *(field.name.replace("_", "-") for field in dataclasses.fields(CompareConfig)),
-    }
-    flags = {flag: value for flag, value in given.items() if flag not in own}
-    for flag, value in flags.items():
-        if isinstance(value, bool) and {f"--{flag}", f"--no-{flag}"} <= {*arguments}:
-            flags[flag] = [True, False]
-    return given, read_options(given, CompareConfig), flags
-
-
-def _carry_out(directory: Path, plan: Plan | None, config: CompareConfig) -> None:
-    """Trains or not, and prints the table; raises RunsFailed if there is reason to."""
     from fixlm.comparison.comparison import tabulate, train_plan
 
-    if config.table_only or plan is None:
+    if plan is None or config.table_only:
         comparison = tabulate(directory, plan, config.best_by)
     else:
         comparison = train_plan(directory, plan, config.jobs, config.best_by)
@@ -100,6 +65,29 @@ def _carry_out(directory: Path, plan: Plan | None, config: CompareConfig) -> Non
     if comparison.failed and not config.table_only:
         count = len(comparison.failed)
         raise RunsFailed(f"{count} {'run' if count == 1 else 'runs'} failed; the same command tries again", 1)
+
+
+def make_parser(program: str) -> Parser:
+    """The flags of a comparison and those of a training run; importing nothing heavy."""
+    from fixlm.train import add_flags
+
+    usage, description = f"{program} DIRECTORY [FLAGS]", __doc__.partition(": ")[2]
+    parser = Parser(prog=program, usage=usage, description=description, epilog=EPILOGUE)
+    parser.add_argument("directory", metavar="DIRECTORY", help="where the runs are, a directory each")
+    add_options(parser.add_argument_group("comparison", CompareConfig.__doc__), CompareConfig)
+    add_flags(parser, skip=("run", "resume"))
+    return parser
+
+
+def _parse(parser: Parser, arguments: list[str]) -> tuple[Path, CompareConfig, dict[str, Any]]:
+    """The directory, the flags of the comparison, and those of `fixlm.train`."""
+    given = vars(parser.parse_args(arguments))
+    own = {field.name.replace("_", "-") for field in dataclasses.fields(CompareConfig)}
+    flags = {flag: value for flag, value in given.items() if flag not in {"directory", "debug", *own}}
+    for flag, value in flags.items():
+        if isinstance(value, bool) and {f"--{flag}", f"--no-{flag}"} <= {*arguments}:
+            flags[flag] = [True, False]
+    return Path(given["directory"]), read_options(given, CompareConfig), flags
 
 
 def __getattr__(name: str) -> Any:
