@@ -1,4 +1,4 @@
-"""From a method's name to an output matrix, built anew or taken from the cache."""
+"""From a method's name to an output matrix or a codebook, built anew or taken from the cache."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, Protocol, Self, TypeVar
 import numpy as np
 
 from embeddings import registry
+from embeddings.codebook import Codebook, hash_slots
 from embeddings.errors import InputError
 from embeddings.methods.missing_words import fill_missing
 from embeddings.output_matrix import OutputMatrix, hash_vectors, unit_rows
@@ -181,6 +182,63 @@ def cached(kind: type[S], make: Callable[[], S], name: str, recipe: dict[str, An
     except OSError as error:
         logger.warning("the matrix is not kept, since the cache cannot be written: %s", error)
     return made
+
+
+Prepared = OutputMatrix | Codebook
+
+
+def prepare(
+    method: str,
+    statistics: CorpusStatistics,
+    dim: int | None,
+    seed: int,
+    options: Any,
+    progress: Progress | None = None,
+    *,
+    directory: Path,
+) -> Prepared:
+    """The codebook of a method of codes, the matrix of any other; from ``directory`` if it was built before.
+
+    Args:
+        dim: N of a matrix; codes have a length of their own.
+
+    Raises:
+        InputError: as `embeddings.build`.
+    """
+    if kind_of(method) is Codebook:
+        return build_codebook(method, statistics, seed, options, progress, directory=directory)
+    return build_cached(method, statistics, dim, seed, options, progress, directory=directory)
+
+
+def kind_of(method: str) -> type[Prepared]:
+    """The class of what `prepare` gives, which also reads it from a file."""
+    return Codebook if getattr(registry.get(method), "CODES", False) else OutputMatrix
+
+
+def build_codebook(
+    method: str,
+    statistics: CorpusStatistics,
+    seed: int,
+    options: Any,
+    progress: Progress | None = None,
+    *,
+    directory: Path,
+) -> Codebook:
+    """The slot of each word, as a method of codes deals them out.
+
+    Raises:
+        InputError: as the method's ``slots``.
+    """
+    module: Any = registry.get(method)
+    recipe = describe(method, statistics, None, seed, module.used(options))
+    if module.reads_text(options):
+        recipe["corpus_sha256"] = statistics.ids_hash()
+
+    def make() -> Codebook:
+        slots = module.slots(statistics, seed, options, progress or _silent).astype(np.int32)
+        return Codebook(slots, recipe | {"sha256": hash_slots(slots)})
+
+    return cached(Codebook, make, f"{method}-slots", recipe, directory)
 
 
 def _silent(what: str, done: float, total: float) -> None:

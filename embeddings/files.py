@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -107,3 +107,10 @@ def load_array(
         what = f"the {name} were changed since they were built"
         raise InputError(path, what, found=found, expected=recorded)
     return array, recipe
+
+
+def write_json(path: Path, values: Mapping[str, Any]) -> None:
+    """Plain values as readable JSON, whole or not at all; refuses NaN and infinity."""
+    write_atomically(
+        path, (json.dumps(values, indent=2, allow_nan=False, ensure_ascii=False) + "\n").encode()
+    )

@@ -95,7 +95,7 @@ def measure(settings: Settings) -> dict[str, Any]:
 def describe(settings: Settings, rounds: int) -> dict[str, Any]:
     """Sizes, versions and processor."""
     from fixlm.model.bfloat16 import multiplies_bfloat16
-    from fixlm.runs.directory import versions
+    from fixlm.runs.versions import versions
 
     sizes = asdict(settings) | {"rounds": rounds}
     for name in ("quick", "json", "plot", "memory_of"):

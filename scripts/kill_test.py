@@ -28,13 +28,14 @@ from pathlib import Path
 from types import FrameType
 from typing import Any
 
+from embeddings.files import write_json
 from embeddings.options import Checked, Count, Natural, option
 from fixlm import cli, console
 from fixlm.config.command_line import Parser, add_options, read_options
 from fixlm.config.read import applies
 from fixlm.errors import InputError
 from fixlm.runs import checkpoint
-from fixlm.runs import directory as run
+from fixlm.runs.versions import versions
 
 FILE_CALLS = frozenset(
     ["open", "write", "flush", "fsync", "close", "rename", "replace", "mkdir", "rmdir", "unlink", "symlink"]
@@ -85,8 +86,8 @@ def command(arguments: list[str]) -> None:
         os.environ["FIXLM_CACHE"] = f"{folder}/cache"
         found = kill_and_resume(settings, Path(folder), show)
     if settings.out:
-        figures = {**dataclasses.asdict(settings), **dataclasses.asdict(found), "versions": run.versions()}
-        run.write_json(Path(settings.out), {name: figures[name] for name in figures if name != "out"})
+        figures = {**dataclasses.asdict(settings), **dataclasses.asdict(found), "versions": versions()}
+        write_json(Path(settings.out), {name: figures[name] for name in figures if name != "out"})
     print(
         f"{found.kills} kills in {found.runs} runs and {found.seconds:.0f} s ({found.kills_during_a_save} during a "
         f"save), and {found.kills_before_the_start} before there was a run: every run ended as the one left alone, bit "

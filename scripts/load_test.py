@@ -60,9 +60,10 @@ def command(arguments: list[str]) -> None:
         if settings.part in ("both", part.__name__.removeprefix("large_")):
             figures[part.__name__] = _apart(part, settings)
     if settings.out:
-        from fixlm.runs import directory as run
+        from embeddings.files import write_json
+        from fixlm.runs.versions import versions
 
-        run.write_json(Path(settings.out), {**figures, "versions": run.versions()})
+        write_json(Path(settings.out), {**figures, "versions": versions()})
 
 
 def large_corpus(settings: Settings, folder: Path, stage: Callable[[str], None]) -> dict[str, Any]:

@@ -46,7 +46,7 @@ def command(arguments: Sequence[str]) -> None:
 
     import torch
 
-    from fixlm.runs.directory import versions
+    from fixlm.runs.versions import versions
 
     torch.set_num_threads(settings.threads)
     torch.manual_seed(1)

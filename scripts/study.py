@@ -72,7 +72,8 @@ def train(study: str, arguments: Sequence[str]) -> None:
 
 def collect(runs: Path, results: Path) -> None:
     """Writes the summary of each run that is done below a directory."""
-    from fixlm.comparison.status import DONE, read_run
+    from fixlm.comparison.status import read_run
+    from fixlm.comparison.stored_run import DONE
     from fixlm.runs.summary import summarise, summary_path, write_summary
 
     found = [read_run(config.parent) for config in sorted(runs.glob("*/config.json"))]
@@ -126,7 +127,7 @@ def rows(study: str) -> list[Row]:
 
 def table(study: str, place: Path) -> str:
     """The runs of a study in six columns, by rising validation perplexity; each row links the files of its runs."""
-    from fixlm.comparison.status import perplexity
+    from fixlm.comparison.stored_run import perplexity
     from fixlm.comparison.table import plus_minus
 
     found = rows(study)

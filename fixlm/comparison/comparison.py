@@ -9,8 +9,9 @@ from typing import Any
 
 from fixlm.comparison import plots
 from fixlm.comparison.plan import PLAN, Plan, PlannedRun, Setting, write_plan
-from fixlm.comparison.rows import Row, best_by_validation, discover, rows_of, sort_rows
-from fixlm.comparison.status import DONE, FAILED, StoredRun, survey
+from fixlm.comparison.rows import Row, best_by_validation, rows_of, sort_rows
+from fixlm.comparison.status import discover, survey
+from fixlm.comparison.stored_run import DONE, FAILED, StoredRun
 from fixlm.comparison.table import write_tables
 from fixlm.config.schema import DataConfig
 from fixlm.console import log, progress

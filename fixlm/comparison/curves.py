@@ -6,7 +6,7 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from fixlm.comparison.status import StoredRun, perplexity
+from fixlm.comparison.stored_run import StoredRun, perplexity
 
 Curve = dict[int, float]
 

@@ -13,7 +13,7 @@ import numpy as np
 
 from fixlm.comparison import curves
 from fixlm.comparison.rows import Row, mean_and_deviation
-from fixlm.comparison.status import StoredRun
+from fixlm.comparison.stored_run import StoredRun
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -3,18 +3,17 @@
 from __future__ import annotations
 
 import math
-import re
 import statistics
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from fixlm.comparison.plan import PlannedRun
-from fixlm.comparison.status import DONE, StoredRun, read_run
+from fixlm.comparison.stored_run import DONE, StoredRun
 from fixlm.config.read import by_flag
-from fixlm.errors import InputError, InputErrors
+
+if TYPE_CHECKING:
+    from fixlm.comparison.plan import PlannedRun
 
 
 @dataclass(frozen=True)
@@ -101,39 +100,3 @@ def rows_of(planned: Sequence[PlannedRun], runs: Sequence[StoredRun]) -> list[Ro
     for each, run in zip(planned, runs, strict=True):
         found.setdefault(each.setting.name, []).append(run)
     return [Row(name, of_setting) for name, of_setting in found.items()]
-
-
-def discover(directory: Path) -> tuple[list[Row], list[str]]:
-    """Rows of all runs below a directory that no plan describes: runs that differ only in the seed are one row.
-
-    Returns:
-        The rows, and a note about each directory or summary that looks like a run and cannot be read.
-
-    Raises:
-        InputError: there is no run.
-    """
-    groups: dict[str, list[StoredRun]] = {}
-    notes = []
-    paths = [path.parent for path in directory.glob("*/config.json")]
-    paths += [path for path in directory.glob("*-seed*.json") if not path.with_suffix("").is_dir()]
-    for path in sorted(paths):
-        try:
-            run = read_run(path)
-        except (InputError, InputErrors) as error:
-            notes.append(f"{path.name} is left out: {str(error).splitlines()[0]}")
-            continue
-        assert run.config is not None
-        same = by_flag(run.config) | {"--seed": 0, "--data": run.config["corpus"]["sha256"]}
-        key = repr(sorted(same.items()))
-        # The same run twice is no second seed.
-        while run.seed in {other.seed for other in groups.get(key, ())}:
-            key += " again"
-        groups.setdefault(key, []).append(run)
-    if not groups:
-        raise InputError(directory, "there is no run below it", fix="name the grid: --output-embed tied,pmi")
-    rows = []
-    for runs in groups.values():
-        runs.sort(key=lambda run: run.seed)
-        rows.append(Row(re.sub(r"(-seed\d+)?(\.json)?$", "", runs[0].path.name, count=1), runs))
-    alike = [row.name for row in rows]
-    return [Row(row.runs[0].path.name, row.runs) if alike.count(row.name) > 1 else row for row in rows], notes

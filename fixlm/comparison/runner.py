@@ -15,13 +15,15 @@ from pathlib import Path
 from typing import Any
 
 from fixlm.comparison.plan import PlannedRun
-from fixlm.comparison.status import DONE, FAILED, LOG, StoredRun, read_run
+from fixlm.comparison.status import read_run
+from fixlm.comparison.stored_run import DONE, FAILED, LOG, StoredRun
 from fixlm.comparison.time_left import Work, in_words, measured, seconds_left, total_tokens
 from fixlm.comparison.training_process import TrainingProcess
 from fixlm.config.command_line import flag_name
+from fixlm.config.schema import RUN_SETTINGS
 from fixlm.console import listening
 from fixlm.errors import InputError, InputErrors, Interrupted, as_input_error
-from fixlm.runs.directory import RUN_SETTINGS, RunDirectory, writing
+from fixlm.runs.directory import RunDirectory, writing
 from fixlm.runs.status import Status, reason_of, write_status
 from fixlm.training.signals import StopRequest
 

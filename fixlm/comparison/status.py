@@ -2,103 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
-from functools import cached_property
+import re
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
-from fixlm.comparison.plan import PlannedRun
+from fixlm.comparison.rows import Row
+from fixlm.comparison.stored_run import StoredRun
 from fixlm.config.read import by_flag
-from fixlm.config.schema import OptimizationConfig
 from fixlm.errors import InputError, InputErrors
 from fixlm.runs.directory import RunDirectory
-from fixlm.runs.status import Status, parse_status, read_status
+from fixlm.runs.status import parse_status, read_status
 from fixlm.runs.summary import read_summary, summary_path
-from fixlm.training.windows import Windows
 
-DONE, CUT, NEW, FAILED = "done", "not finished", "not started", "failed"
-LOG = "log.txt"
-
-
-@dataclass(frozen=True)
-class StoredRun:
-    """One run as it is stored: all that tables and plots read of it.
-
-    Args:
-        path: the run directory, or the file of its summary.
-        config: ``config.json``, with the defaults of settings that are younger than the run; None before it started.
-        result: ``result.json`` of a run that is done.
-        status: ``status.json``; None where there is none, as in runs that are older than this file.
-        read_metrics: gives the records of ``metrics.jsonl``; called once, when the first curve is drawn.
-    """
-
-    seed: int
-    path: Path
-    config: Mapping[str, Any] | None = None
-    result: Mapping[str, Any] | None = None
-    status: Status | None = None
-    read_metrics: Callable[[], Iterable[Mapping[str, Any]]] = field(default=tuple, compare=False, repr=False)
-
-    @property
-    def state(self) -> str:
-        """`DONE`, `FAILED`, `CUT` (the run can be resumed) or `NEW`."""
-        if self.result is not None:
-            return DONE
-        if self.status is not None and self.status.state == "failed":
-            return FAILED
-        return NEW if self.config is None else CUT
-
-    @property
-    def reason(self) -> str:
-        """Why it failed, in one line; empty in other states."""
-        return self.status.reason if self.state == FAILED and self.status else ""
-
-    @property
-    def runs_at_a_time(self) -> int | None:
-        """How many runs were trained side by side while this one was; None if that is not recorded."""
-        return None if self.status is None else self.status.runs_at_a_time
-
-    @property
-    def log(self) -> Path:
-        """The file that holds what the run said."""
-        return self.path / LOG
-
-    @cached_property
-    def metrics(self) -> list[Mapping[str, Any]]:
-        """The records of training and validation, in order."""
-        return [*self.read_metrics()]
-
-    @cached_property
-    def windows(self) -> Windows:
-        """Which tokens each of its steps reads."""
-        assert self.config is not None
-        settings = OptimizationConfig(**self.config["optimization"])
-        return Windows(self.config["corpus"]["tokens"]["train"] // settings.batch_size, settings)
-
-    @property
-    def epochs(self) -> float | None:
-        """Passes over the train split; None for a run that is not done."""
-        if self.result is None:
-            return None
-        return self.windows.steps(0, self.result["steps"]) / self.windows.read[1]
-
-    def number(self, *keys: str) -> float | None:
-        """A number of ``result.json``, where these keys lead; None if it is not there."""
-        value: Any = self.result
-        for key in keys:
-            value = value.get(key) if isinstance(value, Mapping) else None
-        return value
-
-    def perplexity(self, split: str) -> float | None:
-        """Per word of the original text, where tokens are pieces too; None for a run that is not done."""
-        return None if self.result is None else perplexity(self.result[split])
-
-
-def perplexity(score: Mapping[str, Any]) -> float:
-    """Per word of the original text, of a score in ``result.json``; infinity for one that overflowed."""
-    value = score.get("perplexity_per_word", score["perplexity"])
-    return float("inf") if value is None else value
+if TYPE_CHECKING:
+    from fixlm.comparison.plan import PlannedRun
 
 
 def read_run(path: Path, seed: int | None = None) -> StoredRun:
@@ -174,3 +92,39 @@ def _look(planned: PlannedRun, corpus: str | None) -> StoredRun:
             fix = "another directory for the comparison, or another name for the setting"
             raise InputError(path, what, found=", ".join(different), fix=fix)
     return run
+
+
+def discover(directory: Path) -> tuple[list[Row], list[str]]:
+    """Rows of all runs below a directory that no plan describes: runs that differ only in the seed are one row.
+
+    Returns:
+        The rows, and a note about each directory or summary that looks like a run and cannot be read.
+
+    Raises:
+        InputError: there is no run.
+    """
+    groups: dict[str, list[StoredRun]] = {}
+    notes = []
+    paths = [path.parent for path in directory.glob("*/config.json")]
+    paths += [path for path in directory.glob("*-seed*.json") if not path.with_suffix("").is_dir()]
+    for path in sorted(paths):
+        try:
+            run = read_run(path)
+        except (InputError, InputErrors) as error:
+            notes.append(f"{path.name} is left out: {str(error).splitlines()[0]}")
+            continue
+        assert run.config is not None
+        same = by_flag(run.config) | {"--seed": 0, "--data": run.config["corpus"]["sha256"]}
+        key = repr(sorted(same.items()))
+        # The same run twice is no second seed.
+        while run.seed in {other.seed for other in groups.get(key, ())}:
+            key += " again"
+        groups.setdefault(key, []).append(run)
+    if not groups:
+        raise InputError(directory, "there is no run below it", fix="name the grid: --output-embed tied,pmi")
+    rows = []
+    for runs in groups.values():
+        runs.sort(key=lambda run: run.seed)
+        rows.append(Row(re.sub(r"(-seed\d+)?(\.json)?$", "", runs[0].path.name, count=1), runs))
+    alike = [row.name for row in rows]
+    return [Row(row.runs[0].path.name, row.runs) if alike.count(row.name) > 1 else row for row in rows], notes

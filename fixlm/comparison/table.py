@@ -14,7 +14,7 @@ import pandas as pd
 
 from embeddings.files import write_atomically
 from fixlm.comparison.rows import Row, mean_and_deviation
-from fixlm.comparison.status import DONE, StoredRun, perplexity
+from fixlm.comparison.stored_run import DONE, StoredRun, perplexity
 
 SPLITS = ("valid", "test")
 MEASURES = {

@@ -169,6 +169,10 @@ class RunConfig(Checked):
     device: str = option("cpu", "cpu, cuda, cuda:1, mps, …")
 
 
+RUN_SETTINGS = ("validate_every", "checkpoint_every", "threads", "device")
+"""Of `RunConfig`, what a resumed run takes over unless told otherwise."""
+
+
 @dataclass(frozen=True)
 class TrainConfig:
     """A training run.
@@ -292,8 +296,5 @@ GROUPS: dict[str, type[Any]] = {
 
 def _before(options: type[Any]) -> dict[str, Any]:
     """What runs did before there was a field for it, where that is not today's default."""
-    return {
-        item.name: item.metadata["before"]
-        for item in dataclasses.fields(options)
-        if "before" in item.metadata
-    }
+    metadata = {item.name: item.metadata for item in dataclasses.fields(options)}
+    return {name: each["before"] for name, each in metadata.items() if "before" in each}

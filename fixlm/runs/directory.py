@@ -18,23 +18,22 @@ import contextlib
 import fcntl
 import json
 import os
-import platform
 import stat
 from collections.abc import Iterator, Mapping
-from importlib.metadata import version
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from embeddings.files import parse_json, write_atomically
-from embeddings.prepare import Prepared
+from embeddings.files import parse_json, write_atomically, write_json
 from embeddings.readers.vocabulary import read_vocabulary
-from fixlm import __version__
-from fixlm.config.schema import RunConfig, TrainConfig
-from fixlm.corpus.corpus import Corpus
+from fixlm.config.schema import RUN_SETTINGS, TrainConfig
 from fixlm.errors import InputError, InputErrors
 from fixlm.runs import checkpoint
+from fixlm.runs.checked_json import checked_config, checked_result
+from fixlm.runs.versions import versions
 
-LIBRARIES = ("torch", "numpy", "scipy", "gensim", "datasets", "sentencepiece", "safetensors")
+if TYPE_CHECKING:
+    from embeddings.builder import Prepared
+    from fixlm.corpus.corpus import Corpus
 
 
 class RunDirectory:
@@ -263,77 +262,3 @@ def _unwritable(where: str, error: OSError) -> InputError:
 
 def _is_temporary(path: Path) -> bool:
     return path.name.startswith(".") and path.name.endswith(".tmp")
-
-
-def checked_config(values: dict[str, Any]) -> dict[str, Any]:
-    """The values of ``config.json``, with the defaults of settings that are younger than the run.
-
-    Raises:
-        InputError, InputErrors: a value is one that no flag could have had.
-        ValueError, KeyError, TypeError, AttributeError: the values are no configuration of a run.
-    """
-    values |= TrainConfig.from_json(values).to_json()
-    _require_rest(values)
-    return values
-
-
-def checked_result(result: dict[str, Any]) -> dict[str, Any]:
-    """The values of ``result.json``.
-
-    Raises:
-        ValueError, KeyError, TypeError, AttributeError: a number that every result has is missing.
-    """
-    for split in ("valid", "test"):
-        {key: result["unigram"][split][key] for key in result[split] if key.startswith("perplexity")}
-    float(result["seconds"]), float(result["tokens_per_second"])
-    int(result["parameters"]["output_trainable"]), int(result["parameters"]["trainable"])
-    str(result["corpus"]["unit"])
-    return result
-
-
-def _require_rest(values: Mapping[str, Any]) -> None:
-    """Raises InputErrors, KeyError or TypeError unless the parts beside the `TrainConfig` are there too."""
-    known = values["corpus"], *([] if values["output_matrix"] is None else [values["output_matrix"]])
-    for part in known:
-        if not isinstance(part["sha256"], str):
-            raise TypeError("sha256 is no string")
-    if not isinstance(values["corpus"]["vocabulary_size"], int):
-        raise TypeError("vocabulary_size is no whole number")
-    RunConfig(**{name: values["run"][name] for name in RUN_SETTINGS})
-
-
-RUN_SETTINGS = ("validate_every", "checkpoint_every", "threads", "device")
-"""Of `RunConfig`, what a resumed run takes over unless told otherwise."""
-
-
-def default_path(config: TrainConfig, corpus_name: str) -> Path:
-    """``runs/DATA-LAYER-SIZE-seedSEED``, with the recipe before the seed unless it is the default one."""
-    layer = Path(config.model.output_embed).name
-    recipe = "" if config.optimization.recipe == "fast" else f"-{config.optimization.recipe}"
-    tuned = "" if config.optimization.fine_tune is None else "-fine-tuned"
-    size, seed = config.model.hidden_size, config.optimization.seed
-    return Path("runs") / f"{corpus_name}-{layer}-{size}{recipe}-seed{seed}{tuned}"
-
-
-def check_default_root() -> None:
-    """Raises InputError, before any work is done, if no `default_path` could be made here."""
-    root = Path("runs")
-    if root.exists() and not root.is_dir():
-        raise InputError(
-            "runs", "is a file", expected="a directory for runs", fix="choose another place by --run"
-        )
-    if not os.access(root if root.exists() else ".", os.W_OK | os.X_OK):
-        raise InputError("runs", "cannot be written", fix="choose another place by --run")
-
-
-def versions() -> dict[str, str]:
-    """Of this program, Python, the libraries, and the kind of processor."""
-    found = {library: version(library) for library in LIBRARIES}
-    return {"fixlm": __version__, "python": platform.python_version(), "machine": platform.machine(), **found}
-
-
-def write_json(path: Path, values: Mapping[str, Any]) -> None:
-    """Plain values as readable JSON, whole or not at all; refuses NaN and infinity."""
-    write_atomically(
-        path, (json.dumps(values, indent=2, allow_nan=False, ensure_ascii=False) + "\n").encode()
-    )

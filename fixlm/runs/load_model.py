@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from embeddings.prepare import Prepared, kind_of
+from embeddings.builder import Prepared, kind_of
 from fixlm.config.schema import TrainConfig
 from fixlm.errors import InputError
 from fixlm.model.core import CoreSizes, core_class

@@ -7,8 +7,8 @@ import dataclasses
 import torch
 from torch import Tensor
 
+from embeddings.builder import Prepared, prepare
 from embeddings.output_matrix import OutputMatrix
-from embeddings.prepare import Prepared, prepare
 from embeddings.registry import Progress
 from fixlm import output
 from fixlm.config.command_line import flag_name, naming_flags

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from fixlm.config.command_line import flag_name
-from fixlm.config.schema import GROUPS, RunConfig, TrainConfig
-from fixlm.corpus.corpus import Corpus
+from fixlm.config.schema import GROUPS, RUN_SETTINGS, RunConfig, TrainConfig
 from fixlm.errors import InputError, InputErrors
-from fixlm.runs.directory import RUN_SETTINGS, RunDirectory
+
+if TYPE_CHECKING:
+    from fixlm.corpus.corpus import Corpus
+    from fixlm.runs.directory import RunDirectory
 
 
 @dataclass(frozen=True)

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from embeddings.prepare import Prepared
+from embeddings.builder import Prepared
 from fixlm.config.schema import TrainConfig
 from fixlm.corpus.corpus import Corpus
 from fixlm.errors import InputError
 from fixlm.model.language_model import LanguageModel
 from fixlm.runs.directory import RunDirectory
-from fixlm.runs.load_model import load_model
 from fixlm.runs.resume_check import check_corpus, differences, raise_for
 
 MAY_DIFFER = frozenset(f"dropout{where}" for where in ("", "_input", "_between", "_output", "_embedding")) | {
@@ -40,7 +39,9 @@ def require_same_model(source: RunDirectory, config: TrainConfig, text: Corpus) 
     check_corpus(source, text)
 
 
-def take_weights(model: LanguageModel, matrix: Prepared | None, source: RunDirectory) -> None:
+def take_weights(
+    model: LanguageModel, matrix: Prepared | None, source: RunDirectory, best: LanguageModel
+) -> None:
     """Gives a new model the best weights of the other run: the averaged ones, where it kept those.
 
     Raises:
@@ -52,4 +53,4 @@ def take_weights(model: LanguageModel, matrix: Prepared | None, source: RunDirec
         raise InputError(
             f"--fine-tune {source.path}", "has another output matrix", found=found, expected=expected
         )
-    model.load_state_dict(load_model(source).state_dict())
+    model.load_state_dict(best.state_dict())

@@ -16,7 +16,7 @@ from fixlm.corpus import corpus
 from fixlm.corpus.corpus import Corpus
 from fixlm.errors import InputError
 from fixlm.model.bfloat16 import multiplies_bfloat16
-from fixlm.runs import directory as run
+from fixlm.runs.default_path import check_default_root, default_path
 from fixlm.runs.directory import RunDirectory
 from fixlm.runs.resume_check import check_corpus, resumed_config
 from fixlm.runs.status import recorded
@@ -46,13 +46,13 @@ def train(
     with ExitStack() as held:
         directory = None if config.run.run is None else RunDirectory(config.run.run)
         if directory is None:
-            run.check_default_root()
+            check_default_root()
         else:  # before the corpus is read: what is wrong with the directory is told at once
             config = _open(directory, config, given or {}, held)
         with progress() as show:
             text = corpus.load(**vars(config.data), log=log, progress=show)
         if directory is None:
-            directory = RunDirectory(run.default_path(config, text.name))
+            directory = RunDirectory(default_path(config, text.name))
             config = _open(directory, config, given or {}, held)
         return _train(config, text, directory, runs_at_a_time)
 

@@ -10,7 +10,7 @@ from embeddings.registry import Progress
 from fixlm.corpus.corpus import Corpus
 from fixlm.evaluation.perplexity import Score, by_frequency, score_of, target_nats, unigram_score
 from fixlm.model.language_model import LanguageModel
-from fixlm.runs import directory
+from fixlm.runs.versions import versions
 from fixlm.training.state import TrainingState
 
 
@@ -40,5 +40,5 @@ def final_result(
         "tokens_per_second": round(tokens / at.seconds, 1),
         "corpus": text.description(),
         "threads": torch.get_num_threads(),
-        "versions": directory.versions(),
+        "versions": versions(),
     }

@@ -11,6 +11,7 @@ from typing import Any, NoReturn
 import torch
 from torch import Tensor
 
+from embeddings.files import write_json
 from embeddings.registry import Progress
 from fixlm.config.schema import TrainConfig
 from fixlm.console import log
@@ -23,8 +24,7 @@ from fixlm.evaluation.perplexity import (
 )
 from fixlm.model.language_model import LanguageModel
 from fixlm.runs import checkpoint
-from fixlm.runs import directory as run
-from fixlm.runs.directory import RunDirectory
+from fixlm.runs.directory import RunDirectory, writing
 from fixlm.runs.load_model import load_model
 from fixlm.runs.new_model import new_model
 from fixlm.training.averaging import WeightAverage, has_no_patience_left, has_stalled
@@ -98,7 +98,7 @@ class Trainer:
             require_same_model(source, self.config, self.text)
         model, matrix = new_model(self.config, self.text, self.show)
         if source is not None:
-            take_weights(model, matrix, source)
+            take_weights(model, matrix, source, load_model(source))
         self._take(model)
         if self.settings.average == "ema" or (self.settings.average == "nt-asgd" and source is not None):
             self.at.average_start = 0
@@ -297,6 +297,6 @@ class Trainer:
 
         best = load_model(self.directory).to(self.device)
         result = final_result(best, self.text, self.at, self._tokens(0), show)
-        with run.writing(self.directory.result):
-            run.write_json(self.directory.result, result)
+        with writing(self.directory.result):
+            write_json(self.directory.result, result)
         return {"run": str(self.directory.path), **result}

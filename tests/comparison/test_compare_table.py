@@ -16,7 +16,8 @@ from fixlm import cli
 from fixlm.comparison import plots
 from fixlm.comparison.grid import read_grid
 from fixlm.comparison.plan import Plan, Setting
-from fixlm.comparison.rows import Row, best_by_validation, discover, mean_and_deviation, sort_rows
+from fixlm.comparison.rows import Row, best_by_validation, mean_and_deviation, sort_rows
+from fixlm.comparison.status import discover
 from fixlm.comparison.table import markdown
 from fixlm.runs.status import Status, write_status
 from fixlm.runs.summary import read_summary, summarise, write_summary

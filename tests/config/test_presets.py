@@ -18,7 +18,7 @@ from fixlm import cli
 from fixlm.config.presets import PRESETS, as_flags
 from fixlm.config.read import read_config
 from fixlm.config.schema import GROUPS, TrainConfig
-from fixlm.runs.directory import default_path
+from fixlm.runs.default_path import default_path
 from fixlm.training import trainer
 from fixlm.training.optimizer import learning_rate, make_optimizer
 

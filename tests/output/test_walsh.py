@@ -12,9 +12,9 @@ import torch.nn.functional as F
 
 import embeddings
 from embeddings import CorpusStatistics, InputError
+from embeddings.builder import build_codebook
 from embeddings.codebook import Codebook
 from embeddings.methods import pmi, walsh
-from embeddings.prepare import build_codebook
 from fixlm import cli, output
 from fixlm.config.read import read_config
 from fixlm.config.schema import TrainConfig
