@@ -13,9 +13,9 @@ from embeddings.codebook import Codebook, build_codebook
 from embeddings.output_matrix import OutputMatrix
 from embeddings.registry import Progress
 from fixlm import output
+from fixlm.cache_directory import cache_directory
 from fixlm.config.command_line import naming_flags
 from fixlm.config.schema import ModelConfig, TrainConfig, method_of
-from fixlm.corpus.cache import cache_directory
 from fixlm.corpus.corpus import Corpus, log_unigram
 from fixlm.errors import InputError
 from fixlm.model.language_model import LanguageModel, input_embedding

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import socket
 import threading
 from collections.abc import Callable, Iterator
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from typing import Any
 
 import datasets
+import huggingface_hub
 import huggingface_hub.constants
 import pytest
 
@@ -122,6 +124,19 @@ def test_progress_bars_are_as_before(hub: list[tuple[Any, ...]]) -> None:
 
 
 @pytest.fixture
+def hub_at(
+    online: Callable[[bool], None], monkeypatch: pytest.MonkeyPatch
+) -> Iterator[Callable[[str], None]]:
+    """``hub_at(url)`` has huggingface_hub take this address for the hub's."""
+    real = wikitext.hub_answers
+    online(True)
+    monkeypatch.setattr(wikitext, "hub_answers", real)
+    monkeypatch.setenv("no_proxy", "*")
+    yield lambda url: monkeypatch.setattr(huggingface_hub.constants, "ENDPOINT", url)
+    huggingface_hub.close_session()
+
+
+@pytest.fixture
 def server() -> Iterator[HTTPServer]:
     class Handler(BaseHTTPRequestHandler):
         def do_HEAD(self) -> None:
@@ -141,17 +156,32 @@ def server() -> Iterator[HTTPServer]:
 
 @pytest.mark.parametrize(("status", "answers"), [(200, True), (404, True), (407, False), (503, False)])
 def test_a_hub_answers_unless_it_or_the_proxy_fails(
-    server: HTTPServer, monkeypatch: pytest.MonkeyPatch, status: int, answers: bool
+    server: HTTPServer, hub_at: Callable[[str], None], status: int, answers: bool
 ) -> None:
     server.status = status  # type: ignore[attr-defined]
-    monkeypatch.setenv("HF_ENDPOINT", f"http://127.0.0.1:{server.server_port}/")
-    monkeypatch.setenv("no_proxy", "127.0.0.1")
+    hub_at(f"http://127.0.0.1:{server.server_port}")
     assert wikitext.hub_answers() is answers
 
 
 @pytest.mark.parametrize("endpoint", ["http://127.0.0.1:9", "nonsense"])
-def test_a_hub_that_is_not_there_does_not_answer(monkeypatch: pytest.MonkeyPatch, endpoint: str) -> None:
-    monkeypatch.setenv("HF_ENDPOINT", endpoint)
-    monkeypatch.setenv("no_proxy", "127.0.0.1")
-    monkeypatch.setattr(wikitext, "PROBE_SECONDS", 0.5)
+def test_a_hub_that_is_not_there_does_not_answer(hub_at: Callable[[str], None], endpoint: str) -> None:
+    hub_at(endpoint)
     assert not wikitext.hub_answers()
+
+
+def test_a_name_that_nobody_looks_up_is_not_waited_for(
+    hub_at: Callable[[str], None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    over = threading.Event()
+
+    def look_up(*arguments: Any, **options: Any) -> None:
+        over.wait()
+        raise socket.gaierror
+
+    hub_at("http://hub.invalid")
+    monkeypatch.setattr(wikitext, "PROBE_SECONDS", 0.1)
+    monkeypatch.setattr(socket, "getaddrinfo", look_up)
+    try:
+        assert not wikitext.hub_answers()
+    finally:
+        over.set()

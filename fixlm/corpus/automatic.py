@@ -1,0 +1,17 @@
+"""The data set ``auto``: WikiText-2 where it can be had, else the built-in sample."""
+
+from __future__ import annotations
+
+from embeddings.errors import InputError
+from fixlm.corpus import builtin_text, wikitext
+from fixlm.corpus.data_set import DataSet, Log
+
+
+def open_data_set(log: Log) -> DataSet:
+    """WikiText-2 or the sample; the log says why it is the sample."""
+    try:
+        return wikitext.open_data_set(log)
+    except InputError as error:
+        reason = error.args[0].removeprefix("--data wikitext-2: ")
+        log(f"--data auto: using the built-in sample. {reason}")
+        return builtin_text.open_data_set(log)
