@@ -7,6 +7,7 @@ import json
 import os
 import re
 import shutil
+import signal
 import subprocess
 import sys
 from collections.abc import Callable
@@ -113,6 +114,45 @@ def test_two_processes_do_not_begin_in_one_directory(
     assert statuses == [2]
     assert "another process is training in this directory" in capsys.readouterr().err
     assert (tmp_path / "run" / "result.json").is_file()
+
+
+def test_a_lock_that_a_killed_process_left_keeps_nobody_out(small: list[str], tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    run.mkdir()
+    (run / ".lock").touch()
+    assert RunDirectory(run).is_free()
+    assert train(*small, "--output-embed", "tied", "--run", str(run)) == 0
+    (run / "result.json").unlink()
+    (run / ".lock").touch()
+    assert train("--resume", "--run", str(run)) == 0
+    assert not (run / ".lock").exists()
+
+
+def test_the_system_lifts_the_lock_of_a_killed_process(tmp_path: Path) -> None:
+    program = (
+        "import os, signal, sys; from fixlm.runs.directory import RunDirectory\n"
+        "with RunDirectory(sys.argv[1]).locked(): os.kill(os.getpid(), signal.SIGKILL)"
+    )
+    done = subprocess.run([sys.executable, "-c", program, str(tmp_path)], check=False)
+    assert done.returncode == -signal.SIGKILL
+    assert (tmp_path / ".lock").exists()
+    with RunDirectory(tmp_path).locked():
+        pass
+
+
+@pytest.mark.parametrize("number", [errno.ENOSYS, errno.ENOLCK, errno.EOPNOTSUPP])
+def test_a_file_system_without_locks_can_hold_runs(
+    number: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fcntl = pytest.importorskip("fcntl")
+
+    def flock(*arguments: object) -> None:
+        raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr(fcntl, "flock", flock)
+    with RunDirectory(tmp_path).locked():
+        pass
+    assert not [*tmp_path.iterdir()]
 
 
 @pytest.mark.parametrize("change", ["a bit", "another matrix", "missing", "a link"])
