@@ -10,6 +10,8 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from rich.console import Console
+
     from embeddings.registry import Progress
 
 SECONDS_BETWEEN_LINES = 10.0
@@ -100,9 +102,23 @@ class _Lines:
         self.write(f"{what}: {done:,.0f}/{total:,.0f}{left}")
 
 
+def rich_console(**options: Any) -> Console:
+    """A console of rich, for tables and bars; ``options`` are those of `rich.console.Console`.
+
+    A reader that went away raises BrokenPipeError, as it does from `print`. Rich itself would end the program with
+    status 1, which says that something failed.
+    """
+    from rich.console import Console
+
+    class PipedConsole(Console):
+        def on_broken_pipe(self) -> None:
+            raise BrokenPipeError
+
+    return PipedConsole(**options)
+
+
 @contextmanager
 def _bars() -> Iterator[Progress]:
-    from rich.console import Console
     from rich.progress import BarColumn, TaskProgressColumn, TextColumn, TimeRemainingColumn
     from rich.progress import Progress as Bars
 
@@ -114,7 +130,7 @@ def _bars() -> Iterator[Progress]:
         TimeRemainingColumn(compact=True),
     )
     tasks: dict[str, Any] = {}
-    with Bars(*columns, TextColumn("{task.fields[details]}"), console=Console(stderr=True)) as bars:
+    with Bars(*columns, TextColumn("{task.fields[details]}"), console=rich_console(stderr=True)) as bars:
 
         def show(what: str, done: float, total: float) -> None:
             name, _, details = what.partition(" | ")

@@ -110,15 +110,16 @@ def build_matrix(
 
 def print_report(matrix: OutputMatrix, measured: Diagnostics, *, written: str, seconds: float) -> None:
     """Prints a matrix's measurements and the neighbours of some words to stdout."""
-    from rich.console import Console
     from rich.table import Table
+
+    from fixlm.console import rich_console
 
     table = Table(box=None, show_header=False, pad_edge=False)
     for name, value in _lines(matrix, measured, written, seconds):
         table.add_row(name, value)
-    screen = Console(highlight=False, markup=False)
+    screen = rich_console(highlight=False, markup=False)
     if not screen.is_terminal:
-        screen = Console(highlight=False, markup=False, width=120)
+        screen = rich_console(highlight=False, markup=False, width=120)
     screen.print(table, soft_wrap=False)
     if measured.neighbours:
         nearest = Table(box=None, pad_edge=False, title="nearest neighbours (cosine)", title_justify="left")
