@@ -21,13 +21,14 @@ from embeddings.registry import Progress
 from fixlm.cache_directory import cache_directory
 from fixlm.corpus import registry, tokenised_copy
 from fixlm.corpus.data_set import SPLITS, DataSet, Log
+from fixlm.corpus.shared_lines import warnings_of_shared_lines
 from fixlm.corpus.word_vocabulary import encode_words
 
 if TYPE_CHECKING:
     from fixlm.corpus.sentencepiece import Tokenizer
 
-FORMAT = 1
-"""Part of the key of the tokenised copy: raised when the same text would give other ids."""
+FORMAT = 2
+"""Part of the key of the tokenised copy: raised when the same text would give other ids or notes."""
 
 
 def log_to_stderr(line: str) -> None:
@@ -162,6 +163,7 @@ def _tokenise(data_set: DataSet, tokenizer: Tokenizer | None) -> tuple[dict[str,
 
         found = encode_pieces(data_set, tokenizer)
     found.sort_by_count()
+    warnings = warnings_of_shared_lines(found.splits, found.end_of_line)
     arrays = {"words": np.frombuffer("\n".join(found.words).encode(), dtype=np.uint8), **found.splits}
     if tokenizer is not None:
         arrays["tokenizer_model"] = np.frombuffer(tokenizer.model, dtype=np.uint8)
@@ -169,7 +171,7 @@ def _tokenise(data_set: DataSet, tokenizer: Tokenizer | None) -> tuple[dict[str,
         "word_totals": found.word_totals,
         "unit": "word" if tokenizer is None else "piece",
         "end_of_line": found.end_of_line,
-        "notes": found.notes,
+        "notes": found.notes + [f"warning: {warning}" for warning in warnings],
     }
     return arrays, about
 

@@ -20,6 +20,7 @@ from fixlm.config.schema import DataConfig, read_config
 from fixlm.console import log, progress
 from fixlm.corpus import corpus
 from fixlm.corpus.corpus import Corpus
+from fixlm.corpus.registry import is_there
 from fixlm.errors import InputError
 from fixlm.model.language_model import LanguageModel
 from fixlm.output.layer import DenseOutput
@@ -68,6 +69,9 @@ def open_run(path: str | os.PathLike[str], checkpoint: str = "best", data: str |
     directory = RunDirectory(path).require()
     config = directory.read_config()
     source = DataConfig(**config["data"])
+    if not data and not is_there(source.data):
+        what = f"it names the corpus {source.data}, which is not there"
+        raise InputError(directory.config, what, fix="name the folder that has the corpus now: --data FOLDER")
     source = dataclasses.replace(source, data=data or source.data)
     if directory.tokenizer.exists():  # the run's own: nothing is trained again, and a file may have moved
         source = dataclasses.replace(source, tokenizer=str(directory.tokenizer), vocab_size=None)

@@ -242,6 +242,27 @@ def test_a_corpus_that_changed_is_refused_with_both_sides(
     )
 
 
+@pytest.mark.parametrize("name", ["text", "in/a/folder"])
+def test_a_corpus_that_moved_is_asked_for_by_its_flag(
+    name: str,
+    small: list[str],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    shutil.copytree(small[1], name)
+    assert train(*small[2:], "--data", name, "--output-embed", "tied", "--run", "run") == 0
+    os.rename(name, "moved")
+    capsys.readouterr()
+    assert cli.main(["evaluate", "run"]) == 2
+    assert capsys.readouterr().err == (
+        f"fixlm: error: run/config.json: it names the corpus {name}, which is not there. "
+        "Fix: name the folder that has the corpus now: --data FOLDER\n"
+    )
+    assert cli.main(["evaluate", "run", "--data", "moved"]) == 0
+
+
 def test_no_pickle_is_opened_in_a_whole_life_of_a_run(
     small: list[str], tmp_path: Path, at_step: Callable[..., None], monkeypatch: pytest.MonkeyPatch
 ) -> None:
