@@ -51,26 +51,25 @@ def command(arguments: Sequence[str]) -> None:
 
     from embeddings import files as matrix_files
     from embeddings.diagnostics import diagnose
-    from fixlm import console
+    from fixlm.console import progress
     from fixlm.corpus import corpus
 
     path = matrix_files.check_output(settings.out or "")
-    with console.embeddings_log(), console.progress() as progress:
+    with progress() as show:
         text = corpus.load(
             settings.data,
             settings.tokenizer,
             settings.vocab_size,
             settings.tokenizer_type,
-            console.log,
-            progress,
+            progress=show,
         )
         statistics = text.statistics()
         matrix_files.check_words(path, statistics.words)
         started = time.monotonic()
-        matrix = build_matrix(method, statistics, settings, options, progress)
+        matrix = build_matrix(method, statistics, settings, options, show)
         seconds = time.monotonic() - started
         matrix_files.write(matrix, statistics.words, path)
-        measured = diagnose(matrix.vectors, statistics.words, statistics.counts, progress=progress)
+        measured = diagnose(matrix.vectors, statistics.words, statistics.counts, progress=show)
     print_report(matrix, measured, written=str(path), seconds=seconds)
 
 

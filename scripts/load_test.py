@@ -62,14 +62,14 @@ def command(arguments: list[str]) -> None:
 
 def large_corpus(settings: Settings, folder: Path, stage: Callable[[str], None]) -> dict[str, Any]:
     """Vocabulary, co-occurrence, PMI and a few steps of training on a corpus of so many tokens."""
-    from fixlm.console import log, progress
+    from fixlm.console import progress
     from fixlm.corpus import corpus, registry
 
     data = folder / "data"
-    write_large_corpus(registry.find(settings.data, log), settings, data)
+    write_large_corpus(registry.find(settings.data), settings, data)
     stage("write the text")
     with progress() as show:
-        text = corpus.load(str(data), log=log, progress=show)
+        text = corpus.load(str(data), progress=show)
     figures = {"tokens": len(text.splits["train"]), "V": len(text)}
     stage("vocabulary and ids")
     size = (data / "train.txt").stat().st_size

@@ -12,7 +12,7 @@ from fixlm.comparison.plan import PLAN, Plan, PlannedRun, Setting, write_plan
 from fixlm.comparison.status import DONE, FAILED, Row, Run, best_by_validation, discover, survey
 from fixlm.comparison.table import sort_rows, write_tables
 from fixlm.config.schema import DataConfig
-from fixlm.console import log, progress
+from fixlm.console import progress
 from fixlm.corpus import corpus
 from fixlm.corpus.corpus import Corpus
 from fixlm.errors import InputError, InputErrors
@@ -131,7 +131,7 @@ def _texts(planned: Sequence[PlannedRun], runs: Sequence[Run]) -> dict[DataConfi
         try:
             if config.data not in texts:
                 with progress() as show:
-                    texts[config.data] = corpus.load(**vars(config.data), log=log, progress=show)
+                    texts[config.data] = corpus.load(**vars(config.data), progress=show)
             check_length(config, texts[config.data])
         except (InputError, InputErrors) as error:
             errors |= {str(each): each for each in getattr(error, "errors", [error])}

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
+import logging
 import os
 import signal
-import sys
 import time
 import traceback
 from collections.abc import Callable, Mapping, Sequence
@@ -23,6 +23,8 @@ from fixlm.console import listening
 from fixlm.errors import InputError, InputErrors, Interrupted, as_input_error
 from fixlm.runs.directory import RUN_SETTINGS, RunDirectory, writing
 from fixlm.training.signals import StopRequest
+
+logger = logging.getLogger(__name__)
 
 FIRST_ESTIMATE = 20.0
 """Seconds of a run before the time left is told from its own speed, where no other run told it."""
@@ -118,7 +120,7 @@ class Runner:
             if self._resumes(index):
                 run = read_run(run.path, run.seed)
         self.runs[index] = dataclasses.replace(run, state=FAILED, reason=reason)
-        say(f"{run.path.name} failed: {reason}")
+        say(f"{run.path.name} failed: {reason}", logging.ERROR)
 
     def _one_after_another(self, left: Sequence[int]) -> None:
         import torch
@@ -130,7 +132,7 @@ class Runner:
             log = RunLog(self.runs[index].path)
             log(f"{MARK}1 at a time")
             try:
-                with listening(log), listening(self._first_estimate()):
+                with listening(log, but=__name__), listening(self._first_estimate()):
                     self._train_here(index)
             except Interrupted as stop:
                 self._read(index)
@@ -220,9 +222,9 @@ def run_settings(planned: PlannedRun) -> dict[str, Any]:
     return {flag: value for flag, value in planned.flags.items() if flag in names}
 
 
-def say(message: str) -> None:
-    """A line about the comparison, which is for the terminal and in no run's log."""
-    print(f"compare: {message}", file=sys.stderr, flush=True)
+def say(message: str, level: int = logging.INFO) -> None:
+    """A line about the comparison, which is in no run's log."""
+    logger.log(level, f"compare: {message}")
 
 
 def _one_line(error: Exception) -> str:

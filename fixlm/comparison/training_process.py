@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import subprocess
 import sys
@@ -11,6 +12,8 @@ from pathlib import Path
 from typing import Any
 
 import fixlm
+
+logger = logging.getLogger(__name__)
 
 ERROR = "fixlm: error: "
 
@@ -63,7 +66,7 @@ class Process:
                 self.log(line)
             except ValueError as error:  # a full disk: the training itself will say the same
                 self.last = str(error)
-            print(f"{self.path.name}: {line}", file=sys.stderr, flush=True)
+            logger.info(f"{self.path.name}: {line}")
 
     def ended(self) -> bool:
         """Whether it is over, and all it said is in the log."""

@@ -18,7 +18,7 @@ from itertools import chain
 from pathlib import Path
 
 from embeddings.errors import InputError
-from fixlm.corpus.data_set import DataSet, Log
+from fixlm.corpus.data_set import DataSet
 
 ARCHIVE = "enwiki-latest-pages-articles1.xml-p000000010p000030302-shortened.bz2"
 VERSION = 1
@@ -87,7 +87,7 @@ _MARKUP = [
 ]
 
 
-def open_data_set(log: Log) -> DataSet:
+def open_data_set() -> DataSet:
     """The sample; its text is built at most once, and only if there is no tokenised copy of it."""
     return DataSet.of_rows("sample", content_hash(), cache(build))
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-import sys
+import logging
 from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, Literal
@@ -20,20 +20,17 @@ from embeddings.errors import InputError
 from embeddings.registry import Progress
 from fixlm.cache_directory import cache_directory
 from fixlm.corpus import registry, tokenised_copy
-from fixlm.corpus.data_set import SPLITS, DataSet, Log
+from fixlm.corpus.data_set import SPLITS, DataSet
 from fixlm.corpus.shared_lines import warnings_of_shared_lines
 from fixlm.corpus.word_vocabulary import encode_words
 
 if TYPE_CHECKING:
     from fixlm.corpus.sentencepiece import Tokenizer
 
-FORMAT = 2
+logger = logging.getLogger(__name__)
+
+FORMAT = 3
 """Part of the key of the tokenised copy: raised when the same text would give other ids or notes."""
-
-
-def log_to_stderr(line: str) -> None:
-    """The log that is used where none is given."""
-    print(line, file=sys.stderr)
 
 
 @dataclass(frozen=True, eq=False)
@@ -93,7 +90,6 @@ def load(
     tokenizer: str = "word",
     vocab_size: int | None = None,
     tokenizer_type: str = "unigram",
-    log: Log = log_to_stderr,
     progress: Progress | None = None,
 ) -> Corpus:
     """Reads, tokenises and caches a corpus.
@@ -104,7 +100,6 @@ def load(
         tokenizer: 'word', 'sentencepiece' (trained on the train split), or a sentencepiece ``.model`` file.
         vocab_size: the number of pieces for 'sentencepiece', its default if None.
         tokenizer_type: 'unigram' or 'bpe', for 'sentencepiece'.
-        log: called with one line about each thing a user should know.
         progress: called with how much of a large file is read.
 
     Raises:
@@ -121,10 +116,10 @@ def load(
         from fixlm.corpus.sentencepiece import Tokenizer
 
         pieces = Tokenizer.choose(tokenizer, vocab_size, tokenizer_type)
-    return _load(registry.find(data, log, progress), pieces, log)
+    return _load(registry.find(data, progress), pieces)
 
 
-def _load(data_set: DataSet, tokenizer: Tokenizer | None, log: Log) -> Corpus:
+def _load(data_set: DataSet, tokenizer: Tokenizer | None) -> Corpus:
     """The corpus from its tokenised copy, or made from the text and then kept."""
     settings = tokenizer.settings if tokenizer else {"tokenizer": "word"}
     key = hashlib.sha256(
@@ -133,13 +128,13 @@ def _load(data_set: DataSet, tokenizer: Tokenizer | None, log: Log) -> Corpus:
     path = cache_directory() / "corpora" / f"{key[:32]}.safetensors"
     kept = tokenised_copy.read(path)
     arrays, about = kept or _tokenise(data_set, tokenizer)
-    for note in about["notes"]:
-        log(note)
+    for level, note in about["notes"]:
+        logger.log(level, note)
     if not kept:
         try:
             tokenised_copy.write(path, arrays, about)
         except OSError as error:
-            log(f"no tokenised copy is kept, since the cache cannot be written: {error}")
+            logger.info(f"no tokenised copy is kept, since the cache cannot be written: {error}")
     words = arrays["words"].tobytes().decode().split("\n")
     model = arrays.get("tokenizer_model")
     return Corpus(
@@ -163,7 +158,8 @@ def _tokenise(data_set: DataSet, tokenizer: Tokenizer | None) -> tuple[dict[str,
 
         found = encode_pieces(data_set, tokenizer)
     found.sort_by_count()
-    warnings = warnings_of_shared_lines(found.splits, found.end_of_line)
+    notes = [(logging.INFO, note) for note in found.notes]
+    notes += [(logging.WARNING, each) for each in warnings_of_shared_lines(found.splits, found.end_of_line)]
     arrays = {"words": np.frombuffer("\n".join(found.words).encode(), dtype=np.uint8), **found.splits}
     if tokenizer is not None:
         arrays["tokenizer_model"] = np.frombuffer(tokenizer.model, dtype=np.uint8)
@@ -171,7 +167,7 @@ def _tokenise(data_set: DataSet, tokenizer: Tokenizer | None) -> tuple[dict[str,
         "word_totals": found.word_totals,
         "unit": "word" if tokenizer is None else "piece",
         "end_of_line": found.end_of_line,
-        "notes": found.notes + [f"warning: {warning}" for warning in warnings],
+        "notes": notes,
     }
     return arrays, about
 

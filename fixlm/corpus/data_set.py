@@ -9,7 +9,6 @@ from embeddings.errors import InputError
 
 SPLITS = ("train", "valid", "test")
 
-Log = Callable[[str], None]
 Line = tuple[list[str], bool]
 """Words of a line and whether they end it (False for a piece of a very long line)."""
 

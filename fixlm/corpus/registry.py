@@ -8,7 +8,7 @@ from pathlib import Path
 
 from embeddings.errors import InputError, unknown_name
 from embeddings.registry import Progress
-from fixlm.corpus.data_set import DataSet, Log
+from fixlm.corpus.data_set import DataSet
 from fixlm.corpus.text_files import open_folder
 
 # Modules are imported when their data set is asked for, since some bring heavy libraries with them.
@@ -19,14 +19,14 @@ DATA_SETS = {
 }
 
 
-def find(data: str, log: Log, progress: Progress | None = None) -> DataSet:
+def find(data: str, progress: Progress | None = None) -> DataSet:
     """The data set that ``--data`` names: one of `DATA_SETS`, or a folder.
 
     Raises:
         InputError: there is no such data set or folder, or it cannot be read.
     """
     if data in DATA_SETS:
-        data_set: DataSet = importlib.import_module(DATA_SETS[data]).open_data_set(log)
+        data_set: DataSet = importlib.import_module(DATA_SETS[data]).open_data_set()
         return data_set
     if is_there(data):
         return open_folder(_path(data), progress)

@@ -10,7 +10,7 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 from embeddings.errors import InputError
-from fixlm.corpus.data_set import SPLITS, DataSet, Log
+from fixlm.corpus.data_set import SPLITS, DataSet
 
 REPOSITORY, CONFIGURATION = "Salesforce/wikitext", "wikitext-2-v1"
 PROBE_SECONDS = 3.0
@@ -18,7 +18,7 @@ PROBE_SECONDS = 3.0
 FIX = "give a folder that holds train.txt, valid.txt and test.txt: --data FOLDER"
 
 
-def open_data_set(log: Log) -> DataSet:
+def open_data_set() -> DataSet:
     """WikiText-2; its rows are loaded here, so that it is known whether they can be had."""
     rows = load()
     content = hashlib.sha256()

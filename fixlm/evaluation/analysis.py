@@ -17,7 +17,7 @@ import torch
 from embeddings.diagnostics import nearest
 from embeddings.output_matrix import unit_rows
 from fixlm.config.schema import DataConfig, read_config
-from fixlm.console import log, progress
+from fixlm.console import progress
 from fixlm.corpus import corpus
 from fixlm.corpus.corpus import Corpus
 from fixlm.corpus.registry import is_there
@@ -76,7 +76,7 @@ def open_run(path: str | os.PathLike[str], checkpoint: str = "best", data: str |
     if directory.tokenizer.exists():  # the run's own: nothing is trained again, and a file may have moved
         source = dataclasses.replace(source, tokenizer=str(directory.tokenizer), vocab_size=None)
     with progress() as show:
-        text = corpus.load(**vars(source), log=log, progress=show)
+        text = corpus.load(**vars(source), progress=show)
     check_corpus(directory, text)
     model = load_model(directory, find_checkpoint(directory, checkpoint))
     return Run(directory, config, text, model.eval())

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import math
 import time
 from contextlib import AbstractContextManager, nullcontext
@@ -13,7 +14,6 @@ from torch import Tensor
 
 from embeddings.registry import Progress
 from fixlm.config.schema import TrainConfig
-from fixlm.console import log
 from fixlm.corpus.corpus import Corpus
 from fixlm.errors import InputError, Interrupted
 from fixlm.evaluation.perplexity import (
@@ -44,6 +44,8 @@ from fixlm.training.signals import StopRequest
 from fixlm.training.state import Progressed
 from fixlm.training.windows import Windows
 
+logger = logging.getLogger(__name__)
+
 METRICS_EVERY = 10
 """Steps averaged into one line of metrics.jsonl and of the progress bar."""
 
@@ -70,7 +72,7 @@ class Trainer:
             self._begin()
         counts = self.model.parameter_counts()
         tokens = self.settings.batch_size * self.settings.bptt
-        log(
+        logger.info(
             f"{directory.path}: {text.name}, V = {len(text.words):,}, {self.total:,} steps of "
             f"{'about ' * self.settings.vary_bptt}{tokens:,} tokens; {counts['trainable']:,} numbers are trained "
             f"({counts['output_trainable']:,} of them in the output layer), {counts['fixed']:,} are fixed."
@@ -93,7 +95,9 @@ class Trainer:
                     message = f"stopped after step {self.at.step:,} and saved; --resume goes on from here"
                     raise Interrupted(message, 128 + stop.signal_number)
             if self.at.step < self.total:
-                log(f"the last {self.settings.patience} validations were no better: training ends here")
+                logger.info(
+                    f"the last {self.settings.patience} validations were no better: training ends here"
+                )
             return self._finish(stop)
 
     def _begin(self) -> None:
@@ -208,7 +212,7 @@ class Trainer:
         waiting = self.settings.average == "nt-asgd" and self.at.average_start is None
         if waiting and has_stalled(self.at.validations, self.settings.nonmono):
             self.at.average_start = self.at.step
-            log(
+            logger.info(
                 f"step {self.at.step:,}: validation has stopped improving; from here on the weights are averaged"
             )
         self._save(best=best)
@@ -232,7 +236,9 @@ class Trainer:
         best = score.total_nats < self.at.best["total_nats"]
         if best:
             self.at.best = {"step": self.at.step, **vars(score)}
-        log(f"step {self.at.step:,}: validation perplexity {score}{', the best so far' if best else ''}")
+        logger.info(
+            f"step {self.at.step:,}: validation perplexity {score}{', the best so far' if best else ''}"
+        )
         self.directory.write_metrics(
             {"step": self.at.step, "epoch": self.windows.epochs(self.at.step), "validation": score.to_json()}
         )
@@ -261,7 +267,7 @@ class Trainer:
 
     def _restore(self) -> None:
         root = self.directory.checkpoints
-        saved = checkpoint.newest(root, log)
+        saved = checkpoint.newest(root)
         if saved is None:
             fix = "train it anew under another --run"
             raise InputError("--resume", "no checkpoint to go on from", found=root, fix=fix)
@@ -275,7 +281,7 @@ class Trainer:
         checkpoint.point(root, "last", self.at.step)
         self._find_best(root)
         self.directory.rewind_metrics(self.at.step or -1)  # what fine-tuning scored at step 0 it scores again
-        log(f"going on from {saved.path.name} of {self.total:,}")
+        logger.info(f"going on from {saved.path.name} of {self.total:,}")
 
     def _take_training(self, tensors: dict[str, Tensor], state: dict[str, Any]) -> None:
         """Optimizer, LSTM state, random state, progress and, beside an average, the weights of a checkpoint."""
@@ -305,7 +311,7 @@ class Trainer:
         try:
             checkpoint.verify(root / f"step-{step}")
         except InputError as error:
-            log(f"warning: {error} It was the best so far; the best of what follows takes its place.")
+            logger.warning(f"{error} It was the best so far; the best of what follows takes its place.")
             self.at.best = Progressed().best
         else:
             checkpoint.point(root, "best", step)

@@ -27,7 +27,7 @@ def write(folder: Path, **splits: bytes | str) -> str:
 
 
 def read(data: str, **options: object) -> corpus.Corpus:
-    return corpus.load(data, log=lambda line: None, **options)  # type: ignore[arg-type]
+    return corpus.load(data, **options)  # type: ignore[arg-type]
 
 
 def decoded(loaded: corpus.Corpus, split: str) -> list[str]:
@@ -97,11 +97,11 @@ def test_long_lines_in_pieces_give_the_same_words(text: str, size: int, tmp_path
     assert words == [word for line in lines for word in [*line.split(), "<eos>"]]
 
 
-def test_unknown_words_of_valid_become_unk_and_are_counted_in_the_log(tmp_path: Path) -> None:
+def test_unknown_words_of_valid_become_unk_and_are_counted_in_the_log(tmp_path: Path, log: list[str]) -> None:
     data = write(tmp_path / "data", train="a <unk>\n", valid="a x y x\n")
     for _ in range(2):  # the second time from the cached copy
-        log: list[str] = []
-        loaded = corpus.load(data, log=log.append)
+        log.clear()
+        loaded = corpus.load(data)
         assert decoded(loaded, "valid") == ["a", "<unk>", "<unk>", "<unk>", "<eos>"]
         assert loaded.words == ["a", "<unk>", "<eos>"]
         assert log == ["valid split: words that the train split lacks became <unk> (3 tokens, 2 different)"]
@@ -155,12 +155,11 @@ def test_a_flipped_bit_anywhere_in_the_copy_is_noticed(tmp_path: Path) -> None:
 
 
 def test_a_cache_that_cannot_be_written_costs_one_line(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, log: list[str]
 ) -> None:
     (tmp_path / "file").write_text("")
     monkeypatch.setenv("FIXLM_CACHE", str(tmp_path / "file"))
-    log: list[str] = []
-    assert len(corpus.load(write(tmp_path / "data"), log=log.append)) == 3
+    assert len(corpus.load(write(tmp_path / "data"))) == 3
     assert len(log) == 1
     assert log[0].startswith("no tokenised copy is kept, since the cache cannot be written: ")
 
@@ -268,10 +267,16 @@ def test_a_vocabulary_size_is_not_for_words(tmp_path: Path) -> None:
     )
 
 
-def test_where_no_log_is_given_it_goes_to_stderr(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    corpus.load(write(tmp_path / "data", train="a <unk>\n", valid="x\n"))
-    out, err = capsys.readouterr()
-    assert (out, err.count("\n")) == ("", 1)
+def test_a_library_shows_no_more_than_warnings_unless_it_is_asked(tmp_path: Path) -> None:
+    copied = "one line of train and valid\n"
+    data = write(tmp_path / "data", train=copied + "<unk>\n", valid=copied, test="x\n")
+    ask = "import logging; logging.basicConfig(format='%(message)s'); logging.getLogger('fixlm').setLevel('INFO'); "
+    note = "test split: words that the train split lacks became <unk> (1 tokens, 1 different)\n"
+    for before, shown in (("", ""), (ask, note)):
+        code = f"{before}from fixlm.corpus import corpus; corpus.load({data!r})"
+        done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+        assert done.stdout == ""
+        assert done.stderr.startswith(f"{shown}valid split: 100 % of its lines are in the train split too")
 
 
 def test_importing_it_loads_nothing_heavy() -> None:

@@ -54,7 +54,7 @@ def test_a_last_line_that_nothing_ends_counts() -> None:
 
 @pytest.mark.parametrize("tokenizer", ["word", "sentencepiece"])
 def test_a_copy_of_the_train_split_is_told_each_time_it_is_read(
-    tmp_path: Path, tokenizer: str, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, tokenizer: str, monkeypatch: pytest.MonkeyPatch, log: list[str]
 ) -> None:
     monkeypatch.setenv("FIXLM_CACHE", str(tmp_path / "cache"))
     text = "\n".join(f"line {i} of a text that is not long" for i in range(300))
@@ -62,15 +62,14 @@ def test_a_copy_of_the_train_split_is_told_each_time_it_is_read(
         (tmp_path / f"{split}.txt").write_text(text)
     (tmp_path / "test.txt").write_text("line of a text that is long\n")
     for _ in range(2):  # the second time from the tokenised copy
-        log: list[str] = []
-        corpus.load(str(tmp_path), tokenizer, 300 if tokenizer != "word" else None, log=log.append)
+        log.clear()
+        corpus.load(str(tmp_path), tokenizer, 300 if tokenizer != "word" else None)
         assert log == [
             "warning: valid split: 100 % of its lines are in the train split too, so its perplexity says little about "
             "new text. Fix: give this split a text of its own"
         ]
 
 
-def test_the_sample_has_no_such_lines() -> None:
-    log: list[str] = []
-    corpus.load("sample", log=log.append)
+def test_the_sample_has_no_such_lines(log: list[str]) -> None:
+    corpus.load("sample")
     assert log == []

@@ -59,7 +59,7 @@ def test_each_row_is_a_line_and_offline_mode_is_for_a_silent_hub_only(
     online: Callable[[bool], None], hub: list[tuple[Any, ...]], answers: bool
 ) -> None:
     online(answers)
-    loaded = corpus.load("wikitext-2", log=lambda line: None)
+    loaded = corpus.load("wikitext-2")
     words = [loaded.words[i] for i in loaded.splits["train"]]
     assert " ".join(words) == "<eos> = Title = <eos> a b a <unk> <eos>"
     assert (loaded.name, loaded.word_totals) == ("wikitext-2", {"train": 10, "valid": 3, "test": 2})
@@ -67,16 +67,16 @@ def test_each_row_is_a_line_and_offline_mode_is_for_a_silent_hub_only(
     assert [module.HF_HUB_OFFLINE for module in FLAGS] == [False, False]  # as before
 
 
-def test_auto_takes_wikitext_2_where_it_can_be_had(hub: list[tuple[Any, ...]]) -> None:
-    log: list[str] = []
-    assert corpus.load("auto", log=log.append).name == "wikitext-2"
+def test_auto_takes_wikitext_2_where_it_can_be_had(hub: list[tuple[Any, ...]], log: list[str]) -> None:
+    assert corpus.load("auto").name == "wikitext-2"
     assert log == []
 
 
-def test_auto_falls_back_to_the_sample_and_says_so_in_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_auto_falls_back_to_the_sample_and_says_so_in_one_line(
+    monkeypatch: pytest.MonkeyPatch, log: list[str]
+) -> None:
     monkeypatch.setattr(datasets, "load_dataset", failing(ConnectionError("no")))
-    log: list[str] = []
-    assert corpus.load("auto", log=log.append).name == "sample"
+    assert corpus.load("auto").name == "sample"
     (line,) = log
     assert line.startswith("--data auto: using the built-in sample. WikiText-2 cannot be had: ")
     assert line.endswith("Fix: give a folder that holds train.txt, valid.txt and test.txt: --data FOLDER")
@@ -88,7 +88,7 @@ def test_no_network_and_no_copy_is_an_error_that_names_the_folder(
     online(False)
     monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", tmp_path)  # so that no copy is found
     with pytest.raises(InputError) as caught:
-        corpus.load("wikitext-2", log=lambda line: None)  # the real load_dataset, in offline mode
+        corpus.load("wikitext-2")  # the real load_dataset, in offline mode
     assert str(caught.value) == (
         "--data wikitext-2: WikiText-2 cannot be had: the hub does not answer, and the cache of datasets has "
         "no copy. Fix: give a folder that holds train.txt, valid.txt and test.txt: --data FOLDER"

@@ -62,7 +62,7 @@ def run(script: ModuleType, capsys: pytest.CaptureFixture[str]) -> Run:
 
 
 def words_of(data: Path) -> list[str]:
-    return corpus.load(str(data), log=lambda line: None).words
+    return corpus.load(str(data)).words
 
 
 @pytest.mark.parametrize("method", ["random-orthogonal", "hadamard", "sylvester"])
