@@ -38,10 +38,9 @@ class _Lines(logging.Handler):
 @contextmanager
 def _handled_by(handler: logging.Handler) -> Iterator[None]:
     """Has a handler get what this program logs, from INFO on."""
-    loggers = [logging.getLogger(name) for name in _LOGGERS]
-    before = [
-        (each, each.level) for each in loggers if handler not in each.handlers
-    ]  # a command may call another
+    loggers = map(logging.getLogger, _LOGGERS)
+    # A command may call another one: then the handler is there already, and stays.
+    before = [(each, each.level) for each in loggers if handler not in each.handlers]
     for each, _ in before:
         each.addHandler(handler)
         if not each.isEnabledFor(logging.INFO):

@@ -132,6 +132,7 @@ class Runner:
             log = RunLog(self.runs[index].path)
             log(f"{MARK}1 at a time")
             try:
+                # What the comparison says of itself is for the terminal, and not for the run's log.
                 with listening(log, but=__name__), listening(self._first_estimate()):
                     self._train_here(index)
             except Interrupted as stop:
