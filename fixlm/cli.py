@@ -6,6 +6,7 @@ import importlib
 import sys
 from collections.abc import Callable, Sequence
 
+from fixlm.console import log_on_stderr
 from fixlm.errors import report, unknown_name
 
 COMMANDS = {
@@ -18,7 +19,8 @@ COMMANDS = {
 def run(command: Callable[[list[str]], None], arguments: Sequence[str] | None = None) -> int:
     """Runs the body of an entry point on the given arguments or the process's; returns the exit status."""
     arguments = list(sys.argv[1:] if arguments is None else arguments)
-    return report(lambda: command(arguments), debug="--debug" in arguments)
+    with log_on_stderr():
+        return report(lambda: command(arguments), debug="--debug" in arguments)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

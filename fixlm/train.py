@@ -87,8 +87,9 @@ def add_flags(parser: Parser, skip: Sequence[str] = ()) -> None:
 
 def print_result(result: Mapping[str, Any]) -> None:
     """The table a training run ends with."""
-    from rich.console import Console
     from rich.table import Table
+
+    from fixlm.console import rich_console
 
     per_word = "perplexity_per_word" in result["test"]
     key, unit = (
@@ -100,7 +101,7 @@ def print_result(result: Mapping[str, Any]) -> None:
         table.add_column(split, justify="right")
     for name, scores in (("unigram (word frequencies alone)", result["unigram"]), ("LSTM", result)):
         table.add_row(name, *(_number(scores[split][key]) for split in ("valid", "test")))
-    Console().print(table)
+    rich_console().print(table)
     print(
         f"{result['parameters']['output_trainable']:,} of {result['parameters']['trainable']:,} trained numbers are in "
         f"the output layer; {result['tokens_per_second']:,.0f} tokens/s, {result['seconds']:,.0f} s of training steps."

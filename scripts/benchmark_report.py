@@ -11,10 +11,11 @@ from timed import DECODED, PLAIN
 
 def print_report(report: Mapping[str, Any]) -> None:
     """Tables on stdout."""
-    from rich.console import Console
     from rich.table import Table
 
-    screen = Console(highlight=False, markup=False)
+    from fixlm.console import rich_console
+
+    screen = rich_console(highlight=False, markup=False)
     setting = report["setting"]
     screen.print(
         f"{setting['processor']}, {setting['threads']} threads, V = {setting['vocabulary_size']:,}, "

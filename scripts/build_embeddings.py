@@ -50,26 +50,25 @@ def command(arguments: Sequence[str]) -> None:
 
     from embeddings.diagnostics import diagnose
     from embeddings.output_matrix import check_export, check_words
-    from fixlm import console
+    from fixlm.console import progress
     from fixlm.corpus import corpus
 
     path = check_export(settings.out or "")
-    with console.embeddings_log(), console.progress() as progress:
+    with progress() as show:
         text = corpus.load(
             settings.data,
             settings.tokenizer,
             settings.vocab_size,
             settings.tokenizer_type,
-            console.log,
-            progress,
+            progress=show,
         )
         statistics = text.statistics()
         check_words(path, statistics.words)
         started = time.monotonic()
-        matrix = build_matrix(method, statistics, settings, options, progress)
+        matrix = build_matrix(method, statistics, settings, options, show)
         seconds = time.monotonic() - started
         matrix.export(path, statistics.words)
-        measured = diagnose(matrix.vectors, statistics.words, statistics.counts, progress=progress)
+        measured = diagnose(matrix.vectors, statistics.words, statistics.counts, progress=show)
     print_report(matrix, measured, written=str(path), seconds=seconds)
 
 
@@ -109,15 +108,16 @@ def build_matrix(
 
 def print_report(matrix: OutputMatrix, measured: Diagnostics, *, written: str, seconds: float) -> None:
     """Prints a matrix's measurements and the neighbours of some words to stdout."""
-    from rich.console import Console
     from rich.table import Table
+
+    from fixlm.console import rich_console
 
     table = Table(box=None, show_header=False, pad_edge=False)
     for name, value in _lines(matrix, measured, written, seconds):
         table.add_row(name, value)
-    screen = Console(highlight=False, markup=False)
+    screen = rich_console(highlight=False, markup=False)
     if not screen.is_terminal:
-        screen = Console(highlight=False, markup=False, width=120)
+        screen = rich_console(highlight=False, markup=False, width=120)
     screen.print(table, soft_wrap=False)
     if measured.neighbours:
         nearest = Table(box=None, pad_edge=False, title="nearest neighbours (cosine)", title_justify="left")

@@ -76,7 +76,7 @@ def read_corpus(content: bytes, folder: Path) -> None:
     for split in ("train", "valid", "test"):
         for other in ("train", "valid", "test"):
             (folder / f"{other}.txt").write_bytes(content if other == split else f"{TEXT}<unk>\n".encode())
-        loaded = corpus.load(str(folder), log=lambda line: None)
+        loaded = corpus.load(str(folder))
         assert all(ids.max() < len(loaded) for ids in loaded.splits.values())
 
 

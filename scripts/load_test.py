@@ -68,14 +68,14 @@ def command(arguments: list[str]) -> None:
 
 def large_corpus(settings: Settings, folder: Path, stage: Callable[[str], None]) -> dict[str, Any]:
     """Vocabulary, co-occurrence, PMI and a few steps of training on a corpus of so many tokens."""
-    from fixlm.console import log, progress
-    from fixlm.corpus import corpus, sources
+    from fixlm.console import progress
+    from fixlm.corpus import corpus, registry
 
     data = folder / "data"
-    write_large_corpus(sources.find_source(settings.data, log), settings, data)
+    write_large_corpus(registry.find(settings.data), settings, data)
     stage("write the text")
     with progress() as show:
-        text = corpus.load(str(data), log=log, progress=show)
+        text = corpus.load(str(data), progress=show)
     figures = {"tokens": len(text.splits["train"]), "V": len(text)}
     stage("vocabulary and ids")
     size = (data / "train.txt").stat().st_size
@@ -132,8 +132,8 @@ def _build(statistics: Any, settings: Settings, figures: dict[str, Any]) -> None
     """The PMI matrix, into the cache, where training finds it."""
     import embeddings
     from embeddings.methods import pmi
+    from fixlm.cache_directory import cache_directory
     from fixlm.console import progress
-    from fixlm.corpus.cache import cache_directory
 
     with progress() as show:
         matrix = embeddings.build_cached(

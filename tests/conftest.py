@@ -9,6 +9,8 @@ from typing import Any
 
 import pytest
 
+from fixlm.console import listening
+
 
 @pytest.fixture(scope="session", autouse=True)
 def own_cache_and_no_hub(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
@@ -39,6 +41,14 @@ def small(tiny_corpus: Path) -> list[str]:
     """Flags of a training run on `tiny_corpus` that takes about a second."""
     flags = "--hidden-size 16 --embed-size 16 --batch-size 4 --bptt 10 --max-steps 24 --validate-every 12 --threads 1"
     return ["--data", str(tiny_corpus), *flags.split()]
+
+
+@pytest.fixture
+def log() -> Iterator[list[str]]:
+    """The lines that are logged, as a command shows them."""
+    lines: list[str] = []
+    with listening(lines.append):
+        yield lines
 
 
 @pytest.fixture

@@ -14,7 +14,7 @@ from fixlm.comparison.status import discover, survey
 from fixlm.comparison.stored_run import DONE, FAILED, StoredRun
 from fixlm.comparison.table import write_tables
 from fixlm.config.schema import DataConfig
-from fixlm.console import log, progress
+from fixlm.console import progress
 from fixlm.corpus import corpus
 from fixlm.corpus.corpus import Corpus
 from fixlm.errors import InputError, InputErrors
@@ -133,7 +133,7 @@ def _texts(planned: Sequence[PlannedRun], runs: Sequence[StoredRun]) -> dict[Dat
         try:
             if config.data not in texts:
                 with progress() as show:
-                    texts[config.data] = corpus.load(**vars(config.data), log=log, progress=show)
+                    texts[config.data] = corpus.load(**vars(config.data), progress=show)
             check_length(config, texts[config.data])
         except (InputError, InputErrors) as error:
             errors |= {str(each): each for each in getattr(error, "errors", [error])}

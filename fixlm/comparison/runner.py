@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
+import logging
 import os
 import signal
-import sys
 import time
 import traceback
 from collections.abc import Callable, Mapping, Sequence
@@ -26,6 +26,8 @@ from fixlm.errors import InputError, InputErrors, Interrupted, as_input_error
 from fixlm.runs.directory import RunDirectory, writing
 from fixlm.runs.status import Status, reason_of, write_status
 from fixlm.training.signals import StopRequest
+
+logger = logging.getLogger(__name__)
 
 FIRST_ESTIMATE = 20.0
 """Seconds of a run before the time left is told from its own speed, where no other run told it."""
@@ -123,7 +125,7 @@ class Runner:
         if killed and self._resumes(index):  # the process itself had no time to write it
             write_status(RunDirectory(run.path).status, status)
         self.runs[index] = dataclasses.replace(run, status=status)
-        say(f"{run.path.name} failed: {reason}")
+        say(f"{run.path.name} failed: {reason}", logging.ERROR)
 
     def _one_after_another(self, left: Sequence[int]) -> None:
         import torch
@@ -134,7 +136,8 @@ class Runner:
             self._announce(index)
             log = RunLog(self.runs[index].path)
             try:
-                with listening(log), listening(self._first_estimate()):
+                # What the comparison says of itself is for the terminal, and not for the run's log.
+                with listening(log, but=__name__), listening(self._first_estimate()):
                     self._train_here(index)
             except Interrupted as stop:
                 self._read(index)
@@ -223,9 +226,9 @@ def run_settings(planned: PlannedRun) -> dict[str, Any]:
     return {flag: value for flag, value in planned.flags.items() if flag in names}
 
 
-def say(message: str) -> None:
-    """A line about the comparison, which is for the terminal and in no run's log."""
-    print(f"compare: {message}", file=sys.stderr, flush=True)
+def say(message: str, level: int = logging.INFO) -> None:
+    """A line about the comparison, which is in no run's log."""
+    logger.log(level, f"compare: {message}")
 
 
 def _interrupted(status: int) -> Interrupted:

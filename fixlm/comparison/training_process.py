@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import logging
 import os
 import subprocess
 import sys
@@ -23,6 +24,8 @@ from embeddings.files import parse_json
 from fixlm.config.read import read_config
 from fixlm.errors import Ended, InputError, report
 from fixlm.runs.status import reason_of
+
+logger = logging.getLogger(__name__)
 
 
 class TrainingProcess:
@@ -77,7 +80,7 @@ class TrainingProcess:
             self.last = line or self.last
             with contextlib.suppress(InputError):  # a full disk: the training itself will say the same
                 self.log(line)
-            print(f"{self.path.name}: {line}", file=sys.stderr, flush=True)
+            logger.info(f"{self.path.name}: {line}")
 
     def ended(self) -> bool:
         """Whether it is over; then all it said is in the log, and `reason` tells why it failed."""

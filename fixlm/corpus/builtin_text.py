@@ -13,14 +13,16 @@ import re
 import unicodedata
 from collections import Counter
 from collections.abc import Iterator
+from functools import cache
 from itertools import chain
 from pathlib import Path
 
 from embeddings.errors import InputError
+from fixlm.corpus.data_set import DataSet
 
 ARCHIVE = "enwiki-latest-pages-articles1.xml-p000000010p000030302-shortened.bz2"
 VERSION = 1
-"""Part of the cache's key: raised when the rules below change."""
+"""Part of the key of the tokenised copy: raised when the rules below change."""
 MINIMUM_COUNT = 3  # in train; rarer words become <unk>, as in WikiText
 MINIMUM_PARAGRAPH = 10  # tokens; shorter lines are captions and leftovers of tables
 MINIMUM_ARTICLE = 150  # tokens of running text; shorter pages are disambiguations and lists
@@ -83,6 +85,11 @@ _MARKUP = [
     (re.compile(r"([,;:])(?:\s*[,;:])+"), r"\1"),
     (re.compile(r"[,;:]+(\.(?:\s|$))"), r"\1"),
 ]
+
+
+def open_data_set() -> DataSet:
+    """The sample; its text is built at most once, and only if there is no tokenised copy of it."""
+    return DataSet.of_rows("sample", content_hash(), cache(build))
 
 
 def archive() -> Path:

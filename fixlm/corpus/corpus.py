@@ -1,16 +1,14 @@
 """Text in, a `Corpus` out: vocabulary, counts, and one stream of ids a split.
 
-Every source (a folder, WikiText-2, the built-in sample) gives an iterator of lines for each split; the same
-code then makes the vocabulary from the train split and ids from the words. No list of all words is ever held.
+Every data set (`fixlm.corpus.registry`) gives the lines of each split. The same code then makes the vocabulary from
+the train split, and ids from the words or from their pieces.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
-import sys
-from array import array
-from collections import Counter
+import logging
 from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, Literal
@@ -20,21 +18,19 @@ import numpy as np
 from embeddings import CorpusStatistics
 from embeddings.errors import InputError
 from embeddings.registry import Progress
-from fixlm.corpus.cache import cache_directory, read_arrays, write_arrays
-from fixlm.corpus.sources import PIECE_BYTES, SPLITS, Log, Source, find_source, no_words
+from fixlm.cache_directory import cache_directory
+from fixlm.corpus import registry, tokenised_copy
+from fixlm.corpus.data_set import SPLITS, DataSet
+from fixlm.corpus.shared_lines import warnings_of_shared_lines
+from fixlm.corpus.word_vocabulary import encode_words
 
 if TYPE_CHECKING:
     from fixlm.corpus.sentencepiece import Tokenizer
 
-EOS = "<eos>"
-UNK = "<unk>"
-FORMAT = 1
-"""Part of the cache's key: raised when the same text would give other ids."""
+logger = logging.getLogger(__name__)
 
-
-def log_to_stderr(line: str) -> None:
-    """The log that is used where none is given."""
-    print(line, file=sys.stderr)
+FORMAT = 3
+"""Part of the key of the tokenised copy: raised when the same text would give other ids or notes."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -94,7 +90,6 @@ def load(
     tokenizer: str = "word",
     vocab_size: int | None = None,
     tokenizer_type: str = "unigram",
-    log: Log = log_to_stderr,
     progress: Progress | None = None,
 ) -> Corpus:
     """Reads, tokenises and caches a corpus.
@@ -105,7 +100,6 @@ def load(
         tokenizer: 'word', 'sentencepiece' (trained on the train split), or a sentencepiece ``.model`` file.
         vocab_size: the number of pieces for 'sentencepiece', its default if None.
         tokenizer_type: 'unigram' or 'bpe', for 'sentencepiece'.
-        log: called with one line about each thing a user should know.
         progress: called with how much of a large file is read.
 
     Raises:
@@ -122,45 +116,29 @@ def load(
         from fixlm.corpus.sentencepiece import Tokenizer
 
         pieces = Tokenizer.choose(tokenizer, vocab_size, tokenizer_type)
-    source = find_source(data, log, progress)
-    return _load_cached(source, pieces, log)
+    return _load(registry.find(data, progress), pieces)
 
 
-def _load_cached(source: Source, tokenizer: Tokenizer | None, log: Log) -> Corpus:
-    """The corpus from its tokenised copy, or built and then kept."""
+def _load(data_set: DataSet, tokenizer: Tokenizer | None) -> Corpus:
+    """The corpus from its tokenised copy, or made from the text and then kept."""
     settings = tokenizer.settings if tokenizer else {"tokenizer": "word"}
-    key = hashlib.sha256(json.dumps([FORMAT, source.content, settings], sort_keys=True).encode()).hexdigest()
+    key = hashlib.sha256(
+        json.dumps([FORMAT, data_set.content, settings], sort_keys=True).encode()
+    ).hexdigest()
     path = cache_directory() / "corpora" / f"{key[:32]}.safetensors"
-    if kept := read_arrays(path):
-        arrays, about = kept
-        for note in about["notes"]:
-            log(note)
-        return _from_arrays(source.name, arrays, about)
-    corpus, notes = _build_pieces(source, tokenizer) if tokenizer else _build_words(source)
-    for note in notes:
-        log(note)
-    arrays = {"words": np.frombuffer("\n".join(corpus.words).encode(), dtype=np.uint8), **corpus.splits}
-    if corpus.tokenizer_model is not None:
-        arrays["tokenizer_model"] = np.frombuffer(corpus.tokenizer_model, dtype=np.uint8)
-    about = {
-        "sha256": corpus.sha256,
-        "word_totals": corpus.word_totals,
-        "unit": corpus.unit,
-        "end_of_line": corpus.end_of_line,
-        "notes": notes,
-    }
-    try:
-        write_arrays(path, arrays, about)
-    except OSError as error:
-        log(f"no tokenised copy is kept, since the cache cannot be written: {error}")
-    return corpus
-
-
-def _from_arrays(name: str, arrays: dict[str, np.ndarray], about: dict) -> Corpus:
+    kept = tokenised_copy.read(path)
+    arrays, about = kept or _tokenise(data_set, tokenizer)
+    for level, note in about["notes"]:
+        logger.log(level, note)
+    if not kept:
+        try:
+            tokenised_copy.write(path, arrays, about)
+        except OSError as error:
+            logger.info(f"no tokenised copy is kept, since the cache cannot be written: {error}")
     words = arrays["words"].tobytes().decode().split("\n")
     model = arrays.get("tokenizer_model")
     return Corpus(
-        name=name,
+        name=data_set.name,
         words=words,
         counts=np.bincount(arrays["train"], minlength=len(words)),
         splits={split: arrays[split] for split in SPLITS},
@@ -171,112 +149,30 @@ def _from_arrays(name: str, arrays: dict[str, np.ndarray], about: dict) -> Corpu
     )
 
 
+def _tokenise(data_set: DataSet, tokenizer: Tokenizer | None) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
+    """Arrays and plain values that are the whole of a `Corpus` but its name, as the tokenised copy keeps them."""
+    if tokenizer is None:
+        found = encode_words(data_set)
+    else:
+        from fixlm.corpus.sentencepiece import encode_pieces
+
+        found = encode_pieces(data_set, tokenizer)
+    found.sort_by_count()
+    notes = [(logging.INFO, note) for note in found.notes]
+    notes += [(logging.WARNING, each) for each in warnings_of_shared_lines(found.splits, found.end_of_line)]
+    arrays = {"words": np.frombuffer("\n".join(found.words).encode(), dtype=np.uint8), **found.splits}
+    if tokenizer is not None:
+        arrays["tokenizer_model"] = np.frombuffer(tokenizer.model, dtype=np.uint8)
+    about = {
+        "word_totals": found.word_totals,
+        "unit": "word" if tokenizer is None else "piece",
+        "end_of_line": found.end_of_line,
+        "notes": notes,
+    }
+    return arrays, about
+
+
 def log_unigram(counts: np.ndarray) -> np.ndarray:
     """Log probability of each word: (V,) counts → (V,) nats, float64; a piece never seen counts as seen once."""
     counts = np.maximum(counts, 1).astype(np.float64)
     return np.log(counts / counts.sum())
-
-
-class _Vocabulary(dict[str, int]):
-    """Gives each new word the next id, until `close`; then new words get ``<unk>``'s and are counted."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.unknown: Counter[str] | None = None
-        self.unk = -1
-
-    def close(self) -> None:
-        self.unk = self.get(UNK, -1)
-        self.unknown = Counter()
-
-    def __missing__(self, word: str) -> int:
-        if self.unknown is not None:
-            self.unknown[word] += 1
-            return self.unk
-        self[word] = identity = len(self)
-        return identity
-
-
-def _build_words(source: Source) -> tuple[Corpus, list[str]]:
-    """One pass with ids by first occurrence, which are then put in order of falling count."""
-    vocabulary = _Vocabulary()
-    streams, notes = {}, []
-    for split in SPLITS:
-        streams[split] = _ids_of_words(source, split, vocabulary)
-        if split == "train":
-            vocabulary.close()
-        elif vocabulary.unknown:
-            notes.append(_note_unknown(source, split, vocabulary.unknown, vocabulary.unk))
-            vocabulary.unknown.clear()
-    order, counts = sort_by_count(streams, len(vocabulary))
-    words = list(vocabulary)
-    words = [words[i] for i in order]
-    totals = {split: len(ids) for split, ids in streams.items()}
-    return Corpus(source.name, words, counts, streams, totals, "word", words.index(EOS)), notes
-
-
-def _ids_of_words(source: Source, split: str, vocabulary: _Vocabulary) -> np.ndarray:
-    ids = array("i")
-    lookup = vocabulary.__getitem__
-    lines = 0
-    for words, ends in source.lines(split):
-        ids.extend(map(lookup, words))
-        if ends:
-            ids.append(vocabulary[EOS])
-            lines += 1
-    if len(ids) == lines:
-        raise no_words(source, split)
-    return np.frombuffer(ids, dtype=np.int32)
-
-
-def _note_unknown(source: Source, split: str, unknown: Counter[str], unk: int) -> str:
-    """The line to log about words that train lacks; names no path, since it is kept with the cached copy."""
-    number = f"{unknown.total():,} tokens, {len(unknown):,} different"
-    if unk < 0:
-        examples = ", ".join(repr(word) for word in list(unknown)[:5])
-        raise InputError(
-            source.describe(split),
-            f"it has words that the train split lacks, and there is no {UNK} to take them",
-            found=f"{number}: {examples}",
-            fix=f"write {UNK} for rare words in all splits, or use --tokenizer sentencepiece",
-        )
-    return f"{split} split: words that the train split lacks became {UNK} ({number})"
-
-
-def sort_by_count(streams: dict[str, np.ndarray], size: int) -> tuple[list[int], np.ndarray]:
-    """Renumbers the ids of all streams, in place, by falling count in 'train'; ties keep their order.
-
-    Returns:
-        For each new id the old one, and (size,) the counts in the new order.
-    """
-    counts = np.bincount(streams["train"], minlength=size)
-    order = np.argsort(-counts, kind="stable")
-    new = np.empty(size, dtype=np.int32)
-    new[order] = np.arange(size, dtype=np.int32)
-    for ids in streams.values():
-        for start in range(0, len(ids), PIECE_BYTES):  # by pieces, so that no second stream is held
-            part = ids[start : start + PIECE_BYTES]
-            part[:] = new[part]
-    return order.tolist(), counts[order].astype(np.int64)
-
-
-def _build_pieces(source: Source, tokenizer: Tokenizer) -> tuple[Corpus, list[str]]:
-    """Pieces of a sentencepiece model, which is trained first if it is not given."""
-    # Read once before: the words are to be counted, and no error of a file is to pass through sentencepiece.
-    totals = {split: _count_words(source, split) for split in SPLITS}
-    tokenizer.train(lambda: (words for words, _ in source.lines("train")))
-    streams = {split: tokenizer.encode(source.lines(split)) for split in SPLITS}
-    order, counts = sort_by_count(streams, len(tokenizer.pieces))
-    pieces = [tokenizer.pieces[i] for i in order]
-    end_of_line = order.index(tokenizer.end_of_line)
-    return Corpus(source.name, pieces, counts, streams, totals, "piece", end_of_line, tokenizer.model), []
-
-
-def _count_words(source: Source, split: str) -> int:
-    words = lines = 0
-    for line, ends in source.lines(split):
-        words += len(line)
-        lines += ends
-    if not words:
-        raise no_words(source, split)
-    return words + lines

@@ -13,6 +13,8 @@ from typing import Any
 import numpy as np
 
 from embeddings.errors import InputError, unknown_name
+from fixlm.corpus.data_set import SPLITS, DataSet
+from fixlm.corpus.token_ids import TokenIds
 
 TYPES = ("unigram", "bpe")
 DEFAULT_VOCAB_SIZE = 4000  # the built-in sample gives some 7,000 at most
@@ -169,6 +171,30 @@ class Tokenizer:
                 return self.pieces.index(name)
         self.pieces.append(END_OF_LINE_NAMES[0])
         return len(self.pieces) - 1
+
+
+def encode_pieces(data_set: DataSet, tokenizer: Tokenizer) -> TokenIds:
+    """Ids of the model's pieces; the model is trained first if it is not given.
+
+    Raises:
+        InputError: a split has no words, or the model cannot be trained.
+    """
+    # Read once before: the words are to be counted, and no error of a file is to pass through sentencepiece.
+    totals = {split: _count_words(data_set, split) for split in SPLITS}
+    tokenizer.train(lambda: (words for words, _ in data_set.lines("train")))
+    streams = {split: tokenizer.encode(data_set.lines(split)) for split in SPLITS}
+    return TokenIds(tokenizer.pieces, streams, totals, tokenizer.end_of_line)
+
+
+def _count_words(data_set: DataSet, split: str) -> int:
+    """Whitespace words, and one more a line."""
+    words = lines = 0
+    for line, ends in data_set.lines(split):
+        words += len(line)
+        lines += ends
+    if not words:
+        raise data_set.no_words(split)
+    return words + lines
 
 
 def _training_error(message: str, vocab_size: int) -> InputError:

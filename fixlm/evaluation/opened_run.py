@@ -8,9 +8,11 @@ from dataclasses import dataclass
 from typing import Any
 
 from fixlm.config.schema import DataConfig
-from fixlm.console import log, progress
+from fixlm.console import progress
 from fixlm.corpus import corpus
 from fixlm.corpus.corpus import Corpus
+from fixlm.corpus.registry import is_there
+from fixlm.errors import InputError
 from fixlm.model.language_model import LanguageModel
 from fixlm.runs.directory import RunDirectory
 from fixlm.runs.load_model import find_checkpoint, load_model
@@ -53,11 +55,15 @@ def open_run(path: str | os.PathLike[str], checkpoint: str = "best", data: str |
     directory = RunDirectory(path).require()
     config = directory.read_config()
     source = DataConfig(**config["data"])
+    if not data and not is_there(source.data):
+        what = f"it names the corpus {source.data}, which is not there"
+        fix = "name the folder that has the corpus now: --data FOLDER"
+        raise InputError(directory.config, what, fix=fix)
     source = dataclasses.replace(source, data=data or source.data)
     if directory.tokenizer.exists():  # the run's own: nothing is trained again, and a file may have moved
         source = dataclasses.replace(source, tokenizer=str(directory.tokenizer), vocab_size=None)
     with progress() as show:
-        text = corpus.load(**vars(source), log=log, progress=show)
+        text = corpus.load(**vars(source), progress=show)
     check_corpus(directory, text)
     model = load_model(directory, find_checkpoint(directory, checkpoint))
     return OpenedRun(directory, config, text, model.eval())

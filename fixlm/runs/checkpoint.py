@@ -10,11 +10,12 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import json
+import logging
 import os
 import re
 import shutil
 import stat
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -25,6 +26,8 @@ from torch import Tensor
 
 from embeddings.files import parse_json, sync, write_atomically
 from fixlm.errors import InputError
+
+logger = logging.getLogger(__name__)
 
 MODEL = "model.safetensors"
 TRAINING = "training.safetensors"
@@ -109,7 +112,7 @@ def save(
     _remove_old(root, step)
 
 
-def newest(root: Path, log: Callable[[str], None]) -> Checkpoint | None:
+def newest(root: Path) -> Checkpoint | None:
     """The newest checkpoint that is whole; each one passed over is named, left-over temporary ones are removed."""
     for leftover in root.glob(".*.tmp"):
         remove(leftover)
@@ -117,7 +120,7 @@ def newest(root: Path, log: Callable[[str], None]) -> Checkpoint | None:
         try:
             return verify(path)
         except InputError as error:
-            log(f"warning: {error} Trying the one before it.")
+            logger.warning(f"{error} Trying the one before it.")
     return None
 
 

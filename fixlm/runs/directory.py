@@ -15,13 +15,15 @@
 from __future__ import annotations
 
 import contextlib
-import fcntl
+import errno
 import json
 import os
 import stat
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+from filelock import FileLock, Timeout
 
 from embeddings.files import parse_json, write_atomically, write_json
 from embeddings.readers.vocabulary import read_vocabulary
@@ -34,6 +36,9 @@ from fixlm.runs.versions import versions
 if TYPE_CHECKING:
     from embeddings.builder import Prepared
     from fixlm.corpus.corpus import Corpus
+
+NO_LOCKS = (errno.ENOSYS, errno.ENOLCK, errno.EOPNOTSUPP, errno.EINVAL)
+"""What a file system without locks says. Two processes in one directory are then the user's to avoid."""
 
 
 class RunDirectory:
@@ -49,6 +54,7 @@ class RunDirectory:
         self.status = self.path / "status.json"
         self.checkpoints = self.path / "checkpoints"
         self.result = self.path / "result.json"
+        self.lock = self.path / ".lock"  # there while a process trains in the directory
 
     def require(self) -> RunDirectory:
         """Itself, if a run lives there.
@@ -94,22 +100,25 @@ class RunDirectory:
             self.path.mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise _unwritable(where, error) from None
-        with self.locked():
-            if not self.is_free():
-                fix = (
-                    "--resume to go on with it, or another --run" if self.config.exists() else "another --run"
-                )
-                raise InputError(where, "the directory is not empty", fix=fix)
-            try:
-                self._clear()
-                self.checkpoints.mkdir()  # by which `_never_started` knows the directory again
-                yield
-            except OSError as error:
-                self._give_up()
-                raise _unwritable(where, error) from None
-            except BaseException:
-                self._give_up()
-                raise
+        try:
+            with self.locked():
+                if not self.is_free():
+                    fix = "another --run"
+                    if self.config.exists():
+                        fix = "--resume to go on with it, or another --run"
+                    raise InputError(where, "the directory is not empty", fix=fix)
+                try:
+                    self._clear()
+                    self.checkpoints.mkdir()  # by which `_never_started` knows the directory again
+                    yield
+                except OSError as error:
+                    raise _unwritable(where, error) from None
+                finally:
+                    if not self.config.exists():
+                        self._clear()
+        finally:
+            with contextlib.suppress(OSError):  # it goes only if it is empty, so that no run is left
+                self.path.rmdir()
 
     @contextlib.contextmanager
     def locked(self) -> Iterator[None]:
@@ -119,21 +128,22 @@ class RunDirectory:
             InputError: another process has it.
         """
         where = f"--run {self.path}"
+        # Leftovers do no harm: only the system's lock counts, not the file that it is on.
+        lock = FileLock(self.lock, blocking=False, fallback_to_soft=False)
         try:
-            descriptor = os.open(self.path, os.O_RDONLY)
+            lock.acquire()
+        except Timeout:
+            fix = "wait for it to end, or choose another --run"
+            raise InputError(where, "another process is training in this directory", fix=fix) from None
         except OSError as error:
-            raise _unwritable(where, error) from None
+            if error.errno not in NO_LOCKS:
+                raise _unwritable(where, error) from None
         try:
-            try:
-                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                fix = "wait for it to end, or choose another --run"
-                raise InputError(where, "another process is training in this directory", fix=fix) from None
-            except OSError:  # a file system without locks: two runs at once are then the user's to avoid
-                pass
             yield
         finally:
-            os.close(descriptor)
+            with contextlib.suppress(OSError):  # while it is held, so that no one else's is removed
+                self.lock.unlink()  # Windows refuses this, and `release` does it there
+            lock.release()
 
     def sweep(self) -> None:
         """Removes temporary files that a killed process left."""
@@ -148,24 +158,21 @@ class RunDirectory:
         inside = {"step-0", "last"}
         return (
             self.checkpoints.is_dir()
-            and all(path.name in before or _is_temporary(path) for path in self.path.iterdir())
+            and all(path.name in before or _is_temporary(path) for path in self._content())
             and all(path.name in inside or _is_temporary(path) for path in self.checkpoints.iterdir())
         )
 
     def is_free(self) -> bool:
         """Whether a new run may take the directory that is there: it is empty, or its run never started."""
-        return self.path.is_dir() and (not any(self.path.iterdir()) or self._never_started())
+        return self.path.is_dir() and (not self._content() or self._never_started())
+
+    def _content(self) -> list[Path]:
+        """All but the lock, which is there while the directory is asked about and may be left by a killed process."""
+        return [path for path in self.path.iterdir() if path != self.lock]
 
     def _clear(self) -> None:
-        for path in self.path.iterdir():
+        for path in self._content():
             checkpoint.remove(path)
-
-    def _give_up(self) -> None:
-        """Undoes `claimed`, unless the run has started."""
-        if not self.config.exists():
-            self._clear()
-            with contextlib.suppress(OSError):
-                self.path.rmdir()
 
     def write_start(self, config: TrainConfig, corpus: Corpus, matrix: Prepared | None) -> None:
         """Writes everything that is known before the first step; ``config.json`` last, since it makes it a run."""

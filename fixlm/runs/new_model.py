@@ -11,9 +11,9 @@ from embeddings.builder import Prepared, prepare
 from embeddings.output_matrix import OutputMatrix
 from embeddings.registry import Progress
 from fixlm import output
+from fixlm.cache_directory import cache_directory
 from fixlm.config.command_line import flag_name, naming_flags
 from fixlm.config.schema import ModelConfig, TrainConfig
-from fixlm.corpus.cache import cache_directory
 from fixlm.corpus.corpus import Corpus, log_unigram
 from fixlm.errors import InputError
 from fixlm.model.embedding import input_embedding

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 from collections.abc import Mapping
 from contextlib import ExitStack
@@ -11,7 +12,7 @@ import torch
 
 from fixlm.config.read import read_config
 from fixlm.config.schema import TrainConfig
-from fixlm.console import embeddings_log, log, progress
+from fixlm.console import progress
 from fixlm.corpus import corpus
 from fixlm.corpus.corpus import Corpus
 from fixlm.errors import InputError
@@ -22,6 +23,8 @@ from fixlm.runs.resume_check import check_corpus, resumed_config
 from fixlm.runs.status import recorded
 from fixlm.training.trainer import Trainer
 from fixlm.training.windows import Windows
+
+logger = logging.getLogger(__name__)
 
 
 def train(
@@ -50,7 +53,7 @@ def train(
         else:  # before the corpus is read: what is wrong with the directory is told at once
             config = _open(directory, config, given or {}, held)
         with progress() as show:
-            text = corpus.load(**vars(config.data), log=log, progress=show)
+            text = corpus.load(**vars(config.data), progress=show)
         if directory is None:
             directory = RunDirectory(default_path(config, text.name))
             config = _open(directory, config, given or {}, held)
@@ -88,9 +91,9 @@ def _train(
     if directory.config.exists():
         check_corpus(directory, text)
     if (result := finished(directory, config)) is not None:
-        log(f"{directory.path} is finished already; this is its result. Another --run trains anew.")
+        logger.info(f"{directory.path} is finished already; this is its result. Another --run trains anew.")
         return {"run": str(directory.path), **result}
-    with embeddings_log(), progress() as show, recorded(directory.status, runs_at_a_time) as begins:
+    with progress() as show, recorded(directory.status, runs_at_a_time) as begins:
         trainer = Trainer(config, text, directory, windows, show)
         begins()
         return trainer.run()
@@ -139,8 +142,8 @@ def set_up_torch(config: TrainConfig) -> None:
             fix="--device cpu",
         ) from None
     if config.optimization.precision == "bfloat16" and not multiplies_bfloat16(config.run.device):
-        log(
-            "warning: --precision bfloat16: this processor has no bfloat16 products; the LSTM is trained in float32, "
+        logger.warning(
+            "--precision bfloat16: this processor has no bfloat16 products; the LSTM is trained in float32, "
             "and the output layer would be faster in it."
         )
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import math
 import time
 from contextlib import AbstractContextManager, nullcontext
@@ -14,7 +15,6 @@ from torch import Tensor
 from embeddings.files import write_json
 from embeddings.registry import Progress
 from fixlm.config.schema import TrainConfig
-from fixlm.console import log
 from fixlm.corpus.corpus import Corpus
 from fixlm.errors import InputError, Interrupted
 from fixlm.evaluation.perplexity import (
@@ -41,6 +41,8 @@ from fixlm.training.signals import StopRequest
 from fixlm.training.state import TrainingState, no_best
 from fixlm.training.windows import Windows, in_streams
 
+logger = logging.getLogger(__name__)
+
 METRICS_EVERY = 10
 """Steps averaged into one line of metrics.jsonl and of the progress bar."""
 
@@ -65,7 +67,7 @@ class Trainer:
             self._begin()
         counts = self.model.parameter_counts()
         tokens = self.settings.batch_size * self.settings.bptt
-        log(
+        logger.info(
             f"{directory.path}: {text.name}, V = {len(text.words):,}, {self.total:,} steps of "
             f"{'about ' * self.settings.vary_bptt}{tokens:,} tokens; {counts['trainable']:,} numbers are trained "
             f"({counts['output_trainable']:,} of them in the output layer), {counts['fixed']:,} are fixed."
@@ -88,7 +90,9 @@ class Trainer:
                     message = f"stopped after step {self.at.step:,} and saved; --resume goes on from here"
                     raise Interrupted(message, 128 + stop.signal_number)
             if self.at.step < self.total:
-                log(f"the last {self.settings.patience} validations were no better: training ends here")
+                logger.info(
+                    f"the last {self.settings.patience} validations were no better: training ends here"
+                )
             return self._finish(stop)
 
     def _begin(self) -> None:
@@ -195,7 +199,7 @@ class Trainer:
         waiting = self.settings.average == "nt-asgd" and self.at.average_start is None
         if waiting and has_stalled(self.at.validations, self.settings.nonmono):
             self.at.average_start = self.at.step
-            log(
+            logger.info(
                 f"step {self.at.step:,}: validation has stopped improving; from here on the weights are averaged"
             )
         self._save(best=best)
@@ -219,7 +223,9 @@ class Trainer:
         best = score.total_nats < self.at.best["total_nats"]
         if best:
             self.at.best = {"step": self.at.step, **vars(score)}
-        log(f"step {self.at.step:,}: validation perplexity {score}{', the best so far' if best else ''}")
+        logger.info(
+            f"step {self.at.step:,}: validation perplexity {score}{', the best so far' if best else ''}"
+        )
         self.directory.write_metrics(
             {"step": self.at.step, "epoch": self.windows.epochs(self.at.step), "validation": score.to_json()}
         )
@@ -245,7 +251,7 @@ class Trainer:
 
     def _restore(self) -> None:
         root = self.directory.checkpoints
-        saved = checkpoint.newest(root, log)
+        saved = checkpoint.newest(root)
         if saved is None:
             fix = "train it anew under another --run"
             raise InputError("--resume", "no checkpoint to go on from", found=root, fix=fix)
@@ -259,7 +265,7 @@ class Trainer:
         checkpoint.point(root, "last", self.at.step)
         self._find_best(root)
         self.directory.rewind_metrics(self.at.step or -1)  # what fine-tuning scored at step 0 it scores again
-        log(f"going on from {saved.path.name} of {self.total:,}")
+        logger.info(f"going on from {saved.path.name} of {self.total:,}")
 
     def _take_training(self, tensors: dict[str, Tensor], state: dict[str, Any]) -> None:
         """Optimizer, the model's state, random state, progress and, beside an average, the weights of training."""
@@ -279,7 +285,7 @@ class Trainer:
         try:
             checkpoint.verify(root / f"step-{step}")
         except InputError as error:
-            log(f"warning: {error} It was the best so far; the best of what follows takes its place.")
+            logger.warning(f"{error} It was the best so far; the best of what follows takes its place.")
             self.at.best = no_best()
         else:
             checkpoint.point(root, "best", step)

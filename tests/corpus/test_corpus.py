@@ -13,7 +13,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from embeddings.errors import InputError
-from fixlm.corpus import cache, corpus, sources
+from fixlm.cache_directory import cache_directory
+from fixlm.corpus import corpus, text_files, tokenised_copy
+from fixlm.corpus.data_set import SPLITS
 
 
 def write(folder: Path, **splits: bytes | str) -> str:
@@ -25,7 +27,7 @@ def write(folder: Path, **splits: bytes | str) -> str:
 
 
 def read(data: str, **options: object) -> corpus.Corpus:
-    return corpus.load(data, log=lambda line: None, **options)  # type: ignore[arg-type]
+    return corpus.load(data, **options)  # type: ignore[arg-type]
 
 
 def decoded(loaded: corpus.Corpus, split: str) -> list[str]:
@@ -69,7 +71,7 @@ def test_statistics_are_of_the_train_split(tmp_path: Path) -> None:
 
 
 def test_files_may_be_named_as_in_wikitext(tmp_path: Path) -> None:
-    for split in sources.SPLITS:
+    for split in SPLITS:
         (tmp_path / f"wiki.{split}.tokens").write_text("a b\n")
     assert decoded(read(str(tmp_path)), "test") == ["a", "b", "<eos>"]
 
@@ -86,18 +88,20 @@ def test_long_lines_in_pieces_give_the_same_words(text: str, size: int, tmp_path
     path = tmp_path / "text"
     path.write_bytes(text.encode())
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(corpus, "PIECE_BYTES", size)
-        words = [w for line, ends in sources.read_lines(path) for w in [*line, *(["<eos>"] if ends else [])]]
+        patch.setattr(text_files, "PIECE_BYTES", size)
+        words = [
+            w for line, ends in text_files.read_lines(path) for w in [*line, *(["<eos>"] if ends else [])]
+        ]
     lines = text.split("\n")
     lines = lines[:-1] if lines[-1] == "" else lines
     assert words == [word for line in lines for word in [*line.split(), "<eos>"]]
 
 
-def test_unknown_words_of_valid_become_unk_and_are_counted_in_the_log(tmp_path: Path) -> None:
+def test_unknown_words_of_valid_become_unk_and_are_counted_in_the_log(tmp_path: Path, log: list[str]) -> None:
     data = write(tmp_path / "data", train="a <unk>\n", valid="a x y x\n")
     for _ in range(2):  # the second time from the cached copy
-        log: list[str] = []
-        loaded = corpus.load(data, log=log.append)
+        log.clear()
+        loaded = corpus.load(data)
         assert decoded(loaded, "valid") == ["a", "<unk>", "<unk>", "<unk>", "<eos>"]
         assert loaded.words == ["a", "<unk>", "<eos>"]
         assert log == ["valid split: words that the train split lacks became <unk> (3 tokens, 2 different)"]
@@ -117,7 +121,7 @@ def test_the_cached_copy_is_used_and_follows_the_content(
     data = write(tmp_path / "data")
     before = read(data)
     with monkeypatch.context() as patch:
-        patch.setattr(corpus, "_build_words", None)  # must not be called
+        patch.setattr(corpus, "_tokenise", None)  # must not be called
         again = read(data)
     assert again.sha256 == before.sha256
     assert again.words == before.words
@@ -141,31 +145,30 @@ def test_a_damaged_cached_copy_is_made_anew(tmp_path: Path, fresh_cache: Path, h
 def test_a_flipped_bit_anywhere_in_the_copy_is_noticed(tmp_path: Path) -> None:
     path = tmp_path / "arrays.safetensors"
     arrays = {"ids": np.arange(5, dtype=np.int32)}
-    cache.write_arrays(path, arrays, {"unit": "word", "end_of_line": 3})
+    tokenised_copy.write(path, arrays, {"unit": "word", "end_of_line": 3})
     good = path.read_bytes()
     for at in range(len(good)):
         path.write_bytes(good[:at] + bytes([good[at] ^ 4]) + good[at + 1 :])
-        if (kept := cache.read_arrays(path)) is not None:  # a change of padding or of JSON's spelling
+        if (kept := tokenised_copy.read(path)) is not None:  # a change of padding or of JSON's spelling
             np.testing.assert_array_equal(kept[0]["ids"], arrays["ids"])
             assert kept[1] == {"unit": "word", "end_of_line": 3}
 
 
 def test_a_cache_that_cannot_be_written_costs_one_line(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, log: list[str]
 ) -> None:
     (tmp_path / "file").write_text("")
     monkeypatch.setenv("FIXLM_CACHE", str(tmp_path / "file"))
-    log: list[str] = []
-    assert len(corpus.load(write(tmp_path / "data"), log=log.append)) == 3
+    assert len(corpus.load(write(tmp_path / "data"))) == 3
     assert len(log) == 1
     assert log[0].startswith("no tokenised copy is kept, since the cache cannot be written: ")
 
 
 def test_the_cache_directory_follows_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("FIXLM_CACHE", "~/some/where")
-    assert cache.cache_directory() == Path.home() / "some/where"
+    assert cache_directory() == Path.home() / "some/where"
     monkeypatch.delenv("FIXLM_CACHE")
-    assert cache.cache_directory().name == "fixlm"
+    assert cache_directory().name == "fixlm"
 
 
 @pytest.mark.parametrize(
@@ -193,7 +196,7 @@ def test_a_bad_text_is_named_by_file_and_line(
 def test_the_byte_of_bad_utf8_counts_from_the_start_of_a_long_line(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(corpus, "PIECE_BYTES", 8)
+    monkeypatch.setattr(text_files, "PIECE_BYTES", 8)
     message = error_of(write(tmp_path / "data", valid=b"a\n" + b"ab " * 30 + b"\xc3( \n"))
     assert "valid.txt:2: not UTF-8 (found 0xc3 at byte 90 of the line)" in message
 
@@ -225,7 +228,7 @@ def test_a_split_that_cannot_be_read_names_the_path(tmp_path: Path, monkeypatch:
         raise PermissionError(13, "Permission denied")
 
     data = write(tmp_path / "data")
-    monkeypatch.setattr(sources.hashlib, "file_digest", denied)
+    monkeypatch.setattr(text_files.hashlib, "file_digest", denied)
     assert error_of(data) == f"{data}/train.txt: cannot be read: Permission denied."
 
 
@@ -264,10 +267,16 @@ def test_a_vocabulary_size_is_not_for_words(tmp_path: Path) -> None:
     )
 
 
-def test_where_no_log_is_given_it_goes_to_stderr(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    corpus.load(write(tmp_path / "data", train="a <unk>\n", valid="x\n"))
-    out, err = capsys.readouterr()
-    assert (out, err.count("\n")) == ("", 1)
+def test_a_library_shows_no_more_than_warnings_unless_it_is_asked(tmp_path: Path) -> None:
+    copied = "one line of train and valid\n"
+    data = write(tmp_path / "data", train=copied + "<unk>\n", valid=copied, test="x\n")
+    ask = "import logging; logging.basicConfig(format='%(message)s'); logging.getLogger('fixlm').setLevel('INFO'); "
+    note = "test split: words that the train split lacks became <unk> (1 tokens, 1 different)\n"
+    for before, shown in (("", ""), (ask, note)):
+        code = f"{before}from fixlm.corpus import corpus; corpus.load({data!r})"
+        done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+        assert done.stdout == ""
+        assert done.stderr.startswith(f"{shown}valid split: 100 % of its lines are in the train split too")
 
 
 def test_importing_it_loads_nothing_heavy() -> None:

@@ -14,7 +14,7 @@ from fixlm.corpus import corpus
 
 @pytest.fixture(scope="module")
 def loaded() -> corpus.Corpus:
-    return corpus.load("sample", log=lambda line: None)
+    return corpus.load("sample")
 
 
 def test_it_is_always_the_same(loaded: corpus.Corpus) -> None:
@@ -92,7 +92,7 @@ def test_words_of_templates_inside_sentences_are_kept() -> None:
 def test_a_gensim_without_its_test_data_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
     with pytest.raises(InputError) as caught:
-        corpus.load("sample", log=lambda line: None)
+        corpus.load("sample")
     assert str(caught.value) == (
         "--data sample: gensim is here without its test data, the sample's text. "
         "Fix: install gensim from PyPI, or give a folder: --data FOLDER"

@@ -34,7 +34,7 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def read(
     data: Path, tokenizer: str = "sentencepiece", vocab_size: int | None = 284, **options: Any
 ) -> corpus.Corpus:
-    return corpus.load(str(data), tokenizer, vocab_size, log=lambda line: None, **options)
+    return corpus.load(str(data), tokenizer, vocab_size, **options)
 
 
 def error_of(data: Path, **options: Any) -> str:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import socket
 import threading
 from collections.abc import Callable, Iterator
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from typing import Any
 
 import datasets
+import huggingface_hub
 import huggingface_hub.constants
 import pytest
 
@@ -57,7 +59,7 @@ def test_each_row_is_a_line_and_offline_mode_is_for_a_silent_hub_only(
     online: Callable[[bool], None], hub: list[tuple[Any, ...]], answers: bool
 ) -> None:
     online(answers)
-    loaded = corpus.load("wikitext-2", log=lambda line: None)
+    loaded = corpus.load("wikitext-2")
     words = [loaded.words[i] for i in loaded.splits["train"]]
     assert " ".join(words) == "<eos> = Title = <eos> a b a <unk> <eos>"
     assert (loaded.name, loaded.word_totals) == ("wikitext-2", {"train": 10, "valid": 3, "test": 2})
@@ -65,16 +67,16 @@ def test_each_row_is_a_line_and_offline_mode_is_for_a_silent_hub_only(
     assert [module.HF_HUB_OFFLINE for module in FLAGS] == [False, False]  # as before
 
 
-def test_auto_takes_wikitext_2_where_it_can_be_had(hub: list[tuple[Any, ...]]) -> None:
-    log: list[str] = []
-    assert corpus.load("auto", log=log.append).name == "wikitext-2"
+def test_auto_takes_wikitext_2_where_it_can_be_had(hub: list[tuple[Any, ...]], log: list[str]) -> None:
+    assert corpus.load("auto").name == "wikitext-2"
     assert log == []
 
 
-def test_auto_falls_back_to_the_sample_and_says_so_in_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_auto_falls_back_to_the_sample_and_says_so_in_one_line(
+    monkeypatch: pytest.MonkeyPatch, log: list[str]
+) -> None:
     monkeypatch.setattr(datasets, "load_dataset", failing(ConnectionError("no")))
-    log: list[str] = []
-    assert corpus.load("auto", log=log.append).name == "sample"
+    assert corpus.load("auto").name == "sample"
     (line,) = log
     assert line.startswith("--data auto: using the built-in sample. WikiText-2 cannot be had: ")
     assert line.endswith("Fix: give a folder that holds train.txt, valid.txt and test.txt: --data FOLDER")
@@ -86,7 +88,7 @@ def test_no_network_and_no_copy_is_an_error_that_names_the_folder(
     online(False)
     monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", tmp_path)  # so that no copy is found
     with pytest.raises(InputError) as caught:
-        corpus.load("wikitext-2", log=lambda line: None)  # the real load_dataset, in offline mode
+        corpus.load("wikitext-2")  # the real load_dataset, in offline mode
     assert str(caught.value) == (
         "--data wikitext-2: WikiText-2 cannot be had: the hub does not answer, and the cache of datasets has "
         "no copy. Fix: give a folder that holds train.txt, valid.txt and test.txt: --data FOLDER"
@@ -122,6 +124,19 @@ def test_progress_bars_are_as_before(hub: list[tuple[Any, ...]]) -> None:
 
 
 @pytest.fixture
+def hub_at(
+    online: Callable[[bool], None], monkeypatch: pytest.MonkeyPatch
+) -> Iterator[Callable[[str], None]]:
+    """``hub_at(url)`` has huggingface_hub take this address for the hub's."""
+    real = wikitext.hub_answers
+    online(True)
+    monkeypatch.setattr(wikitext, "hub_answers", real)
+    monkeypatch.setenv("no_proxy", "*")
+    yield lambda url: monkeypatch.setattr(huggingface_hub.constants, "ENDPOINT", url)
+    huggingface_hub.close_session()
+
+
+@pytest.fixture
 def server() -> Iterator[HTTPServer]:
     class Handler(BaseHTTPRequestHandler):
         def do_HEAD(self) -> None:
@@ -141,17 +156,32 @@ def server() -> Iterator[HTTPServer]:
 
 @pytest.mark.parametrize(("status", "answers"), [(200, True), (404, True), (407, False), (503, False)])
 def test_a_hub_answers_unless_it_or_the_proxy_fails(
-    server: HTTPServer, monkeypatch: pytest.MonkeyPatch, status: int, answers: bool
+    server: HTTPServer, hub_at: Callable[[str], None], status: int, answers: bool
 ) -> None:
     server.status = status  # type: ignore[attr-defined]
-    monkeypatch.setenv("HF_ENDPOINT", f"http://127.0.0.1:{server.server_port}/")
-    monkeypatch.setenv("no_proxy", "127.0.0.1")
+    hub_at(f"http://127.0.0.1:{server.server_port}")
     assert wikitext.hub_answers() is answers
 
 
 @pytest.mark.parametrize("endpoint", ["http://127.0.0.1:9", "nonsense"])
-def test_a_hub_that_is_not_there_does_not_answer(monkeypatch: pytest.MonkeyPatch, endpoint: str) -> None:
-    monkeypatch.setenv("HF_ENDPOINT", endpoint)
-    monkeypatch.setenv("no_proxy", "127.0.0.1")
-    monkeypatch.setattr(wikitext, "PROBE_SECONDS", 0.5)
+def test_a_hub_that_is_not_there_does_not_answer(hub_at: Callable[[str], None], endpoint: str) -> None:
+    hub_at(endpoint)
     assert not wikitext.hub_answers()
+
+
+def test_a_name_that_nobody_looks_up_is_not_waited_for(
+    hub_at: Callable[[str], None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    over = threading.Event()
+
+    def look_up(*arguments: Any, **options: Any) -> None:
+        over.wait()
+        raise socket.gaierror
+
+    hub_at("http://hub.invalid")
+    monkeypatch.setattr(wikitext, "PROBE_SECONDS", 0.1)
+    monkeypatch.setattr(socket, "getaddrinfo", look_up)
+    try:
+        assert not wikitext.hub_answers()
+    finally:
+        over.set()

@@ -16,6 +16,7 @@ from typing import Any
 import pytest
 import torch
 
+from fixlm.console import listening
 from fixlm.errors import InputError
 from fixlm.runs import checkpoint
 
@@ -30,7 +31,8 @@ def save(root: Path, step: int, *, best: bool = False, size: int = 100) -> None:
 def newest(root: Path) -> tuple[int, list[str]]:
     """The step that a start would take, and the lines it would say."""
     lines: list[str] = []
-    found = checkpoint.newest(root, lines.append)
+    with listening(lines.append):
+        found = checkpoint.newest(root)
     assert found is not None
     assert (found.model()["weight"] == found.state()["step"]).all()
     return found.state()["step"], lines
@@ -91,16 +93,13 @@ def test_a_manifest_of_any_content_is_no_crash(tmp_path: Path, content: str) -> 
     assert newest(tmp_path)[0] == 4
 
 
-def test_all_damaged_is_none_and_each_is_named(tmp_path: Path) -> None:
+def test_all_damaged_is_none_and_each_is_named(tmp_path: Path, log: list[str]) -> None:
     for step in (4, 6):
         save(tmp_path, step)
         (tmp_path / f"step-{step}" / "state.json").unlink()
-    lines: list[str] = []
-    assert checkpoint.newest(tmp_path, lines.append) is None
-    assert [line.split(": ")[1] for line in lines] == [
-        f"{tmp_path}/step-{step}/state.json" for step in (6, 4)
-    ]
-    assert checkpoint.newest(tmp_path / "nowhere", lines.append) is None
+    assert checkpoint.newest(tmp_path) is None
+    assert [line.split(": ")[1] for line in log] == [f"{tmp_path}/step-{step}/state.json" for step in (6, 4)]
+    assert checkpoint.newest(tmp_path / "nowhere") is None
 
 
 def test_a_damaged_checkpoint_does_not_count_as_one_of_the_two(tmp_path: Path) -> None:

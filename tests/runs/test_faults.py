@@ -7,6 +7,7 @@ import json
 import os
 import re
 import shutil
+import signal
 import subprocess
 import sys
 from collections.abc import Callable
@@ -115,6 +116,45 @@ def test_two_processes_do_not_begin_in_one_directory(
     assert (tmp_path / "run" / "result.json").is_file()
 
 
+def test_a_lock_that_a_killed_process_left_keeps_nobody_out(small: list[str], tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    run.mkdir()
+    (run / ".lock").touch()
+    assert RunDirectory(run).is_free()
+    assert train(*small, "--output-embed", "tied", "--run", str(run)) == 0
+    (run / "result.json").unlink()
+    (run / ".lock").touch()
+    assert train("--resume", "--run", str(run)) == 0
+    assert not (run / ".lock").exists()
+
+
+def test_the_system_lifts_the_lock_of_a_killed_process(tmp_path: Path) -> None:
+    program = (
+        "import os, signal, sys; from fixlm.runs.directory import RunDirectory\n"
+        "with RunDirectory(sys.argv[1]).locked(): os.kill(os.getpid(), signal.SIGKILL)"
+    )
+    done = subprocess.run([sys.executable, "-c", program, str(tmp_path)], check=False)
+    assert done.returncode == -signal.SIGKILL
+    assert (tmp_path / ".lock").exists()
+    with RunDirectory(tmp_path).locked():
+        pass
+
+
+@pytest.mark.parametrize("number", [errno.ENOSYS, errno.ENOLCK, errno.EOPNOTSUPP])
+def test_a_file_system_without_locks_can_hold_runs(
+    number: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fcntl = pytest.importorskip("fcntl")
+
+    def flock(*arguments: object) -> None:
+        raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr(fcntl, "flock", flock)
+    with RunDirectory(tmp_path).locked():
+        pass
+    assert not [*tmp_path.iterdir()]
+
+
 @pytest.mark.parametrize("change", ["a bit", "another matrix", "missing", "a link"])
 def test_a_matrix_that_changed_since_is_refused(
     change: str,
@@ -202,6 +242,27 @@ def test_a_corpus_that_changed_is_refused_with_both_sides(
     )
 
 
+@pytest.mark.parametrize("name", ["text", "in/a/folder"])
+def test_a_corpus_that_moved_is_asked_for_by_its_flag(
+    name: str,
+    small: list[str],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    shutil.copytree(small[1], name)
+    assert train(*small[2:], "--data", name, "--output-embed", "tied", "--run", "run") == 0
+    os.rename(name, "moved")
+    capsys.readouterr()
+    assert cli.main(["evaluate", "run"]) == 2
+    assert capsys.readouterr().err == (
+        f"fixlm: error: run/config.json: it names the corpus {name}, which is not there. "
+        "Fix: name the folder that has the corpus now: --data FOLDER\n"
+    )
+    assert cli.main(["evaluate", "run", "--data", "moved"]) == 0
+
+
 def test_no_pickle_is_opened_in_a_whole_life_of_a_run(
     small: list[str], tmp_path: Path, at_step: Callable[..., None], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -234,14 +295,30 @@ def test_a_reader_that_goes_away_ends_a_command_quietly(small: list[str], tmp_pa
     run = tmp_path / "run"
     assert train(*small, "--output-embed", "tied", "--run", str(run)) == 0
     for command in (
-        f"train {' '.join(small)} --output-embed tied --run {run}",
-        f"evaluate {run} --split valid",
+        ["train", *small, "--output-embed", "tied", "--run", str(run)],
+        ["evaluate", str(run), "--split", "valid"],
     ):
-        shell = f"{sys.executable} -m fixlm.{command} 2>{tmp_path}/err | true; echo ${{PIPESTATUS[0]}}"
-        done = subprocess.run(["bash", "-c", shell], capture_output=True, text=True, check=False)
-        assert "Traceback" not in (tmp_path / "err").read_text()
-        assert "Broken" not in (tmp_path / "err").read_text()
-        assert done.stdout.strip() == "141"
+        assert without_a_reader("from fixlm import cli; sys.exit(cli.main(sys.argv[1:]))", *command) == 141
+
+
+def test_a_reader_that_goes_away_ends_rich_quietly() -> None:
+    """With its first bytes, however fast the reader went: rich itself would exit with status 1."""
+    program = "from fixlm import cli, console; show = lambda _: console.rich_console().print('a table')"
+    assert without_a_reader(f"{program}; sys.exit(cli.run(show, []))") == 141
+
+
+def without_a_reader(program: str, *arguments: str) -> int:
+    """The exit status of a program whose output nobody reads; it must not complain."""
+    reader, writer = os.pipe()
+    os.close(reader)
+    try:
+        command = [sys.executable, "-c", f"import sys; {program}", *arguments]
+        done = subprocess.run(command, stdout=writer, stderr=subprocess.PIPE, text=True, check=False)
+    finally:
+        os.close(writer)
+    assert "Traceback" not in done.stderr
+    assert "Broken" not in done.stderr
+    return done.returncode
 
 
 @pytest.mark.skipif(not os.path.exists("/dev/full"), reason="this system has no /dev/full")

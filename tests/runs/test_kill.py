@@ -60,7 +60,7 @@ while died:
     died = os.waitpid(child, 0)[1] != 0
     kills += died
     assert len(whole()) >= 2, (kills, whole())
-    newest = checkpoint.newest(root, print)
+    newest = checkpoint.newest(root)
     assert newest.state()["step"] in (2, 3), kills
     assert (newest.model()["a"] == newest.state()["step"]).all()
     assert not list(root.glob(".*")), kills

@@ -1,10 +1,9 @@
-"""The user's cache directory, and arrays kept in it that are checked when they are read back."""
+"""The copy of a tokenised corpus that is kept: arrays in a file that is checked when it is read back."""
 
 from __future__ import annotations
 
 import hashlib
 import json
-import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -14,17 +13,7 @@ import numpy as np
 from embeddings.files import parse_json, write_atomically
 
 
-def cache_directory() -> Path:
-    """Where computed things may be kept: ``$FIXLM_CACHE``, else the user's cache directory."""
-    chosen = os.environ.get("FIXLM_CACHE")
-    if chosen:
-        return Path(chosen).expanduser()
-    from platformdirs import user_cache_path
-
-    return user_cache_path("fixlm")
-
-
-def write_arrays(path: Path, arrays: Mapping[str, np.ndarray], about: Mapping[str, Any]) -> None:
+def write(path: Path, arrays: Mapping[str, np.ndarray], about: Mapping[str, Any]) -> None:
     """Writes arrays and a JSON description as one safetensors file with a SHA-256 over both.
 
     Raises:
@@ -40,8 +29,8 @@ def write_arrays(path: Path, arrays: Mapping[str, np.ndarray], about: Mapping[st
     write_atomically(path, save(dict(arrays), metadata=metadata))
 
 
-def read_arrays(path: Path) -> tuple[dict[str, np.ndarray], dict[str, Any]] | None:
-    """What `write_arrays` wrote, or None if the file is missing, unreadable or damaged in any bit."""
+def read(path: Path) -> tuple[dict[str, np.ndarray], dict[str, Any]] | None:
+    """What `write` wrote, or None if the file is missing, unreadable or damaged in any bit."""
     from safetensors import SafetensorError, safe_open
 
     try:

@@ -1,0 +1,46 @@
+"""What a data set is: a name, and lines of words for each of three splits."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+
+from embeddings.errors import InputError
+
+SPLITS = ("train", "valid", "test")
+
+Line = tuple[list[str], bool]
+"""Words of a line and whether they end it (False for a piece of a very long line)."""
+
+
+@dataclass(frozen=True)
+class DataSet:
+    """Text in three splits.
+
+    Args:
+        name: the short name, for run names.
+        content: a hash of all that the lines depend on; data sets with the same content share a tokenised copy.
+        lines: gives the lines of a split, anew at each call.
+        describe: what to call a split in an error.
+    """
+
+    name: str
+    content: str
+    lines: Callable[[str], Iterator[Line]]
+    describe: Callable[[str], str]
+
+    @classmethod
+    def of_rows(cls, name: str, content: str, rows: Callable[[], Mapping[str, Sequence[str]]]) -> DataSet:
+        """A data set whose splits are sequences of lines; ``rows`` is called when the lines are needed."""
+        return cls(
+            name,
+            content,
+            lambda split: ((row.split(), True) for row in rows()[split]),
+            lambda split: f"the {split} split of {name}",
+        )
+
+    def no_words(self, split: str) -> InputError:
+        """The error for a split that is empty or blank."""
+        return InputError(
+            self.describe(split), "there is no word in it", expected=f"the text of the {split} split"
+        )
