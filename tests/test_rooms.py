@@ -11,8 +11,9 @@ import pytest
 
 ROOT = Path(__file__).parents[1]
 ROOMS = (
-    "embeddings", "fixlm", "fixlm.errors", "fixlm.console", "fixlm.output", "fixlm.model", "fixlm.config",
-    "fixlm.corpus", "fixlm.runs", "fixlm.evaluation", "fixlm.training", "fixlm.comparison", "fixlm.cli", "commands",
+    "embeddings", "fixlm", "fixlm.errors", "fixlm.console", "fixlm.cache_directory", "fixlm.output", "fixlm.model",
+    "fixlm.config", "fixlm.corpus", "fixlm.runs", "fixlm.evaluation", "fixlm.training", "fixlm.comparison",
+    "fixlm.cli", "commands",
 )  # fmt: skip
 """From the bottom to the top; a room that is a package holds all its modules."""
 COMMANDS = ("fixlm.train", "fixlm.evaluate", "fixlm.compare")

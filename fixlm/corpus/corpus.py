@@ -80,6 +80,12 @@ class Corpus:
             "tokens": {split: len(ids) for split, ids in self.splits.items()},
         }
 
+    def log_unigram(self) -> np.ndarray:
+        """Log probability of each word in the train split: (V,) nats, float64; a piece never seen counts as once."""
+        counts = np.maximum(self.counts, 1).astype(np.float64)
+        log: np.ndarray = np.log(counts / counts.sum())
+        return log
+
     def statistics(self) -> CorpusStatistics:
         """What the builders of output matrices may know: vocabulary, counts and the train split."""
         return CorpusStatistics(self.words, self.counts, self.splits["train"], self.end_of_line)
@@ -170,9 +176,3 @@ def _tokenise(data_set: DataSet, tokenizer: Tokenizer | None) -> tuple[dict[str,
         "notes": notes,
     }
     return arrays, about
-
-
-def log_unigram(counts: np.ndarray) -> np.ndarray:
-    """Log probability of each word: (V,) counts → (V,) nats, float64; a piece never seen counts as seen once."""
-    counts = np.maximum(counts, 1).astype(np.float64)
-    return np.log(counts / counts.sum())

@@ -6,7 +6,7 @@ import difflib
 import html
 import math
 from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -14,7 +14,9 @@ import torch
 from embeddings.diagnostics import nearest
 from embeddings.output_matrix import unit_rows
 from fixlm.errors import InputError
-from fixlm.evaluation.opened_run import OpenedRun
+
+if TYPE_CHECKING:
+    from fixlm.evaluation.opened_run import OpenedRun
 
 PAPER, RED = (255, 255, 255), (227, 74, 51)
 """The colours of a word that was certain, and of one that was as likely as any other of the V."""

@@ -6,15 +6,17 @@ import itertools
 import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
 
-from fixlm.corpus.corpus import Corpus, log_unigram
 from fixlm.errors import InputError
 from fixlm.evaluation.continuous_cache import CacheSettings, ContinuousCache, mix
-from fixlm.model.language_model import LanguageModel
+
+if TYPE_CHECKING:
+    from fixlm.corpus.corpus import Corpus
+    from fixlm.model.language_model import LanguageModel
 
 WINDOW = 1024
 """Tokens fed at a time: bounds the memory, and cannot change the result since the state is carried on."""
@@ -214,7 +216,7 @@ def by_frequency(nats: np.ndarray, corpus: Corpus, split: str) -> list[Band]:
 
 def unigram_score(corpus: Corpus, split: str) -> Score:
     """What the train split's word frequencies alone reach: the floor for any model."""
-    nats = -log_unigram(corpus.counts)[corpus.splits[split][1:]]
+    nats = -corpus.log_unigram()[corpus.splits[split][1:]]
     return Score(float(nats.sum()), len(nats), _words(corpus, split))
 
 

@@ -15,7 +15,6 @@
 from __future__ import annotations
 
 import contextlib
-import errno
 import json
 import os
 import stat
@@ -23,38 +22,20 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from filelock import FileLock, Timeout
-
 from embeddings.files import parse_json, write_atomically, write_json
 from embeddings.readers.vocabulary import read_vocabulary
-from fixlm.config.schema import RUN_SETTINGS, TrainConfig
+from fixlm.config.schema import RUN_SETTINGS, RunConfig, TrainConfig
 from fixlm.errors import InputError, InputErrors
-from fixlm.runs import checkpoint
-from fixlm.runs.checked_json import checked_config, checked_result
+from fixlm.runs.run_files import RunFiles
 from fixlm.runs.versions import versions
 
 if TYPE_CHECKING:
     from embeddings.builder import Prepared
     from fixlm.corpus.corpus import Corpus
 
-NO_LOCKS = (errno.ENOSYS, errno.ENOLCK, errno.EOPNOTSUPP, errno.EINVAL)
-"""What a file system without locks says. Two processes in one directory are then the user's to avoid."""
 
-
-class RunDirectory:
-    """The files of one run, by name."""
-
-    def __init__(self, path: str | os.PathLike[str]) -> None:
-        self.path = Path(path)
-        self.config = self.path / "config.json"
-        self.vocabulary = self.path / "vocabulary.txt"
-        self.output_matrix = self.path / "output_matrix.safetensors"
-        self.tokenizer = self.path / "tokenizer.model"
-        self.metrics = self.path / "metrics.jsonl"
-        self.status = self.path / "status.json"
-        self.checkpoints = self.path / "checkpoints"
-        self.result = self.path / "result.json"
-        self.lock = self.path / ".lock"  # there while a process trains in the directory
+class RunDirectory(RunFiles):
+    """A run on disk: what is written into its directory, and how it is read again."""
 
     def require(self) -> RunDirectory:
         """Itself, if a run lives there.
@@ -82,97 +63,6 @@ class RunDirectory:
                     path, "not a file of a run", found="a link or a special file", expected="a file"
                 )
         return self
-
-    @contextlib.contextmanager
-    def claimed(self) -> Iterator[None]:
-        """Makes the directory for a new run, proves that it can be written, and keeps other processes out.
-
-        A run that could not start leaves no directory; one that was killed before its ``config.json`` was written
-        left nothing of worth, and its directory is taken over.
-
-        Raises:
-            InputError: another run lives there, it is a file, it cannot be written, or another process has it.
-        """
-        where = f"--run {self.path}"
-        if self.path.exists() and not self.path.is_dir():
-            raise InputError(where, "is a file", expected="a directory that is new or empty")
-        try:
-            self.path.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise _unwritable(where, error) from None
-        try:
-            with self.locked():
-                if not self.is_free():
-                    fix = "another --run"
-                    if self.config.exists():
-                        fix = "--resume to go on with it, or another --run"
-                    raise InputError(where, "the directory is not empty", fix=fix)
-                try:
-                    self._clear()
-                    self.checkpoints.mkdir()  # by which `_never_started` knows the directory again
-                    yield
-                except OSError as error:
-                    raise _unwritable(where, error) from None
-                finally:
-                    if not self.config.exists():
-                        self._clear()
-        finally:
-            with contextlib.suppress(OSError):  # it goes only if it is empty, so that no run is left
-                self.path.rmdir()
-
-    @contextlib.contextmanager
-    def locked(self) -> Iterator[None]:
-        """Keeps other processes from training in this directory; the system lifts the lock with the process.
-
-        Raises:
-            InputError: another process has it.
-        """
-        where = f"--run {self.path}"
-        # Leftovers do no harm: only the system's lock counts, not the file that it is on.
-        lock = FileLock(self.lock, blocking=False, fallback_to_soft=False)
-        try:
-            lock.acquire()
-        except Timeout:
-            fix = "wait for it to end, or choose another --run"
-            raise InputError(where, "another process is training in this directory", fix=fix) from None
-        except OSError as error:
-            if error.errno not in NO_LOCKS:
-                raise _unwritable(where, error) from None
-        try:
-            yield
-        finally:
-            with contextlib.suppress(OSError):  # while it is held, so that no one else's is removed
-                self.lock.unlink()  # Windows refuses this, and `release` does it there
-            lock.release()
-
-    def sweep(self) -> None:
-        """Removes temporary files that a killed process left."""
-        for leftover in self.path.glob(".*.tmp"):
-            checkpoint.remove(leftover)
-
-    def _never_started(self) -> bool:
-        """Whether there is only what a run writes before its ``config.json``, the mark of a run."""
-        before = {
-            path.name for path in (self.checkpoints, self.vocabulary, self.output_matrix, self.tokenizer)
-        }
-        inside = {"step-0", "last"}
-        return (
-            self.checkpoints.is_dir()
-            and all(path.name in before or _is_temporary(path) for path in self._content())
-            and all(path.name in inside or _is_temporary(path) for path in self.checkpoints.iterdir())
-        )
-
-    def is_free(self) -> bool:
-        """Whether a new run may take the directory that is there: it is empty, or its run never started."""
-        return self.path.is_dir() and (not self._content() or self._never_started())
-
-    def _content(self) -> list[Path]:
-        """All but the lock, which is there while the directory is asked about and may be left by a killed process."""
-        return [path for path in self.path.iterdir() if path != self.lock]
-
-    def _clear(self) -> None:
-        for path in self._content():
-            checkpoint.remove(path)
 
     def write_start(self, config: TrainConfig, corpus: Corpus, matrix: Prepared | None) -> None:
         """Writes everything that is known before the first step; ``config.json`` last, since it makes it a run."""
@@ -263,9 +153,38 @@ def writing(path: Path) -> Iterator[None]:
         ) from error
 
 
-def _unwritable(where: str, error: OSError) -> InputError:
-    return InputError(where, "cannot be written", found=error.strerror, fix="choose another --run")
+def checked_config(values: dict[str, Any]) -> dict[str, Any]:
+    """The values of ``config.json``, with the defaults of settings that are younger than the run.
+
+    Raises:
+        InputError, InputErrors: a value is one that no flag could have had.
+        ValueError, KeyError, TypeError, AttributeError: the values are no configuration of a run.
+    """
+    values |= TrainConfig.from_json(values).to_json()
+    _require_rest(values)
+    return values
 
 
-def _is_temporary(path: Path) -> bool:
-    return path.name.startswith(".") and path.name.endswith(".tmp")
+def checked_result(result: dict[str, Any]) -> dict[str, Any]:
+    """The values of ``result.json``.
+
+    Raises:
+        ValueError, KeyError, TypeError, AttributeError: a number that every result has is missing.
+    """
+    for split in ("valid", "test"):
+        {key: result["unigram"][split][key] for key in result[split] if key.startswith("perplexity")}
+    float(result["seconds"]), float(result["tokens_per_second"])
+    int(result["parameters"]["output_trainable"]), int(result["parameters"]["trainable"])
+    str(result["corpus"]["unit"])
+    return result
+
+
+def _require_rest(values: Mapping[str, Any]) -> None:
+    """Raises InputErrors, KeyError or TypeError unless the parts beside the `TrainConfig` are there too."""
+    known = values["corpus"], *([] if values["output_matrix"] is None else [values["output_matrix"]])
+    for part in known:
+        if not isinstance(part["sha256"], str):
+            raise TypeError("sha256 is no string")
+    if not isinstance(values["corpus"]["vocabulary_size"], int):
+        raise TypeError("vocabulary_size is no whole number")
+    RunConfig(**{name: values["run"][name] for name in RUN_SETTINGS})

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
@@ -14,11 +15,13 @@ from fixlm import output
 from fixlm.cache_directory import cache_directory
 from fixlm.config.command_line import flag_name, naming_flags
 from fixlm.config.schema import ModelConfig, TrainConfig
-from fixlm.corpus.corpus import Corpus, log_unigram
 from fixlm.errors import InputError
 from fixlm.model.embedding import input_embedding
 from fixlm.model.language_model import LanguageModel
 from fixlm.output.registry import FROM_FILE, method_of
+
+if TYPE_CHECKING:
+    from fixlm.corpus.corpus import Corpus
 
 
 def new_model(
@@ -45,7 +48,7 @@ def new_model(
         start = prepared
     elif embed is not None:
         start = build_matrix(embed, model.embed_size, config, corpus, progress, "--embed-size")
-    unigram = torch.from_numpy(log_unigram(corpus.counts)) if model.bias_start == "unigram" else None
+    unigram = torch.from_numpy(corpus.log_unigram()) if model.bias_start == "unigram" else None
     built = assemble(config, len(corpus), prepared, vectors_of(start), unigram)
     if model.input_start_scale != 1:
         with torch.no_grad():

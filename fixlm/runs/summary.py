@@ -22,8 +22,7 @@ from typing import Any
 
 from embeddings.files import parse_json, write_atomically
 from fixlm.errors import InputError, InputErrors
-from fixlm.runs.checked_json import checked_config, checked_result
-from fixlm.runs.directory import RunDirectory
+from fixlm.runs.directory import RunDirectory, checked_config, checked_result
 from fixlm.runs.status import parse_status, read_status
 
 POINTS = 75

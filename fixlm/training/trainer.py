@@ -17,11 +17,7 @@ from embeddings.registry import Progress
 from fixlm.config.schema import TrainConfig
 from fixlm.corpus.corpus import Corpus
 from fixlm.errors import InputError, Interrupted
-from fixlm.evaluation.perplexity import (
-    evaluate,
-    in_digits,
-    perplexity_of,
-)
+from fixlm.evaluation.perplexity import evaluate, in_digits, perplexity_of
 from fixlm.model.language_model import LanguageModel
 from fixlm.runs import checkpoint
 from fixlm.runs.directory import RunDirectory, writing
@@ -77,7 +73,8 @@ class Trainer:
         with StopRequest() as stop:
             if self.settings.fine_tune is not None and not self.at.validations:
                 self._score_start()
-            while self.at.step < self.total and not self._has_no_patience_left():
+            patience = self.settings.patience
+            while self.at.step < self.total and not has_no_patience_left(self.at.validations, patience):
                 self._step()
                 if self._validation_is_due():
                     self._validate()
@@ -90,9 +87,7 @@ class Trainer:
                     message = f"stopped after step {self.at.step:,} and saved; --resume goes on from here"
                     raise Interrupted(message, 128 + stop.signal_number)
             if self.at.step < self.total:
-                logger.info(
-                    f"the last {self.settings.patience} validations were no better: training ends here"
-                )
+                logger.info(f"the last {patience} validations were no better: training ends here")
             return self._finish(stop)
 
     def _begin(self) -> None:
@@ -121,9 +116,6 @@ class Trainer:
         every = self.config.run.validate_every
         return self._due(every) or (every is None and self.windows.ends_epoch(self.at.step))
 
-    def _has_no_patience_left(self) -> bool:
-        return has_no_patience_left(self.at.validations, self.settings.patience)
-
     def _step(self) -> None:
         began = time.perf_counter()
         window = self.windows.at(self.at.step)
@@ -134,14 +126,9 @@ class Trainer:
             # The mean over fewer targets is no less of a gradient: shorter windows would weigh more.
             group["lr"] = rate * group["part"] * (len(window) / self.settings.bptt)
         ids = self.streams[window.start : window.stop + 1].long()  # (T + 1, B), of int32: half the memory
+        clip, ar, tar = self.settings.clip, self.settings.ar, self.settings.tar
         mean, gradient_norm, state = take_gradients(
-            self.model,
-            self.optimizer,
-            ids,
-            self.state,
-            self.settings.clip,
-            ar=self.settings.ar,
-            tar=self.settings.tar,
+            self.model, self.optimizer, ids, self.state, clip, ar=ar, tar=tar
         )
         loss, norm = mean.item(), gradient_norm.item()
         if not math.isfinite(norm) or not math.isfinite(loss):
