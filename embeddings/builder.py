@@ -30,9 +30,7 @@ RECIPE_VERSION = 1
 """Part of every recipe: raised when a builder gives other vectors for the same options, so that no cache is stale."""
 
 
-def request(
-    method: str, statistics: CorpusStatistics, dim: int | None, seed: int, options: Any
-) -> dict[str, Any]:
+def request(method: str, statistics: CorpusStatistics, dim: int | None, seed: int, options: Any) -> dict[str, Any]:
     """The recipe as far as it is known before anything is built: all that the vectors depend on.
 
     A method whose vectors depend on more than its options' values (a file, say) gives them by ``recipe(options)``.
@@ -42,9 +40,7 @@ def request(
     recipe = describe(method, statistics, dim, seed, described)
     if module.NEEDS_CORPUS:
         if statistics.ids is None:
-            raise InputError(
-                method, "needs the train split, not only its vocabulary", fix="pass statistics with ids"
-            )
+            raise InputError(method, "needs the train split, not only its vocabulary", fix="pass statistics with ids")
         recipe["corpus_sha256"] = statistics.ids_hash()
     return recipe
 
@@ -110,15 +106,11 @@ def from_keyed_vectors(keyed: KeyedVectors, statistics: CorpusStatistics, seed: 
     missing = np.array([word not in keyed.key_to_index for word in statistics.words])
     if missing.all():
         examples = ", ".join(map(repr, list(keyed.key_to_index)[:5]))
-        raise InputError(
-            "keyed vectors", "no word in common with the vocabulary", found=f"words such as {examples}"
-        )
+        raise InputError("keyed vectors", "no word in common with the vocabulary", found=f"words such as {examples}")
     vectors = np.zeros((len(statistics), keyed.vector_size), dtype=np.float32)
     rows = [keyed.key_to_index[word] for word in statistics.words if word in keyed.key_to_index]
     vectors[~missing] = keyed.vectors[rows]
-    recipe = describe(
-        "keyed-vectors", statistics, keyed.vector_size, seed, {"sha256": hash_vectors(keyed.vectors)}
-    )
+    recipe = describe("keyed-vectors", statistics, keyed.vector_size, seed, {"sha256": hash_vectors(keyed.vectors)})
     fill_missing(vectors, missing, np.random.default_rng(seed))
     return finish(vectors, recipe)
 

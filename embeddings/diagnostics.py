@@ -84,9 +84,7 @@ def diagnose(
     if vectors.ndim != 2 or not vectors.size:
         raise InputError("vectors", "not a matrix", found=f"shape {vectors.shape}", expected="(V, N)")
     if words is not None and len(words) != len(vectors):
-        raise InputError(
-            "words", "words and rows differ", found=f"{len(words)} words", expected=f"{len(vectors)} rows"
-        )
+        raise InputError("words", "words and rows differ", found=f"{len(words)} words", expected=f"{len(vectors)} rows")
     norms = np.linalg.norm(vectors.astype(np.float64, copy=False), axis=1)
     unit = _unit(vectors)
     names = words or []
@@ -171,9 +169,7 @@ def example_words(words: Sequence[str], counts: np.ndarray | None, count: int) -
     order = range(len(words)) if counts is None else np.argsort(-np.asarray(counts), kind="stable").tolist()
     lettered = [i for i in order if any(map(str.isalpha, words[i])) and not words[i].startswith("<")]
     late = set(lettered[FIRST_RANK:])
-    ranked = sorted(
-        lettered, key=lambda i: (i not in late, not _is_content_word(words[i]))
-    )  # stable: by frequency
+    ranked = sorted(lettered, key=lambda i: (i not in late, not _is_content_word(words[i])))  # stable: by frequency
     return ranked[:count]
 
 

@@ -20,13 +20,7 @@ class InputError(ValueError):
     """
 
     def __init__(
-        self,
-        where: object,
-        what: str,
-        *,
-        found: object = None,
-        expected: object = None,
-        fix: str | None = None,
+        self, where: object, what: str, *, found: object = None, expected: object = None, fix: str | None = None
     ) -> None:
         sides = [f"found {found}"] if found is not None else []
         sides += [f"expected {expected}"] if expected is not None else []

@@ -68,13 +68,7 @@ def save_array(path: str | os.PathLike[str], name: str, array: np.ndarray, recip
 
 
 def load_array(
-    path: str | os.PathLike[str],
-    name: str,
-    kind: str,
-    digest: Callable[[np.ndarray], str],
-    *,
-    dtype: str,
-    ndim: int,
+    path: str | os.PathLike[str], name: str, kind: str, digest: Callable[[np.ndarray], str], *, dtype: str, ndim: int
 ) -> tuple[np.ndarray, dict[str, Any]]:
     """Reads what `save_array` wrote: the array and its recipe.
 
@@ -111,6 +105,4 @@ def load_array(
 
 def write_json(path: Path, values: Mapping[str, Any]) -> None:
     """Plain values as readable JSON, whole or not at all; refuses NaN and infinity."""
-    write_atomically(
-        path, (json.dumps(values, indent=2, allow_nan=False, ensure_ascii=False) + "\n").encode()
-    )
+    write_atomically(path, (json.dumps(values, indent=2, allow_nan=False, ensure_ascii=False) + "\n").encode())

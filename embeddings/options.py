@@ -73,9 +73,7 @@ class Kind:
     bounds: tuple[BaseMetadata, ...]
 
     def __str__(self) -> str:
-        bounds = [
-            f"{WORDS[type(bound)]} {_limit(bound):.12g}" for bound in self.bounds if _limit(bound) != LARGEST
-        ]
+        bounds = [f"{WORDS[type(bound)]} {_limit(bound):.12g}" for bound in self.bounds if _limit(bound) != LARGEST]
         return f"{KINDS[self.type]} {' and '.join(bounds)}".rstrip()
 
 
@@ -83,8 +81,7 @@ def kinds(options: type[Any]) -> dict[str, Kind]:
     """The `Kind` of each field of a dataclass; ``metadata["choices"]`` of a plain one counts too."""
     hints = typing.get_type_hints(options, include_extras=True)
     return {
-        field.name: _kind(hints[field.name], field.metadata.get("choices"))
-        for field in dataclasses.fields(options)
+        field.name: _kind(hints[field.name], field.metadata.get("choices")) for field in dataclasses.fields(options)
     }
 
 

@@ -37,14 +37,11 @@ examples:
 class CompareConfig(Checked):
     """The comparison itself."""
 
-    plan: str | None = option(
-        None, "JSON or TOML file with settings that are no product; other flags replace theirs"
-    )
+    plan: str | None = option(None, "JSON or TOML file with settings that are no product; other flags replace theirs")
     jobs: Count = option(1, "runs trained at a time, each with its --threads (none: an equal share)")
     table_only: bool = option(False, "train nothing: table and plots of what is there")
     best_by: str | None = option(
-        None,
-        "also write best.md: of the rows with the same value of this flag, the one with the best validation",
+        None, "also write best.md: of the rows with the same value of this flag, the one with the best validation"
     )
 
 

@@ -133,12 +133,7 @@ def _bars() -> Iterator[Progress]:
     from rich.progress import Progress as Bars
 
     # The details come last and are short, so that a line fits 80 columns.
-    columns = (
-        TextColumn("{task.description}"),
-        BarColumn(10),
-        TaskProgressColumn(),
-        TimeRemainingColumn(compact=True),
-    )
+    columns = (TextColumn("{task.description}"), BarColumn(10), TaskProgressColumn(), TimeRemainingColumn(compact=True))
     tasks: dict[str, Any] = {}
     with Bars(*columns, TextColumn("{task.fields[details]}"), console=rich_console(stderr=True)) as bars:
 

@@ -21,9 +21,7 @@ __all__ = [
     "unknown_name",
 ]
 
-NO_MEMORY = re.compile(
-    r"(can't|not enough|tried to) allocate|out of memory|Storage size calculation overflowed"
-)
+NO_MEMORY = re.compile(r"(can't|not enough|tried to) allocate|out of memory|Storage size calculation overflowed")
 
 
 class Ended(Exception):
@@ -85,9 +83,7 @@ def as_input_error(error: Exception) -> InputError | InputErrors | None:
     text = str(error)
     if isinstance(error, MemoryError) or (isinstance(error, RuntimeError) and NO_MEMORY.search(text)):
         fix = "lower the sizes (--hidden-size, --batch-size, --bptt, --output-dim)"
-        return InputError(
-            "memory", "there is not enough of it", found=text.partition("\n")[0] or None, fix=fix
-        )
+        return InputError("memory", "there is not enough of it", found=text.partition("\n")[0] or None, fix=fix)
     return None
 
 

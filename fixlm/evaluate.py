@@ -30,9 +30,7 @@ class EvaluateConfig(Checked):
     data: str | None = option(None, "where the run's corpus is now, if it moved (none: as in config.json)")
     threads: Annotated[int, Ge(1), Le(1024)] | None = option(None, "threads of torch (none: its default)")
     cache_size: Natural = option(0, "n, tokens that a continuous cache looks back (0: no cache)")
-    cache_theta: Annotated[float, Ge(0), Le(1000)] = option(
-        0.66, "θ, flatness of the cache: 0 only counts words"
-    )
+    cache_theta: Annotated[float, Ge(0), Le(1000)] = option(0.66, "θ, flatness of the cache: 0 only counts words")
     cache_lambda: Rate = option(0.13, "λ, the cache's part in the mixture")
     cache_tune: bool = option(False, "take the θ and λ that are best on the valid split")
     json: bool = option(False, "print one JSON object and nothing else")
@@ -64,9 +62,7 @@ def _contradictions(config: EvaluateConfig, given: Collection[str]) -> Iterator[
     """What no single flag shows."""
     for flag in ("cache-theta", "cache-lambda", "cache-tune"):
         if not config.cache_size and flag in given:
-            yield InputError(
-                f"--{flag}", "there is no cache", found="--cache-size 0", fix="add --cache-size 2000"
-            )
+            yield InputError(f"--{flag}", "there is no cache", found="--cache-size 0", fix="add --cache-size 2000")
         elif config.cache_tune and flag in given and flag != "cache-tune":
             yield InputError(f"--{flag}", "--cache-tune chooses it", fix="drop one of the two")
 

@@ -51,9 +51,7 @@ def make_parser(program: str) -> Parser:
     """All flags, in the groups of the configuration; importing neither torch nor gensim."""
     from fixlm.config.presets import as_flags
 
-    awd = textwrap.fill(
-        as_flags("awd"), 78, initial_indent="  ", subsequent_indent="  ", break_on_hyphens=False
-    )
+    awd = textwrap.fill(as_flags("awd"), 78, initial_indent="  ", subsequent_indent="  ", break_on_hyphens=False)
     parser = Parser(
         prog=program,
         usage=f"{program} [FLAGS]",
@@ -70,15 +68,9 @@ def add_flags(parser: Parser, skip: Sequence[str] = ()) -> None:
 
     groups = flag_groups()
     kept = {title: [flag for flag in flags if flag.name not in skip] for title, flags in groups.items()}
-    places = {
-        place: [flag for flags in kept.values() for flag in flags if flag.place == place] for place in PLACES
-    }
+    places = {place: [flag for flags in kept.values() for flag in flags if flag.place == place] for place in PLACES}
     rest = {title: [flag for flag in flags if flag.place not in PLACES] for title, flags in kept.items()}
-    for title, flags in {
-        PLACES["first"]: places["first"],
-        **rest,
-        PLACES["ablation"]: places["ablation"],
-    }.items():
+    for title, flags in {PLACES["first"]: places["first"], **rest, PLACES["ablation"]: places["ablation"]}.items():
         if flags:
             group = parser.add_argument_group(title, DESCRIPTIONS.get(title))
             for flag in flags:
@@ -92,9 +84,7 @@ def print_result(result: Mapping[str, Any]) -> None:
     from fixlm.console import rich_console
 
     per_word = "perplexity_per_word" in result["test"]
-    key, unit = (
-        ("perplexity_per_word", "per word") if per_word else ("perplexity", f"per {result['corpus']['unit']}")
-    )
+    key, unit = ("perplexity_per_word", "per word") if per_word else ("perplexity", f"per {result['corpus']['unit']}")
     print(f"{result['run']}: perplexity {unit}")
     table = Table("model")
     for split in ("valid", "test"):

@@ -100,12 +100,7 @@ def describe(settings: Settings, rounds: int) -> dict[str, Any]:
     sizes = asdict(settings) | {"rounds": rounds}
     for name in ("quick", "json", "plot", "memory_of"):
         del sizes[name]
-    return {
-        **sizes,
-        "processor": processor(),
-        "bfloat16_products": multiplies_bfloat16(),
-        "versions": versions(),
-    }
+    return {**sizes, "processor": processor(), "bfloat16_products": multiplies_bfloat16(), "versions": versions()}
 
 
 def processor() -> str:
@@ -135,8 +130,7 @@ def in_turns(calls: Mapping[str, Call], rounds: int) -> tuple[dict[str, float], 
     print(file=sys.stderr)
     plain, *others = calls
     ratios = {
-        name: statistics.median(a / b for a, b in zip(seconds[plain], seconds[name], strict=True))
-        for name in others
+        name: statistics.median(a / b for a, b in zip(seconds[plain], seconds[name], strict=True)) for name in others
     }
     ratios = {name: float(f"{ratio:.3g}") for name, ratio in ratios.items()}  # a small one is not 0
     return {name: round(statistics.median(s) * 1e6, 2) for name, s in seconds.items()}, ratios
@@ -151,17 +145,11 @@ def measure_memory(settings: Settings, names: Sequence[str]) -> dict[str, dict[s
             if name == PLAIN and factor > 1:
                 continue
             sized = replace(settings, batch_size=settings.batch_size * factor)
-            passed = {
-                item: getattr(sized, item) for item in ("threads", *(field.name for field in fields(Sizes)))
-            }
+            passed = {item: getattr(sized, item) for item in ("threads", *(field.name for field in fields(Sizes)))}
             flags = [f"{flag_name(item)}={value}" for item, value in passed.items() if value is not None]
             flags.append(f"--memory-of={name}")
-            done = subprocess.run(
-                [sys.executable, __file__, *flags], capture_output=True, text=True, check=True
-            )
-            found[name][f"{sized.tokens} tokens"] = (
-                None if done.stdout.strip() == "None" else float(done.stdout)
-            )
+            done = subprocess.run([sys.executable, __file__, *flags], capture_output=True, text=True, check=True)
+            found[name][f"{sized.tokens} tokens"] = None if done.stdout.strip() == "None" else float(done.stdout)
     return found
 
 

@@ -56,11 +56,7 @@ def command(arguments: Sequence[str]) -> None:
     path = check_export(settings.out or "")
     with progress() as show:
         text = corpus.load(
-            settings.data,
-            settings.tokenizer,
-            settings.vocab_size,
-            settings.tokenizer_type,
-            progress=show,
+            settings.data, settings.tokenizer, settings.vocab_size, settings.tokenizer_type, progress=show
         )
         statistics = text.statistics()
         check_words(path, statistics.words)
@@ -129,12 +125,8 @@ def print_report(matrix: OutputMatrix, measured: Diagnostics, *, written: str, s
         screen.print(nearest)
 
 
-def _lines(
-    matrix: OutputMatrix, measured: Diagnostics, written: str, seconds: float
-) -> Iterator[tuple[str, str]]:
-    sample = (
-        "" if measured.coherence_rows == measured.size else f", of {measured.coherence_rows:,} sampled rows"
-    )
+def _lines(matrix: OutputMatrix, measured: Diagnostics, written: str, seconds: float) -> Iterator[tuple[str, str]]:
+    sample = "" if measured.coherence_rows == measured.size else f", of {measured.coherence_rows:,} sampled rows"
     yield "method", matrix.recipe["method"]
     yield "V × N", f"{measured.size:,} × {measured.dim:,}"
     yield "coherence", f"{measured.coherence:.4f} (Welch bound {measured.welch_bound:.4f}{sample})"

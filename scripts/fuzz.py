@@ -93,9 +93,7 @@ def read_run(content: bytes, folder: Path) -> None:
     manifest = path.with_name(MANIFEST)
     if manifest.exists() and path != manifest:
         entries = json.loads(manifest.read_text())
-        manifest.write_text(
-            json.dumps(entries | {path.name: {"bytes": len(content), "sha256": _sha256(content)}})
-        )
+        manifest.write_text(json.dumps(entries | {path.name: {"bytes": len(content), "sha256": _sha256(content)}}))
     (folder / "run" / "result.json").unlink(missing_ok=name != "result.json")
     for work in (
         lambda: evaluate_run(str(folder / "run"), EvaluateConfig(data=str(folder.parent / "data"))),
@@ -154,9 +152,7 @@ def well_formed(name: str, folder: Path) -> list[bytes]:
     lines = [" ".join([word, *map(str, row.tolist())]) for word, row in zip(WORDS, rows, strict=True)]
     glove = ("\n".join(lines) + "\n").encode()
     header = f"{len(WORDS)} 3\n".encode()
-    binary = header + b"".join(
-        w.encode() + b" " + r.tobytes() + b"\n" for w, r in zip(WORDS, rows, strict=True)
-    )
+    binary = header + b"".join(w.encode() + b" " + r.tobytes() + b"\n" for w, r in zip(WORDS, rows, strict=True))
     if name in ("word2vec-text", "gzip"):
         return [header + glove]
     if name in ("word2vec-binary", "glove"):
@@ -234,9 +230,7 @@ def command(arguments: list[str]) -> None:
         for number, content in enumerate(well_formed(name, Path(folder))):
             (seeds / str(number)).write_bytes(content)
         sys.stderr = io.StringIO() if name == "run" else sys.stderr  # what training says of itself
-        atheris.Setup(
-            [sys.argv[0], *arguments[1:], str(seeds)], lambda content: _once(name, content, Path(folder))
-        )
+        atheris.Setup([sys.argv[0], *arguments[1:], str(seeds)], lambda content: _once(name, content, Path(folder)))
         atheris.Fuzz()
 
 

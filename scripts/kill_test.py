@@ -119,13 +119,7 @@ def kill_and_resume(settings: Settings, folder: Path, show: Any) -> Found:
 
 
 def _one_run(
-    flags: list[str],
-    path: Path,
-    alone: Alone,
-    draw: random.Random,
-    settings: Settings,
-    found: Found,
-    show: Any,
+    flags: list[str], path: Path, alone: Alone, draw: random.Random, settings: Settings, found: Found, show: Any
 ) -> None:
     """Starts a run, kills and resumes it until it ends by itself; it is left alone once there were enough kills."""
     had_two = False
@@ -149,18 +143,12 @@ def _one_run(
         show("kills", found.kills, settings.kills)
         whole = count_whole(path / "checkpoints")
         if had_two and whole < 2:
-            raise InputError(
-                path.name, "a kill cost a checkpoint", found=f"{whole} whole", expected="at least 2"
-            )
+            raise InputError(path.name, "a kill cost a checkpoint", found=f"{whole} whole", expected="at least 2")
         had_two = whole >= 2
 
 
 def train(
-    arguments: list[str],
-    log: Path,
-    *,
-    kill_at: tuple[int, int] | None = None,
-    kill_after: float | None = None,
+    arguments: list[str], log: Path, *, kill_at: tuple[int, int] | None = None, kill_after: float | None = None
 ) -> tuple[int, int] | None:
     """Trains in a process of its own; its function calls and file calls if it ended, None if it was killed.
 

@@ -36,9 +36,7 @@ class Settings(Checked):
     """What to load the program with."""
 
     data: str = option("wikitext-2", "the text to repeat: wikitext-2, sample, or a folder with three splits")
-    tokens: Annotated[int, Ge(1000), Le(LARGEST)] = option(
-        100_000_000, "of the train split that is made of it"
-    )
+    tokens: Annotated[int, Ge(1000), Le(LARGEST)] = option(100_000_000, "of the train split that is made of it")
     words: Annotated[int, Ge(1000), Le(LARGEST)] = option(1_000_000, "of the large vocabulary")
     dim: Annotated[int, Ge(2), Le(LARGEST)] = option(256, "hidden size, and N of the PMI matrix")
     steps: Count = option(5, "of training")
@@ -53,9 +51,7 @@ def command(arguments: list[str]) -> None:
     parser = Parser(prog="load_test.py", description=__doc__.partition("\n")[0])
     add_options(parser, Settings)
     settings = read_options(parser.parse_args(arguments), Settings)
-    figures: dict[str, Any] = {
-        "command": shlex.join(["python", "scripts/load_test.py", *_without_paths(arguments)])
-    }
+    figures: dict[str, Any] = {"command": shlex.join(["python", "scripts/load_test.py", *_without_paths(arguments)])}
     for part in (large_corpus, large_vocabulary):
         if settings.part in ("both", part.__name__.removeprefix("large_")):
             figures[part.__name__] = _apart(part, settings)
@@ -93,9 +89,7 @@ def large_vocabulary(settings: Settings, folder: Path, stage: Callable[[str], No
     draw = random.Random(settings.seed)
     words = [f"word{number}" for number in range(settings.words - 1)]  # and <eos>
     draw.shuffle(words)
-    (data / "train.txt").write_text(
-        "\n".join(" ".join(words[i : i + 50]) for i in range(0, len(words), 50)) + "\n"
-    )
+    (data / "train.txt").write_text("\n".join(" ".join(words[i : i + 50]) for i in range(0, len(words), 50)) + "\n")
     for split in ("valid", "test"):
         (data / f"{split}.txt").write_text(" ".join(draw.choices(words, k=50)) + "\n")
     stage("write the text")
@@ -123,9 +117,7 @@ def write_large_corpus(source: Any, settings: Settings, folder: Path) -> None:
                 tokens += len(words) + 1
     for split in ("valid", "test"):
         some = [words for words, _ in source.lines(split)][:LINES_TO_SCORE]
-        (folder / f"{split}.txt").write_text(
-            "".join(" ".join(words) + "\n" for words in some), encoding="utf-8"
-        )
+        (folder / f"{split}.txt").write_text("".join(" ".join(words) + "\n" for words in some), encoding="utf-8")
 
 
 def _build(statistics: Any, settings: Settings, figures: dict[str, Any]) -> None:
@@ -143,21 +135,9 @@ def _build(statistics: Any, settings: Settings, figures: dict[str, Any]) -> None
 
 
 def _train(flags: list[str], settings: Settings, folder: Path) -> None:
-    sizes = [
-        "--hidden-size",
-        str(settings.dim),
-        "--max-steps",
-        str(settings.steps),
-        "--run",
-        str(folder / "run"),
-    ]
+    sizes = ["--hidden-size", str(settings.dim), "--max-steps", str(settings.steps), "--run", str(folder / "run")]
     status = cli.main(
-        [
-            "train",
-            *(["--embed-size", str(settings.dim)] if "--embed-size" not in flags else []),
-            *flags,
-            *sizes,
-        ]
+        ["train", *(["--embed-size", str(settings.dim)] if "--embed-size" not in flags else []), *flags, *sizes]
     )
     if status:
         raise InputError("load test", "training ended in an error", found=f"status {status}")
@@ -174,14 +154,10 @@ def _apart(part: Callable[..., dict[str, Any]], settings: Settings) -> dict[str,
         figures: dict[str, Any] = receiver.recv()
     except EOFError:
         process.join()
-        raise InputError(
-            "load test", f"{part.__name__} ended early", found=f"status {process.exitcode}"
-        ) from None
+        raise InputError("load test", f"{part.__name__} ended early", found=f"status {process.exitcode}") from None
     process.join()
     if figures["peak_gb"] > settings.limit:
-        raise InputError(
-            "memory", "over the limit", found=f"{figures['peak_gb']} GB", expected=f"{settings.limit} GB"
-        )
+        raise InputError("memory", "over the limit", found=f"{figures['peak_gb']} GB", expected=f"{settings.limit} GB")
     return figures
 
 
@@ -193,10 +169,7 @@ def _measure(name: str, settings: Settings, sender: Any) -> None:
         nonlocal began
         now = time.monotonic()
         stages.append({"stage": what, "seconds": round(now - began, 1), "peak_gb": peak_gb()})
-        print(
-            f"{name}: {what}: {stages[-1]['seconds']:,} s, {stages[-1]['peak_gb']} GB at most so far",
-            flush=True,
-        )
+        print(f"{name}: {what}: {stages[-1]['seconds']:,} s, {stages[-1]['peak_gb']} GB at most so far", flush=True)
         began = now
 
     def work(arguments: list[str]) -> None:

@@ -23,9 +23,7 @@ class Sizes(Checked):
     """Of the layers and of what they read."""
 
     vocabulary_size: Annotated[int, Ge(2), Le(LARGEST)] = option(33_278, "V")
-    hidden_size: Annotated[int, Ge(16), Le(LARGEST)] = option(
-        512, "H, and N of the fixed matrices; a power of two"
-    )
+    hidden_size: Annotated[int, Ge(16), Le(LARGEST)] = option(512, "H, and N of the fixed matrices; a power of two")
     walsh_families: Annotated[int, Ge(16), Le(LARGEST)] = option(2048, "M of walsh")
     walsh_family_size: Count | None = option(None, "most words of a family of walsh (none: ⌈V/M⌉)")
     batch_size: Count = option(40, "B")
@@ -49,13 +47,8 @@ class Sizes(Checked):
         if places < self.vocabulary_size:
             what = f"too small for {self.vocabulary_size:,} words in {self.walsh_families:,} families"
             least = -(-self.vocabulary_size // self.walsh_families)
-            raise InputError(
-                "--walsh-family-size", what, found=self.walsh_family_size, expected=f"at least {least}"
-            )
-        return {
-            "families": self.walsh_families,
-            "slots": torch.randperm(places)[: self.vocabulary_size],
-        }
+            raise InputError("--walsh-family-size", what, found=self.walsh_family_size, expected=f"at least {least}")
+        return {"families": self.walsh_families, "slots": torch.randperm(places)[: self.vocabulary_size]}
 
 
 @dataclass(frozen=True)
@@ -82,9 +75,7 @@ def layers(sizes: Sizes) -> dict[str, Any]:
     return {
         "learned_fused": output.build("learned", hidden, size),
         "dense_fixed_float32": output.build("pretrained", hidden, size, vectors=vectors),
-        "dense_fixed_bfloat16": output.build(
-            "pretrained", hidden, size, vectors=vectors, precision=torch.bfloat16
-        ),
+        "dense_fixed_bfloat16": output.build("pretrained", hidden, size, vectors=vectors, precision=torch.bfloat16),
         "hadamard": output.build("hadamard", hidden, size),
         "walsh": output.build("walsh", hidden, size, **sizes.walsh),
     }
@@ -173,9 +164,7 @@ def decode_calls(sizes: Sizes) -> dict[str, Call]:
 
     built = layers(sizes)
     calls = {PLAIN: repeated(plain_layer(sizes))}
-    return calls | {
-        name: repeated(built[name].logits) for name in ("dense_fixed_float32", "hadamard", "walsh")
-    }
+    return calls | {name: repeated(built[name].logits) for name in ("dense_fixed_float32", "hadamard", "walsh")}
 
 
 def step_calls(sizes: Sizes) -> dict[str, Call]:
@@ -234,22 +223,9 @@ def our_step(name: str, sizes: Sizes) -> Callable[[], object]:
     options: dict[str, Any] = sizes.walsh if name == "walsh" else {}
     if name == "pretrained":
         options["vectors"] = torch.nn.functional.normalize(torch.randn(size, hidden_size), dim=1)
-    layer = output.build(
-        name,
-        hidden_size,
-        size,
-        input_embedding=embedding,
-        precision=precision,
-        **options,
-    )
+    layer = output.build(name, hidden_size, size, input_embedding=embedding, precision=precision, **options)
     model = LanguageModel(
-        embedding,
-        hidden_size,
-        layer,
-        dropout_input=0.2,
-        dropout_between=0.2,
-        dropout_output=0.2,
-        precision=precision,
+        embedding, hidden_size, layer, dropout_input=0.2, dropout_between=0.2, dropout_output=0.2, precision=precision
     ).train()
     optimizer = make_optimizer(model, config)
     ids = torch.randint(0, size, (sizes.bptt + 1, sizes.batch_size))

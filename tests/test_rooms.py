@@ -103,7 +103,5 @@ def test_a_layer_is_named_by_its_own_file_and_the_registry_alone() -> None:
     names = {"tied", "walsh", "hadamard", "random-orthogonal", "sylvester"}
     for module, path in MODULES.items():
         if not module.startswith(("fixlm.output", "embeddings.methods", "embeddings.registry")):
-            constants = (
-                node.value for node in ast.walk(ast.parse(path.read_text())) if isinstance(node, ast.Constant)
-            )
+            constants = (node.value for node in ast.walk(ast.parse(path.read_text())) if isinstance(node, ast.Constant))
             assert not names & {value for value in constants if isinstance(value, str)}, module

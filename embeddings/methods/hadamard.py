@@ -39,9 +39,7 @@ class Options(Checked):
     """No options: the rule leaves nothing to choose."""
 
 
-def build(
-    statistics: CorpusStatistics, dim: int | None, seed: int, options: Options, progress: Progress
-) -> np.ndarray:
+def build(statistics: CorpusStatistics, dim: int | None, seed: int, options: Options, progress: Progress) -> np.ndarray:
     """The first V codewords of length N, entries ±1; the seed has no influence.
 
     Returns:
@@ -219,9 +217,7 @@ def _primitive_powers(degree: int) -> list[int]:
     size = 1 << degree
     if degree > MAX_DEGREE:
         most = 1 << MAX_DEGREE
-        raise InputError(
-            "dim", "too large for the Hadamard rule", found=f"N = {size}", expected=f"at most {most}"
-        )
+        raise InputError("dim", "too large for the Hadamard rule", found=f"N = {size}", expected=f"at most {most}")
     for polynomial in range(size + 1, 2 * size, 2):
         powers, element = [1], 2 if degree > 1 else 1
         while element != 1:

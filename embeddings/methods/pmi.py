@@ -40,16 +40,12 @@ class Options(Checked):
     cross_lines: bool = option(True, "count pairs across line ends too")
     smoothing: Annotated[float, Gt(0), Le(1)] = option(0.75, "exponent of the context counts")
     shift: Positive = option(1.0, "k: log k is subtracted from the PMI")
-    discount: NonNegative = option(
-        1.0, "d: the PMI of a pair counted n times is multiplied by n/(n + d)", before=0.0
-    )
+    discount: NonNegative = option(1.0, "d: the PMI of a pair counted n times is multiplied by n/(n + d)", before=0.0)
     eigenvalue_weight: float = option(0.5, "p of U·S^p")
     centre: bool = option(True, "subtract the mean vector")
 
 
-def build(
-    statistics: CorpusStatistics, dim: int | None, seed: int, options: Options, progress: Progress
-) -> np.ndarray:
+def build(statistics: CorpusStatistics, dim: int | None, seed: int, options: Options, progress: Progress) -> np.ndarray:
     """U·S^p of the positive PMI matrix ≈ U·S·Wᵀ, columns by falling singular value, rows centred.
 
     Words without any positive PMI (they never occur, say) get the rule of `embeddings.methods.missing_words`.
@@ -72,9 +68,7 @@ def build(
     )
     ppmi = positive_pmi(counts, smoothing=options.smoothing, shift=options.shift, discount=options.discount)
     if not ppmi.nnz:
-        raise InputError(
-            "pmi", "no two words of this corpus go together more often than by chance", fix=MORE_TEXT
-        )
+        raise InputError("pmi", "no two words of this corpus go together more often than by chance", fix=MORE_TEXT)
     u, s = left_singular(ppmi, dim, seed, progress)
     if (rank := np.count_nonzero(s)) < dim:
         what = f"the positive PMI matrix of this corpus has rank {rank}"
@@ -89,9 +83,7 @@ def build(
     return vectors
 
 
-def positive_pmi(
-    counts: csr_array, *, smoothing: float = 0.75, shift: float = 1.0, discount: float = 0.0
-) -> csr_array:
+def positive_pmi(counts: csr_array, *, smoothing: float = 0.75, shift: float = 1.0, discount: float = 0.0) -> csr_array:
     """max(0, log(p(w, c) / (p(w) · p_α(c))) − log k) with p_α(c) ∝ count(c)^α, of co-occurrence counts.
 
     A pair that was counted once has a large PMI by chance; the discount (after Pantel and Lin, "Discovering word

@@ -39,9 +39,7 @@ class Options(Checked):
     vocabulary: str | None = option(
         None, "words of a safetensors or npy file's rows, one a line; if none, vocabulary.txt beside it"
     )
-    format: Literal["auto", "text", "binary"] = option(
-        "auto", "of a word2vec file, where it is not recognised"
-    )
+    format: Literal["auto", "text", "binary"] = option("auto", "of a word2vec file, where it is not recognised")
     lowercase_fallback: bool = option(
         False, "a word that the file lacks takes the vector of its lower-case form, else of any other case"
     )
@@ -63,9 +61,7 @@ def recipe(options: Options) -> dict[str, Any]:
     }
 
 
-def build(
-    statistics: CorpusStatistics, dim: int | None, seed: int, options: Options, progress: Progress
-) -> np.ndarray:
+def build(statistics: CorpusStatistics, dim: int | None, seed: int, options: Options, progress: Progress) -> np.ndarray:
     """The vectors (V, N) of the file's words, and for missing words the rule of `embeddings.methods.missing_words`.
 
     Args:
@@ -138,9 +134,7 @@ def _pass_over_zero_rows(path: Path, vectors: np.ndarray, present: np.ndarray) -
     zero = present & ~vectors.any(axis=1)
     present &= ~zero
     if not present.any():
-        raise InputError(
-            path, "every row of the vocabulary's words is zero", found=f"{zero.sum():,} rows of zeros"
-        )
+        raise InputError(path, "every row of the vocabulary's words is zero", found=f"{zero.sum():,} rows of zeros")
     if zero.any():
         logger.warning("%s: %s rows of zeros; their words count as missing.", path, f"{zero.sum():,}")
 

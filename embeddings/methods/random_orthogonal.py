@@ -20,9 +20,7 @@ class Options(Checked):
     """No options."""
 
 
-def build(
-    statistics: CorpusStatistics, dim: int | None, seed: int, options: Options, progress: Progress
-) -> np.ndarray:
+def build(statistics: CorpusStatistics, dim: int | None, seed: int, options: Options, progress: Progress) -> np.ndarray:
     """A draw from the uniform (Haar) distribution of matrices with orthonormal columns, or rows where V < N.
 
     The QR decomposition of a Gaussian matrix, diag(R) > 0 (Mezzadri 2007). With V > N the rows have norms

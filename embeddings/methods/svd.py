@@ -25,9 +25,7 @@ USUAL_KRYLOV = 4
 """What text takes of it, about: the whole of the progress shown."""
 
 
-def left_singular(
-    matrix: csr_array, rank: int, seed: int, progress: Progress
-) -> tuple[np.ndarray, np.ndarray]:
+def left_singular(matrix: csr_array, rank: int, seed: int, progress: Progress) -> tuple[np.ndarray, np.ndarray]:
     """U and s of the truncated singular value decomposition, in falling order, signs fixed.
 
     The sign of a singular vector is arbitrary: its entry of the largest magnitude is made positive.

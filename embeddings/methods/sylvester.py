@@ -21,9 +21,7 @@ class Options(Checked):
     """No options: the rule leaves nothing to choose."""
 
 
-def build(
-    statistics: CorpusStatistics, dim: int | None, seed: int, options: Options, progress: Progress
-) -> np.ndarray:
+def build(statistics: CorpusStatistics, dim: int | None, seed: int, options: Options, progress: Progress) -> np.ndarray:
     """The first V rows and N columns of the Sylvester matrix of order 2^k ≥ max(V, N); the seed is not used.
 
     Row i depends on i modulo the next power of two from N only. At N = 512 there are 512 different rows, and

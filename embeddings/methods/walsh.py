@@ -60,14 +60,10 @@ class Options(Checked):
         families = self.families
         if families & (families - 1) or not SMALLEST <= families <= LARGEST:
             expected = f"a power of two from {SMALLEST} to {LARGEST:,}"
-            raise InputError(
-                "families", "not a possible number of families", found=families, expected=expected
-            )
+            raise InputError("families", "not a possible number of families", found=families, expected=expected)
 
 
-def build(
-    statistics: CorpusStatistics, dim: int | None, seed: int, options: Options, progress: Progress
-) -> np.ndarray:
+def build(statistics: CorpusStatistics, dim: int | None, seed: int, options: Options, progress: Progress) -> np.ndarray:
     """All codes as a matrix, to look at and to compare: (V, 2M), or (V, M) for one half alone.
 
     Raises:
@@ -122,9 +118,7 @@ def _largest_family(size: int, options: Options) -> int:
     fewest, blocks = -(-size // families), hadamard.row_count(families) // families
     if fewest > blocks:
         what = f"too few for {size:,} words"
-        raise InputError(
-            "families", what, found=families, expected=f"at least {hadamard.enough_columns(size)}"
-        )
+        raise InputError("families", what, found=families, expected=f"at least {hadamard.enough_columns(size)}")
     if options.family_size is None:
         return fewest
     most = min(blocks, max(1, size - families + 1))

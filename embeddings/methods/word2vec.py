@@ -38,9 +38,7 @@ class Options(Checked):
     centre: bool = option(True, "subtract the mean vector, which all words share")
 
 
-def build(
-    statistics: CorpusStatistics, dim: int | None, seed: int, options: Options, progress: Progress
-) -> np.ndarray:
+def build(statistics: CorpusStatistics, dim: int | None, seed: int, options: Options, progress: Progress) -> np.ndarray:
     """Trains skip-gram vectors on the lines of the train split, on one thread: a seed gives the same bytes.
 
     Words that never occur get the rule of `embeddings.methods.missing_words`.

@@ -99,9 +99,7 @@ def _map(path: Path, name: str, shape: tuple[int, ...], kind: str) -> np.ndarray
 def _tensor_name(path: Path, tensors: dict[str, Any]) -> str:
     """The tensor to read: ``vectors``, or the only one that is 2-D and of floats."""
     suitable = [
-        name
-        for name, tensor in tensors.items()
-        if len(tensor.get_shape()) == 2 and tensor.get_dtype() in FLOAT_TYPES
+        name for name, tensor in tensors.items() if len(tensor.get_shape()) == 2 and tensor.get_dtype() in FLOAT_TYPES
     ]
     if "vectors" in suitable:
         return "vectors"
@@ -119,12 +117,7 @@ def _damaged(path: Path, error: Exception) -> InputError:
 
 
 def _read_rows(
-    array: np.ndarray,
-    words: Sequence[str],
-    found: WordVectors,
-    progress: Progress | None,
-    *,
-    bfloat16: bool = False,
+    array: np.ndarray, words: Sequence[str], found: WordVectors, progress: Progress | None, *, bfloat16: bool = False
 ) -> str:
     """Keeps the wanted rows, a block at a time; the SHA-256 of all rows as little-endian float32."""
     found.set_dim(array.shape[1])

@@ -32,9 +32,7 @@ ZIP_MAGIC = b"PK\x03\x04"
 GZIP_MAGIC = b"\x1f\x8b"
 FASTTEXT_MAGIC = b"\xba\x16\x4f\x2f"
 GZIP_RATIO = 1032  # deflate packs no more than this many bytes into one
-EXPORT = (
-    "where you trust it, export it by gensim: KeyedVectors.load(FILE).save_word2vec_format('vectors.txt')"
-)
+EXPORT = "where you trust it, export it by gensim: KeyedVectors.load(FILE).save_word2vec_format('vectors.txt')"
 SAMPLE = 1 << 16
 """Bytes looked at to tell text from binary."""
 HEADER = re.compile(rb"\s*(\d{1,18})\s+(\d{1,18})\s*")

@@ -17,9 +17,7 @@ LONGEST_WORD = 1 << 12
 """Bytes."""
 
 
-def read_binary(
-    stream: IO[bytes], header: tuple[int, int], found: WordVectors, report: Callable[[], None]
-) -> None:
+def read_binary(stream: IO[bytes], header: tuple[int, int], found: WordVectors, report: Callable[[], None]) -> None:
     """Reads all rows of a binary file from its start.
 
     Args:

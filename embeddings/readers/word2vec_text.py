@@ -83,9 +83,7 @@ def is_number(value: bytes) -> bool:
 def _usual_width(stream: IO[bytes]) -> int:
     """N as most of the first lines have it: one of them may be damaged, or its word may have a space in it."""
     widths = Counter[int]()
-    while (
-        widths.total() < SAMPLED_LINES and 0 < len(line := stream.readline(LONGEST_LINE + 1)) <= LONGEST_LINE
-    ):
+    while widths.total() < SAMPLED_LINES and 0 < len(line := stream.readline(LONGEST_LINE + 1)) <= LONGEST_LINE:
         widths[line.rstrip().count(b" ")] += 1
     stream.seek(0)
     return max(widths, key=widths.__getitem__, default=0)

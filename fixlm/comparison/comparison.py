@@ -83,9 +83,7 @@ def train_plan(directory: Path, plan: Plan, jobs: int = 1, best_by: str | None =
         raise InputError(directory, "cannot be written", found=error.strerror) from None
     from fixlm.comparison.runner import Runner
 
-    lengths = {
-        each.path: len(texts[each.config.data].splits["train"]) for each in planned if each.config and texts
-    }
+    lengths = {each.path: len(texts[each.config.data].splits["train"]) for each in planned if each.config and texts}
     del texts  # the runs read their own
     runner = Runner(planned, runs, lengths, jobs)
     try:
@@ -141,9 +139,7 @@ def _texts(planned: Sequence[PlannedRun], runs: Sequence[StoredRun]) -> dict[Dat
     return texts
 
 
-def _write(
-    directory: Path, rows: Sequence[Row], best_by: str | None, notes: Sequence[str] = ()
-) -> Comparison:
+def _write(directory: Path, rows: Sequence[Row], best_by: str | None, notes: Sequence[str] = ()) -> Comparison:
     """All that a comparison leaves beside its runs."""
     rows = sort_rows(rows)
     write_tables(directory, rows, [*notes, *plots.draw(rows, directory)])

@@ -94,9 +94,7 @@ def values_of(flag: str, given: Any) -> list[Any]:
     values = [value.replace("\\,", ",") for value in re.split(r"(?<!\\),", given)]
     if len(values) > 1 and os.path.exists(given):
         fix = "write \\, for the comma of a name"
-        raise InputError(
-            f"--{flag}", "commas separate values, and a file has this name", found=given, fix=fix
-        )
+        raise InputError(f"--{flag}", "commas separate values, and a file has this name", found=given, fix=fix)
     if len(values) > 1 and "" in values:
         raise InputError(f"--{flag}", "an empty value between commas", found=given)
     if len({*values}) < len(values):

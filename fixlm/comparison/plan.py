@@ -129,11 +129,7 @@ class Plan:
         """The first seed of every setting, then the second of those that have one, and so on."""
         rounds = itertools.zip_longest(*(self._seeds(setting) for setting in self.settings))
         for seeds in rounds:
-            yield from (
-                (seed, setting)
-                for seed, setting in zip(seeds, self.settings, strict=True)
-                if seed is not None
-            )
+            yield from ((seed, setting) for seed, setting in zip(seeds, self.settings, strict=True) if seed is not None)
 
     def _seeds(self, setting: Setting) -> Sequence[int]:
         return self.seeds if setting.seeds is None else setting.seeds
@@ -162,9 +158,7 @@ class Plan:
     def _problems_of_flags(self) -> Iterator[InputError]:
         known = switches()
         given = [
-            (flag, value)
-            for part in (self.common, *(s.flags for s in self.settings))
-            for flag, value in part.items()
+            (flag, value) for part in (self.common, *(s.flags for s in self.settings)) for flag, value in part.items()
         ]
         for flag, value in dict.fromkeys(given):
             if flag not in known:

@@ -66,11 +66,7 @@ def draw(rows: Sequence[Row], directory: Path) -> list[str]:
 def valid_by_tokens(rows: Sequence[Row]) -> Figure | None:
     """Validation perplexity against tokens trained on."""
     return _panels(
-        rows,
-        [(curves.validation_perplexity, "")],
-        curves.tokens,
-        "tokens trained on",
-        "validation perplexity",
+        rows, [(curves.validation_perplexity, "")], curves.tokens, "tokens trained on", "validation perplexity"
     )
 
 
@@ -180,9 +176,7 @@ def _draw_row(panel: Axes, row: Row, curve: CurveOf, scale: Scale, look: Mapping
     each = [curve(run) for run in runs]
     if len(runs) > 1:
         for run, points in zip(runs, each, strict=True):
-            panel.plot(
-                scale(run, [*points]), [*points.values()], color=look["color"], linewidth=0.6, alpha=0.5
-            )
+            panel.plot(scale(run, [*points]), [*points.values()], color=look["color"], linewidth=0.6, alpha=0.5)
     mean = curves.mean(each)
     across = [sum(values) / len(runs) for values in zip(*(scale(run, [*mean]) for run in runs), strict=True)]
     marker: dict[str, Any] = {"marker": "o", "markersize": 4} if len(mean) <= FEW else {}
@@ -202,14 +196,7 @@ def _figure(panels: int, rows: Sequence[Row]) -> tuple[Figure, Sequence[Axes]]:
 
 def _legend(figure: Figure, panel: Axes) -> None:
     handles, labels = panel.get_legend_handles_labels()
-    figure.legend(
-        handles,
-        labels,
-        loc="outside lower center",
-        ncols=_columns(labels),
-        frameon=False,
-        handlelength=3.5,
-    )
+    figure.legend(handles, labels, loc="outside lower center", ncols=_columns(labels), frameon=False, handlelength=3.5)
 
 
 def _columns(names: Sequence[str]) -> int:

@@ -31,11 +31,7 @@ def read_run(path: Path, seed: int | None = None) -> StoredRun:
         read_metrics = summary["metrics"].copy
     else:
         directory = RunDirectory(path)
-        config, result, status = (
-            directory.read_config(),
-            directory.read_result(),
-            read_status(directory.status),
-        )
+        config, result, status = (directory.read_config(), directory.read_result(), read_status(directory.status))
         read_metrics = directory.read_metrics
     seed = config["optimization"]["seed"] if seed is None else seed
     return StoredRun(seed, path, config, result, status, read_metrics)

@@ -90,9 +90,7 @@ def markdown(rows: Sequence[Row], directory: Path, notes: Sequence[str] = ()) ->
         },
         dtype=object,
     )
-    header, *lines = (
-        f"| {' | '.join(line)} |\n" for line in [[*cells], *cells.to_numpy().tolist(), *_unigrams(rows)]
-    )
+    header, *lines = (f"| {' | '.join(line)} |\n" for line in [[*cells], *cells.to_numpy().tolist(), *_unigrams(rows)])
     table = header + "|---|" + "---:|" * (len(cells.columns) - 1) + "\n" + "".join(lines)
     return table + "\n" + "".join(f"- {note}\n" for note in [*explain(rows), *notes])
 
@@ -117,9 +115,7 @@ def to_json(rows: Sequence[Row], directory: Path, notes: Sequence[str] = ()) -> 
     found = []
     for place, row in enumerate(rows):
         runs = frame.loc[frame["place"] == place, [*RUN, *MEASURES]].to_dict("records")
-        measures = {
-            name: {of: _finite(summary.loc[place, (name, of)]) for of in ("mean", "sd")} for name in MEASURES
-        }
+        measures = {name: {of: _finite(summary.loc[place, (name, of)]) for of in ("mean", "sd")} for name in MEASURES}
         found.append(
             {
                 "setting": row.name,
@@ -133,9 +129,7 @@ def to_json(rows: Sequence[Row], directory: Path, notes: Sequence[str] = ()) -> 
     return {"rows": found, "notes": [*explain(rows), *notes]}
 
 
-def write_tables(
-    directory: Path, rows: Sequence[Row], notes: Sequence[str] = (), stem: str = "table"
-) -> None:
+def write_tables(directory: Path, rows: Sequence[Row], notes: Sequence[str] = (), stem: str = "table") -> None:
     """``table.md``, ``table.csv`` and ``table.json`` (or another stem) in the directory."""
     values = json.dumps(to_json(rows, directory, notes), indent=2, ensure_ascii=False, allow_nan=False) + "\n"
     texts = {"md": markdown(rows, directory, notes), "csv": to_csv(rows, directory), "json": values}
@@ -166,9 +160,7 @@ def explain(rows: Sequence[Row]) -> list[str]:
         notes.append(f"Whether these were trained one at a time is not recorded: {', '.join(unknown)}.")
     machines = {json.dumps(result["versions"], sort_keys=True) for result in results if "versions" in result}
     if len(machines) > 1:
-        notes.append(
-            "Not all runs are of the same versions and kind of processor (result.json has each run's)."
-        )
+        notes.append("Not all runs are of the same versions and kind of processor (result.json has each run's).")
     if len({row.corpus for row in rows if row.corpus}) > 1:
         notes.append("Rows are of different texts, sorted text by text: compare only rows of one text.")
     for run in runs:

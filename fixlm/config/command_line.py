@@ -75,9 +75,7 @@ class Flag:
             keywords["action"] = argparse.BooleanOptionalAction
         else:
             choices = self.kind.choices
-            keywords["metavar"] = (
-                "{" + ",".join(choices) + "}" if choices else self.kind.type.__name__.upper()
-            )
+            keywords["metavar"] = "{" + ",".join(choices) + "}" if choices else self.kind.type.__name__.upper()
         spellings = [self.name, *([self.alias] if self.alias else [])]
         parser.add_argument(*(f"--{spelling}" for spelling in spellings), **keywords)
 
@@ -157,9 +155,7 @@ def naming_flags(options: Any, prefix: str = "", **others: str) -> Iterator[None
     try:
         yield
     except (InputError, InputErrors) as error:
-        InputErrors.raise_if_any(
-            [each.at(names.get(each.where, each.where), names) for each in all_of(error)]
-        )
+        InputErrors.raise_if_any([each.at(names.get(each.where, each.where), names) for each in all_of(error)])
 
 
 def all_of(error: InputError | InputErrors) -> list[InputError]:

@@ -47,9 +47,7 @@ def contradictions(config: TrainConfig) -> Iterator[InputError]:
         yield InputError("input_embed", f"'{model.input_embed}' needs an output matrix", found=found)
     if model.input_start != "random" and model.input_embed != "learned":
         what = "only a learned input embedding has a start"
-        yield InputError(
-            "input_start", what, found=frozen, fix="remove the flag, or add --input-embed learned"
-        )
+        yield InputError("input_start", what, found=frozen, fix="remove the flag, or add --input-embed learned")
     if model.input_start_scale != 1 and model.input_embed not in ("learned", "same"):
         what = "a frozen input embedding stays as it is"
         yield InputError("input_start_scale", what, found=frozen, fix="remove the flag")

@@ -20,12 +20,7 @@ def flag_groups() -> dict[str, list[Flag]]:
     layers = ", ".join(registry.names())
     groups = {name: flags_of(kind, layers=layers) for name, kind in GROUPS.items()}
     own = {flag.name: flag for kind in registry.all_options() for flag in flags_of(kind)}
-    groups = {
-        "data": groups.pop("data"),
-        "model": groups.pop("model"),
-        "output layer": [*own.values()],
-        **groups,
-    }
+    groups = {"data": groups.pop("data"), "model": groups.pop("model"), "output layer": [*own.values()], **groups}
     for method in embeddings.names():
         groups[f"output matrix {method}"] = flags_of(embeddings.get(method).Options, method)
     return {title: [flag for flag in flags if flag.place != "hidden"] for title, flags in groups.items()}
@@ -92,9 +87,7 @@ def read_config(given: Mapping[str, Any]) -> TrainConfig:
             return kind()
 
     parts = {name: read(kind) for name, kind in GROUPS.items()}
-    parts |= {
-        name: fill_in(parts[name], parts["optimization"].recipe, given) for name in ("model", "optimization")
-    }
+    parts |= {name: fill_in(parts[name], parts["optimization"].recipe, given) for name in ("model", "optimization")}
     matrices = {method: read(embeddings.get(method).Options, method) for method in embeddings.names()}
     outputs = {kind: read(kind) for kind in registry.all_options()}
     missing = [*_missing_files(given)]
@@ -119,9 +112,7 @@ def _missing_files(given: Mapping[str, Any]) -> Iterator[InputError]:
     for flag in ("output-embed", "input-embed", "input-start", "output-start"):
         path = given.get(flag)
         if isinstance(path, str) and registry.looks_like_path(path) and not os.path.isfile(path):
-            yield InputError(
-                f"--{flag}", "there is no such file of vectors", found=path, fix="check the path"
-            )
+            yield InputError(f"--{flag}", "there is no such file of vectors", found=path, fix="check the path")
 
 
 def _without_effect(config: TrainConfig, given: Mapping[str, Any]) -> Iterator[InputError]:
@@ -162,9 +153,7 @@ def _of_other_layers(config: TrainConfig, given: Mapping[str, Any]) -> Iterator[
             if config.layer.trains_input and twin in inputs:
                 fix = f"use {flag_name(twin)}"
             what = "has no effect on this output layer"
-            yield InputError(
-                flag_name(item.name), what, found=f"--output-embed {config.model.output_embed}", fix=fix
-            )
+            yield InputError(flag_name(item.name), what, found=f"--output-embed {config.model.output_embed}", fix=fix)
 
 
 def _of_other_matrices(config: TrainConfig, given: Mapping[str, Any]) -> Iterator[InputError]:
@@ -176,6 +165,4 @@ def _of_other_matrices(config: TrainConfig, given: Mapping[str, Any]) -> Iterato
                     f"has no effect: no {method} matrix is built",
                     f"remove the flag, or choose --output-embed {method}",
                 )
-                yield InputError(
-                    f"--{flag.name}", what, found=f"--output-embed {config.model.output_embed}", fix=fix
-                )
+                yield InputError(f"--{flag.name}", what, found=f"--output-embed {config.model.output_embed}", fix=fix)

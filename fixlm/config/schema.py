@@ -30,9 +30,7 @@ class DataConfig(Checked):
     """The text and how it is cut into words."""
 
     data: str = option(
-        "auto",
-        "wikitext-2, sample (built in), a folder with train.txt, valid.txt, test.txt, or auto",
-        place="first",
+        "auto", "wikitext-2, sample (built in), a folder with train.txt, valid.txt, test.txt, or auto", place="first"
     )
     tokenizer: str = option("word", "word, sentencepiece (trained on the train split) or a .model file")
     tokenizer_type: Literal["unigram", "bpe"] = option("unigram", "kind of sentencepiece model")
@@ -69,18 +67,12 @@ class ModelConfig(Checked):
         0.1, "rate of locked dropout of the input, between the layers and of the output", place="first"
     )
     dropout_input: Rate | None = option(None, "locked dropout of the input embedding (none: --dropout)")
-    dropout_between: Rate | None = option(
-        None, "locked dropout between the recurrent layers (none: --dropout)"
-    )
-    dropout_output: Rate | None = option(
-        None, "locked dropout of what the output layer reads (none: --dropout)"
-    )
+    dropout_between: Rate | None = option(None, "locked dropout between the recurrent layers (none: --dropout)")
+    dropout_output: Rate | None = option(None, "locked dropout of what the output layer reads (none: --dropout)")
     dropout_embedding: Rate = option(
         0.0, "share of the words whose input vector is 0 for a window, wherever they stand"
     )
-    weight_drop: Rate = option(
-        0.0, "share of the recurrent weights (hidden to hidden) that are 0 for a window"
-    )
+    weight_drop: Rate = option(0.0, "share of the recurrent weights (hidden to hidden) that are 0 for a window")
     bias_start: Literal["unigram", "zero"] = option(
         "unigram", "the output bias starts at the log unigram probability or at 0", place="ablation"
     )
@@ -96,9 +88,7 @@ class OptimizationConfig(Checked):
     """How the network is trained."""
 
     recipe: Literal["fast", "awd"] = option(
-        "fast",
-        "preset: values of the flags that are not given; fast (the defaults) or awd (below)",
-        alias="preset",
+        "fast", "preset: values of the flags that are not given; fast (the defaults) or awd (below)", alias="preset"
     )
     fine_tune: str | None = option(None, "directory of a run whose best weights this one starts from")
     epochs: Count = option(1, "passes over the train split", place="first")
@@ -106,29 +96,22 @@ class OptimizationConfig(Checked):
     batch_size: Count = option(40, "B, streams trained side by side", place="first")
     bptt: Count = option(70, "T, time steps of a window", place="first")
     vary_bptt: bool = option(
-        False,
-        "windows of random length, at least 5: N(T, 5), or N(T/2, 5) once in 20; each with lr · length/T",
+        False, "windows of random length, at least 5: N(T, 5), or N(T/2, 5) once in 20; each with lr · length/T"
     )
     optimizer: Literal["adamw", "sgd"] = option("adamw", "adamw, or sgd without momentum")
     lr: LearningRate = option(6e-3, "learning rate at its highest", place="first")
     output_lr: LearningRate = option(
         1.0, "learning rate of the output layer's own matrices, as a part of --lr", place="ablation"
     )
-    schedule: Literal["cosine", "constant"] = option(
-        "cosine", "learning rate after the warm-up: cosine or constant"
-    )
+    schedule: Literal["cosine", "constant"] = option("cosine", "learning rate after the warm-up: cosine or constant")
     beta1: Rate = option(0.9, "decay of AdamW's mean of the gradient")
     beta2: Rate = option(0.99, "decay of AdamW's mean of the squared gradient")
     warmup_steps: Natural = option(100, "steps of linear warm-up (at most a quarter of the run)")
-    final_lr: Annotated[float, Ge(0), Le(1)] = option(
-        0.02, "part of --lr left at the last step of the cosine"
-    )
+    final_lr: Annotated[float, Ge(0), Le(1)] = option(0.02, "part of --lr left at the last step of the cosine")
     clip: Positive = option(0.5, "largest norm of the gradient")
     weight_decay: Decay = option(0.01, "weight decay of matrices (biases have none)")
     alpha_weight_decay: Decay | None = option(
-        None,
-        "weight decay of α (none: as --weight-decay, like the classifier it replaces)",
-        place="ablation",
+        None, "weight decay of α (none: as --weight-decay, like the classifier it replaces)", place="ablation"
     )
     ar: NonNegative = option(
         0.0, "activation regularization: this, times the mean square of what the output layer reads"
@@ -143,12 +126,8 @@ class OptimizationConfig(Checked):
         "since validation stopped improving",
     )
     ema_decay: Annotated[float, Gt(0), Lt(1)] = option(0.999, "decay of --average ema")
-    nonmono: Count = option(
-        5, "nt-asgd begins once validation has not improved for more than this many validations"
-    )
-    patience: Count | None = option(
-        None, "stop once this many validations in a row have not improved (none: never)"
-    )
+    nonmono: Count = option(5, "nt-asgd begins once validation has not improved for more than this many validations")
+    patience: Count | None = option(None, "stop once this many validations in a row have not improved (none: never)")
     precision: Literal["float32", "bfloat16"] = option(
         "float32", "type of the matrix products in training, in the LSTM and the output layer", place="first"
     )
@@ -271,10 +250,7 @@ class TrainConfig:
             (parts, "model", ModelConfig, {key: model[key] for key in model if key not in of_others}),
             (parts, "output", options, {key: model[key] for key in model if key in own}),
             (parts, "optimization", OptimizationConfig, values["optimization"]),
-            *(
-                (matrices, name, embeddings.get(name).Options, given)
-                for name, given in values["matrices"].items()
-            ),
+            *((matrices, name, embeddings.get(name).Options, given) for name, given in values["matrices"].items()),
         ):
             try:
                 place[name] = kind(**{**_before(kind), **given})

@@ -73,10 +73,7 @@ _MARKUP = [
     (re.compile("[‘’ʼ`]"), "'"),
     (re.compile("[“”„]"), '"'),
     (re.compile("…"), "..."),
-    (
-        re.compile(r"[\u00ad\u0300-\u036f\u200b-\u200f\u2060\ufeff]"),
-        "",
-    ),  # soft hyphens, stress, marks of direction
+    (re.compile(r"[\u00ad\u0300-\u036f\u200b-\u200f\u2060\ufeff]"), ""),  # soft hyphens, stress, marks of direction
     # What the templates that are cut out leave behind: empty brackets, and commas with no word before them.
     (re.compile(r"([(\[])[\s,;:]+"), r"\1"),
     (re.compile(r"[\s,;:]+([)\]])"), r"\1"),
@@ -174,9 +171,7 @@ def _paragraphs(text: str) -> Iterator[str]:
             level = len(heading[1])
             if level <= skipped:
                 skipped = level if _APPARATUS.fullmatch(heading[2]) else 7
-        plain = (
-            line.strip() and not heading and skipped == 7 and not line.lstrip().startswith(tuple("*#:;|!{"))
-        )
+        plain = line.strip() and not heading and skipped == 7 and not line.lstrip().startswith(tuple("*#:;|!{"))
         if plain and before and line[0].islower():
             before += " " + line
         else:

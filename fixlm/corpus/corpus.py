@@ -114,9 +114,7 @@ def load(
     if tokenizer == "word":
         if vocab_size is not None:
             fix = "add --tokenizer sentencepiece, or leave --vocab-size out"
-            raise InputError(
-                "--vocab-size", "words have no chosen vocabulary size", found=vocab_size, fix=fix
-            )
+            raise InputError("--vocab-size", "words have no chosen vocabulary size", found=vocab_size, fix=fix)
         pieces = None
     else:
         from fixlm.corpus.sentencepiece import Tokenizer
@@ -128,9 +126,7 @@ def load(
 def _load(data_set: DataSet, tokenizer: Tokenizer | None) -> Corpus:
     """The corpus from its tokenised copy, or made from the text and then kept."""
     settings = tokenizer.settings if tokenizer else {"tokenizer": "word"}
-    key = hashlib.sha256(
-        json.dumps([FORMAT, data_set.content, settings], sort_keys=True).encode()
-    ).hexdigest()
+    key = hashlib.sha256(json.dumps([FORMAT, data_set.content, settings], sort_keys=True).encode()).hexdigest()
     path = cache_directory() / "corpora" / f"{key[:32]}.safetensors"
     kept = tokenised_copy.read(path)
     arrays, about = kept or _tokenise(data_set, tokenizer)

@@ -41,6 +41,4 @@ class DataSet:
 
     def no_words(self, split: str) -> InputError:
         """The error for a split that is empty or blank."""
-        return InputError(
-            self.describe(split), "there is no word in it", expected=f"the text of the {split} split"
-        )
+        return InputError(self.describe(split), "there is no word in it", expected=f"the text of the {split} split")

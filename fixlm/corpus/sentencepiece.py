@@ -36,10 +36,7 @@ class Tokenizer:
     """
 
     def __init__(
-        self,
-        model: bytes | None = None,
-        vocab_size: int = DEFAULT_VOCAB_SIZE,
-        tokenizer_type: str = "unigram",
+        self, model: bytes | None = None, vocab_size: int = DEFAULT_VOCAB_SIZE, tokenizer_type: str = "unigram"
     ) -> None:
         self.settings: dict[str, Any] = {"tokenizer": "sentencepiece"}
         self._vocab_size, self._type = vocab_size, tokenizer_type
@@ -65,23 +62,17 @@ class Tokenizer:
             return cls(None, DEFAULT_VOCAB_SIZE if vocab_size is None else vocab_size, tokenizer_type)
         path = Path(tokenizer).expanduser()
         if not path.exists() and path.suffix != ".model":
-            raise unknown_name(
-                "--tokenizer", "tokenizer", tokenizer, ["word", "sentencepiece", "a .model file"]
-            )
+            raise unknown_name("--tokenizer", "tokenizer", tokenizer, ["word", "sentencepiece", "a .model file"])
         try:
             chosen = cls(path.read_bytes())
         except OSError as error:
             raise InputError("--tokenizer", f"{path} cannot be read: {error.strerror}") from None
         except InputError as error:
-            raise InputError(
-                "--tokenizer", str(error).removeprefix("tokenizer: ").rstrip("."), found=path
-            ) from None
+            raise InputError("--tokenizer", str(error).removeprefix("tokenizer: ").rstrip("."), found=path) from None
         size = len(chosen._processor)
         if vocab_size not in (None, size):
             fix = "leave --vocab-size out, or train with --tokenizer sentencepiece"
-            raise InputError(
-                "--vocab-size", f"{path} has its own size", found=vocab_size, expected=size, fix=fix
-            )
+            raise InputError("--vocab-size", f"{path} has its own size", found=vocab_size, expected=size, fix=fix)
         return chosen
 
     def train(self, lines: Callable[[], Iterable[list[str]]]) -> None:
@@ -155,9 +146,7 @@ class Tokenizer:
         try:
             self.pieces = [_printable(self._processor.id_to_piece(i)) for i in range(len(self._processor))]
         except UnicodeDecodeError as error:
-            raise InputError(
-                "tokenizer", "a piece of the sentencepiece model is not UTF-8", found=error
-            ) from None
+            raise InputError("tokenizer", "a piece of the sentencepiece model is not UTF-8", found=error) from None
         self.end_of_line = self._find_end_of_line()
         if len(set(self.pieces)) != len(self.pieces):
             raise InputError("tokenizer", "two pieces of the sentencepiece model are alike")
@@ -201,10 +190,7 @@ def _training_error(message: str, vocab_size: int) -> InputError:
     """What sentencepiece's own message means for the user."""
     if most := re.search(r"too high .*<= (\d+)", message):
         return InputError(
-            "--vocab-size",
-            "more pieces than the train split gives",
-            found=vocab_size,
-            expected=f"at most {most[1]}",
+            "--vocab-size", "more pieces than the train split gives", found=vocab_size, expected=f"at most {most[1]}"
         )
     if least := re.search(r"smaller than required_chars\. \d+ vs (\d+)", message):
         what = "fewer pieces than the train split's characters and the 256 bytes need"

@@ -42,10 +42,7 @@ def open_folder(folder: Path, progress: Progress | None = None) -> DataSet:
             raise InputError(path, f"cannot be read: {error.strerror}") from None
     name = folder.resolve().name or "data"
     return DataSet(
-        name,
-        content.hexdigest(),
-        lambda split: read_lines(paths[split], progress),
-        lambda split: str(paths[split]),
+        name, content.hexdigest(), lambda split: read_lines(paths[split], progress), lambda split: str(paths[split])
     )
 
 
@@ -81,9 +78,7 @@ def read_lines(path: Path, progress: Progress | None = None) -> Iterator[Line]:
 
 def _decode(content: bytes, path: Path, number: int, before: int) -> str:
     if b"\0" in content:
-        raise InputError(
-            f"{path}:{number}", "a NUL byte", found=f"byte {before + content.index(0)} of the line"
-        )
+        raise InputError(f"{path}:{number}", "a NUL byte", found=f"byte {before + content.index(0)} of the line")
     try:
         return content.decode()
     except UnicodeDecodeError as error:

@@ -30,9 +30,7 @@ class TokenIds:
     def sort_by_count(self) -> None:
         """Renumbers all ids, in place, by falling count in 'train'; words with equal counts keep their order."""
         size = len(self.words)
-        order = np.argsort(
-            -np.bincount(self.splits["train"], minlength=size), kind="stable"
-        )  # new id -> old id
+        order = np.argsort(-np.bincount(self.splits["train"], minlength=size), kind="stable")  # new id -> old id
         new = np.empty(size, dtype=np.int32)  # old id -> new id
         new[order] = np.arange(size, dtype=np.int32)
         for ids in self.splits.values():

@@ -22,9 +22,7 @@ def write(path: Path, arrays: Mapping[str, np.ndarray], about: Mapping[str, Any]
     from safetensors.numpy import save
 
     content = {"about": about, "sha256": _digest(arrays, about)}
-    metadata = {
-        "content": json.dumps(content, sort_keys=True, ensure_ascii=False)
-    }  # safetensors shuffles keys
+    metadata = {"content": json.dumps(content, sort_keys=True, ensure_ascii=False)}  # safetensors shuffles keys
     path.parent.mkdir(parents=True, exist_ok=True)
     write_atomically(path, save(dict(arrays), metadata=metadata))
 

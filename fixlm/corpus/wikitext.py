@@ -50,9 +50,7 @@ def load() -> dict[str, Sequence[str]]:
             what = f"WikiText-2 cannot be had: {reason}, and the cache of datasets has no copy"
             raise InputError("--data wikitext-2", what, fix=FIX) from None
         first = f"{type(error).__name__}: {error}".splitlines()[0]
-        raise InputError(
-            "--data wikitext-2", "WikiText-2 could not be loaded", found=first, fix=FIX
-        ) from error
+        raise InputError("--data wikitext-2", "WikiText-2 could not be loaded", found=first, fix=FIX) from error
 
 
 def hub_answers() -> bool:
@@ -64,9 +62,7 @@ def hub_answers() -> bool:
     answered = threading.Event()
 
     def probe() -> None:
-        with contextlib.suppress(
-            Exception
-        ):  # of any class: no route, no name, no time, an address that is none
+        with contextlib.suppress(Exception):  # of any class: no route, no name, no time, an address that is none
             status = get_session().head(url, timeout=PROBE_SECONDS).status_code
             if status < 500 and status != 407:  # 407: a proxy wants a password
                 answered.set()

@@ -66,9 +66,7 @@ def passage_html(run: OpenedRun, split: str, nats: np.ndarray, start: int = 0, l
     ):
         word, ends = run.corpus.words[token], token == run.corpus.end_of_line
         strength = min(max(surprisal / math.log(max(len(run.corpus), 2)), 0.0), 1.0)
-        colour = ",".join(
-            f"{low + (high - low) * strength:.0f}" for low, high in zip(PAPER, RED, strict=True)
-        )
+        colour = ",".join(f"{low + (high - low) * strength:.0f}" for low, high in zip(PAPER, RED, strict=True))
         title = (
             f"{word}: {surprisal:.2f} nats, probability {math.exp(-surprisal):.2g}, "
             f"{run.corpus.counts[token]:,} times in train"

@@ -20,10 +20,7 @@ WEIGHTS = (0.0, 0.02, 0.05, 0.1, 0.15, 0.2, 0.25, 0.3, 0.4, 0.5)
 
 
 def choose(
-    model: LanguageModel,
-    corpus: Corpus,
-    size: int,
-    progress: Callable[[str, float, float], None] | None = None,
+    model: LanguageModel, corpus: Corpus, size: int, progress: Callable[[str, float, float], None] | None = None
 ) -> CacheSettings:
     """The θ of `THETAS` and λ of `WEIGHTS` with the lowest perplexity of the valid split; of equals the smaller.
 
@@ -37,7 +34,5 @@ def choose(
         for row, weight in enumerate(WEIGHTS):
             totals[row] += mix(nll, cached, weight).double().sum(1).cpu()
     pairs = itertools.product(WEIGHTS, THETAS)
-    _, weight, theta = min(
-        (total, *pair) for total, pair in zip(totals.flatten().tolist(), pairs, strict=True)
-    )
+    _, weight, theta = min((total, *pair) for total, pair in zip(totals.flatten().tolist(), pairs, strict=True))
     return CacheSettings(size, theta, weight)

@@ -160,6 +160,4 @@ class LanguageModel(nn.Module):
 def require_like(name: str, found: Tensor, expected: Tensor) -> None:
     """Raises ValueError unless a tensor that was read has the shape and the type of another."""
     if found.shape != expected.shape or found.dtype != expected.dtype:
-        raise ValueError(
-            f"{name} {found.dtype}{list(found.shape)}, not {expected.dtype}{list(expected.shape)}"
-        )
+        raise ValueError(f"{name} {found.dtype}{list(found.shape)}, not {expected.dtype}{list(expected.shape)}")

@@ -81,9 +81,7 @@ class LockedDropoutLSTM(nn.LSTM):
                 x = locked_dropout(x, self.between, self.training)
             units = self.sizes[layer]
             layer_state = (h[None, :, :units].contiguous(), c[None, :, :units].contiguous())
-            x, h, c = torch.lstm(
-                x, layer_state, self._weights(layer), True, 1, 0.0, self.training, False, False
-            )
+            x, h, c = torch.lstm(x, layer_state, self._weights(layer), True, 1, 0.0, self.training, False, False)
             filling = (0, state[0].shape[-1] - units)
             hidden.append(nn.functional.pad(h, filling))
             cell.append(nn.functional.pad(c, filling))

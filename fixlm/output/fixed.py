@@ -91,9 +91,7 @@ class FixedOutput(ScaledOutput):
 
     vectors: Tensor
 
-    def __init__(
-        self, hidden_size: int, vectors: Tensor, *, word_scales: bool = False, **options: Any
-    ) -> None:
+    def __init__(self, hidden_size: int, vectors: Tensor, *, word_scales: bool = False, **options: Any) -> None:
         super().__init__(hidden_size, *vectors.shape, **options)
         self.register_buffer("vectors", vectors, persistent=False)
         self.scales = nn.Parameter(torch.ones(len(vectors))) if word_scales else None
@@ -105,9 +103,7 @@ class FixedOutput(ScaledOutput):
             dim = given.output_dim or hidden_size
             vectors = _vectors_by_rule(name, vocabulary_size, dim, given.matrix_seed)
         if len(vectors) != vocabulary_size:
-            raise InputError(
-                name, "the matrix has another vocabulary", found=len(vectors), expected=vocabulary_size
-            )
+            raise InputError(name, "the matrix has another vocabulary", found=len(vectors), expected=vocabulary_size)
         return cls(hidden_size, vectors, **options)
 
     def matrix(self) -> Tensor:

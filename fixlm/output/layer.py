@@ -133,9 +133,7 @@ class OutputLayer(nn.Module, ABC):
         self._require_features(hidden)
         if targets.shape != hidden.shape[:-1]:
             found, expected = list(targets.shape), list(hidden.shape[:-1])
-            raise InputError(
-                "targets", "a target for each hidden state is needed", found=found, expected=expected
-            )
+            raise InputError("targets", "a target for each hidden state is needed", found=found, expected=expected)
         if targets.is_floating_point() or targets.dtype == torch.bool:
             raise InputError("targets", "not the ids of words", found=targets.dtype, expected="whole numbers")
         # On a GPU the look at the largest would wait for the device; torch's own kernels check it there.
@@ -143,18 +141,14 @@ class OutputLayer(nn.Module, ABC):
             low, high = (int(each) for each in targets.aminmax())
             if low < 0 or high >= len(self.bias):
                 wrong = low if low < 0 else high
-                raise InputError(
-                    "targets", "no such word", found=wrong, expected=f"0 to {len(self.bias) - 1}"
-                )
+                raise InputError("targets", "no such word", found=wrong, expected=f"0 to {len(self.bias) - 1}")
         return hidden.reshape(-1, hidden.shape[-1]), targets.reshape(-1).long()
 
     def _require_features(self, hidden: Tensor) -> None:
         if hidden.dim() == 0 or hidden.shape[-1] != self.hidden_size or not hidden.is_floating_point():
             found = f"{list(hidden.shape)} of {hidden.dtype}"
             expected = f"[…, {self.hidden_size}] of floating point"
-            raise InputError(
-                "hidden", "not the features that this layer reads", found=found, expected=expected
-            )
+            raise InputError("hidden", "not the features that this layer reads", found=found, expected=expected)
 
 
 class DenseOutput(OutputLayer):

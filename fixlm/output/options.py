@@ -153,8 +153,7 @@ class WalshOptions(StartOptions):
         place="ablation",
     )
     walsh_tied: bool = option(
-        False,
-        "the input vector of a word is the sum of its own and the row of its family in the trained matrix",
+        False, "the input vector of a word is the sum of its own and the row of its family in the trained matrix"
     )
 
     def arguments(self, prepared: OutputMatrix | Codebook | None, prepared_with: Any) -> dict[str, Any]:
@@ -187,9 +186,7 @@ class WalshOptions(StartOptions):
         ):
             if found != needed:
                 flag = name.replace("_", "-")
-                what = (
-                    f"--walsh-tied reads the rows of families as input vectors, which needs --{flag} {needed}"
-                )
+                what = f"--walsh-tied reads the rows of families as input vectors, which needs --{flag} {needed}"
                 yield InputError(name, what, found=found)
 
     def tensor_shapes(self, hidden_size: int, vocabulary_size: int, prepared_with: Any) -> Shapes:

@@ -113,9 +113,7 @@ class WalshOutput(OutputLayer):
 
     def _loss(self, hidden: Tensor, targets: Tensor) -> Tensor:
         bias, slots = self._slot_bias(), self.slots[targets]
-        return projected_cross_entropy(
-            hidden, self.projection(), self.signs, bias, slots, self.gain, self.precision
-        )
+        return projected_cross_entropy(hidden, self.projection(), self.signs, bias, slots, self.gain, self.precision)
 
     def _nll(self, hidden: Tensor, targets: Tensor) -> Tensor:
         features = self._features(hidden)

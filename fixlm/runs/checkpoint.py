@@ -201,9 +201,7 @@ def _remove_old(root: Path, step: int) -> None:
 
 def _by_step(root: Path) -> list[Path]:
     """All checkpoints, the newest first."""
-    return sorted(
-        (path for path in root.glob("step-*") if _NAME.fullmatch(path.name)), key=_step, reverse=True
-    )
+    return sorted((path for path in root.glob("step-*") if _NAME.fullmatch(path.name)), key=_step, reverse=True)
 
 
 def _point(link: Path, target: str) -> None:

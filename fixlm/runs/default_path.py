@@ -22,8 +22,6 @@ def check_default_root() -> None:
     """Raises InputError, before any work is done, if no `default_path` could be made here."""
     root = Path("runs")
     if root.exists() and not root.is_dir():
-        raise InputError(
-            "runs", "is a file", expected="a directory for runs", fix="choose another place by --run"
-        )
+        raise InputError("runs", "is a file", expected="a directory for runs", fix="choose another place by --run")
     if not os.access(root if root.exists() else ".", os.W_OK | os.X_OK):
         raise InputError("runs", "cannot be written", fix="choose another place by --run")

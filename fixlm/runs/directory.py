@@ -44,9 +44,7 @@ class RunDirectory(RunFiles):
             InputError: the directory or its ``config.json`` is missing, or one of its files is a link.
         """
         if not self.path.is_dir():
-            raise InputError(
-                self.path, "there is no such run directory", fix="python -m fixlm.train makes one"
-            )
+            raise InputError(self.path, "there is no such run directory", fix="python -m fixlm.train makes one")
         if not self.config.is_file():
             raise InputError(self.path, "not a run directory", found="no config.json in it")
         for path in (
@@ -59,9 +57,7 @@ class RunDirectory(RunFiles):
             self.result,
         ):
             if os.path.lexists(path) and not stat.S_ISREG(os.lstat(path).st_mode):  # a link may lead anywhere
-                raise InputError(
-                    path, "not a file of a run", found="a link or a special file", expected="a file"
-                )
+                raise InputError(path, "not a file of a run", found="a link or a special file", expected="a file")
         return self
 
     def write_start(self, config: TrainConfig, corpus: Corpus, matrix: Prepared | None) -> None:
@@ -104,9 +100,7 @@ class RunDirectory(RunFiles):
             raise InputError(self.config, "not the configuration of a run", found=repr(error)) from None
 
     def _in_config(self, error: InputError | InputErrors) -> InputErrors:
-        return InputErrors(
-            [each.at(f"{self.config}: {each.where}") for each in getattr(error, "errors", [error])]
-        )
+        return InputErrors([each.at(f"{self.config}: {each.where}") for each in getattr(error, "errors", [error])])
 
     def read_result(self) -> dict[str, Any] | None:
         """``result.json`` as plain values; None if it is missing or not whole: a resumed run writes it again."""

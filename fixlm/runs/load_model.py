@@ -50,10 +50,7 @@ def find_checkpoint(run: RunDirectory, name: str = "best") -> Checkpoint:
         there = [*checkpoint.LINKS, *sorted(entry.name for entry in run.checkpoints.glob("step-*"))]
         expected = ", ".join(entry for entry in there if checkpoint.find(run.checkpoints, entry))
         raise InputError(
-            run.path,
-            f"has no checkpoint '{name}'",
-            expected=expected or None,
-            fix="train it first, or --resume it",
+            run.path, f"has no checkpoint '{name}'", expected=expected or None, fix="train it first, or --resume it"
         )
     return checkpoint.verify(path)
 
@@ -67,9 +64,7 @@ def read_matrix(run: RunDirectory) -> Prepared:
     values = run.read_config()
     recipe, method = values["output_matrix"], TrainConfig.from_json(values).layer.method
     if recipe is None or method is None:
-        raise InputError(
-            run.config, "names no output matrix for this output layer", found="output_matrix null"
-        )
+        raise InputError(run.config, "names no output matrix for this output layer", found="output_matrix null")
     matrix = kind_of(method).load(run.output_matrix)
     if matrix.sha256 != recipe["sha256"]:
         what = "not the matrix of this run"
@@ -77,9 +72,7 @@ def read_matrix(run: RunDirectory) -> Prepared:
     return matrix
 
 
-def _require_fit(
-    run: RunDirectory, config: TrainConfig, tensors: dict[str, Tensor], vocabulary_size: int
-) -> None:
+def _require_fit(run: RunDirectory, config: TrainConfig, tensors: dict[str, Tensor], vocabulary_size: int) -> None:
     """Holds the sizes that ``config.json`` claims against the tensors, before anything of such a size is made."""
     model = config.model
     embedding = tensors.get("input_embedding.weight", torch.empty(0))

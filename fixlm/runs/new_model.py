@@ -39,9 +39,7 @@ def new_model(
     if config.layer.method is not None:
         asked = getattr(options, "output_dim", None)
         dim, flag = (asked, "--output-dim") if asked else (model.feature_size, _feature_flag(model))
-        prepared = build_matrix(
-            model.output_embed, dim, config, corpus, progress, flag, exact=asked is not None
-        )
+        prepared = build_matrix(model.output_embed, dim, config, corpus, progress, flag, exact=asked is not None)
     start = None  # of the input embedding, where it does not start at random
     embed = config.input_matrix()
     if embed == "same":
@@ -57,9 +55,7 @@ def new_model(
     return built, prepared
 
 
-def _start_output(
-    model: LanguageModel, config: TrainConfig, corpus: Corpus, progress: Progress | None
-) -> None:
+def _start_output(model: LanguageModel, config: TrainConfig, corpus: Corpus, progress: Progress | None) -> None:
     """Gives the trained matrix of the output layer its start, where the layer has one and the flags ask for it."""
     options = config.layer_options
     start, scale = getattr(options, "output_start", "random"), getattr(options, "output_start_scale", 1)

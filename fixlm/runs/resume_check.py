@@ -70,9 +70,7 @@ def resumed_config(run: RunDirectory, given: Mapping[str, Any], config: TrainCon
     ]
     raise_for(asked, "differs from the run to resume", "drop the flag, or start another run")
     settings = {
-        name: getattr(config.run, name)
-        if flag_name(name).removeprefix("--") in given
-        else stored["run"][name]
+        name: getattr(config.run, name) if flag_name(name).removeprefix("--") in given else stored["run"][name]
         for name in RUN_SETTINGS
     }
     return TrainConfig.from_json(stored, RunConfig(run=str(run.path), resume=True, **settings))
@@ -91,7 +89,4 @@ def check_corpus(run: RunDirectory, corpus: Corpus) -> None:
 def _in_words(corpus: Mapping[str, Any]) -> str:
     tokens = corpus.get("tokens")
     sizes = tokens.values() if isinstance(tokens, dict) else ()
-    return (
-        f"V = {corpus.get('vocabulary_size')}, {' / '.join(map(str, sizes))} tokens, "
-        f"SHA-256 {corpus['sha256'][:12]}"
-    )
+    return f"V = {corpus.get('vocabulary_size')}, {' / '.join(map(str, sizes))} tokens, SHA-256 {corpus['sha256'][:12]}"

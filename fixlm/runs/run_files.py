@@ -101,9 +101,7 @@ class RunFiles:
 
     def _never_started(self) -> bool:
         """Whether there is only what a run writes before its ``config.json``, the mark of a run."""
-        before = {
-            path.name for path in (self.checkpoints, self.vocabulary, self.output_matrix, self.tokenizer)
-        }
+        before = {path.name for path in (self.checkpoints, self.vocabulary, self.output_matrix, self.tokenizer)}
         inside = {"step-0", "last"}
         return (
             self.checkpoints.is_dir()

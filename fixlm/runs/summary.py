@@ -100,9 +100,7 @@ def read_summary(path: Path) -> dict[str, Any]:
         if not all(isinstance(record["step"], int) for record in summary["metrics"]):
             raise TypeError("the step of a record is no whole number")
     except (InputError, InputErrors) as error:
-        raise InputErrors(
-            [each.at(f"{path}: {each.where}") for each in getattr(error, "errors", [error])]
-        ) from None
+        raise InputErrors([each.at(f"{path}: {each.where}") for each in getattr(error, "errors", [error])]) from None
     except OSError as error:
         raise InputError(path, "cannot be read", found=error.strerror) from None
     except (ValueError, KeyError, TypeError, AttributeError) as error:
@@ -120,9 +118,7 @@ def _mean(records: Sequence[Mapping[str, Any]], before: int) -> dict[str, Any]:
     # Seconds are added, not speeds: the time that a plot shows stays the same.
     speeds = [record["tokens_per_second"] for record in records]
     if len(records) > 1 and all(speeds):
-        mean["tokens_per_second"] = round(
-            sum(steps) / sum(n / speed for n, speed in zip(steps, speeds, strict=True))
-        )
+        mean["tokens_per_second"] = round(sum(steps) / sum(n / speed for n, speed in zip(steps, speeds, strict=True)))
     return {name: _short(value) for name, value in mean.items()}
 
 

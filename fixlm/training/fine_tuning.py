@@ -39,9 +39,7 @@ def require_same_model(source: RunDirectory, config: TrainConfig, text: Corpus) 
     check_corpus(source, text)
 
 
-def take_weights(
-    model: LanguageModel, matrix: Prepared | None, source: RunDirectory, best: LanguageModel
-) -> None:
+def take_weights(model: LanguageModel, matrix: Prepared | None, source: RunDirectory, best: LanguageModel) -> None:
     """Gives a new model the best weights of the other run: the averaged ones, where it kept those.
 
     Raises:
@@ -50,7 +48,5 @@ def take_weights(
     recipe = source.read_config()["output_matrix"]
     expected, found = recipe and recipe["sha256"], matrix and matrix.sha256
     if found != expected:
-        raise InputError(
-            f"--fine-tune {source.path}", "has another output matrix", found=found, expected=expected
-        )
+        raise InputError(f"--fine-tune {source.path}", "has another output matrix", found=found, expected=expected)
     model.load_state_dict(best.state_dict())

@@ -84,9 +84,7 @@ def train_unless_there(path: str | os.PathLike[str], flags: Mapping[str, Any]) -
     return str(path)
 
 
-def _train(
-    config: TrainConfig, text: Corpus, directory: RunDirectory, runs_at_a_time: int | None
-) -> dict[str, Any]:
+def _train(config: TrainConfig, text: Corpus, directory: RunDirectory, runs_at_a_time: int | None) -> dict[str, Any]:
     windows = check_length(config, text)
     if directory.config.exists():
         check_corpus(directory, text)
@@ -99,9 +97,7 @@ def _train(
         return trainer.run()
 
 
-def _open(
-    directory: RunDirectory, config: TrainConfig, given: Mapping[str, Any], held: ExitStack
-) -> TrainConfig:
+def _open(directory: RunDirectory, config: TrainConfig, given: Mapping[str, Any], held: ExitStack) -> TrainConfig:
     """Takes the directory for a new run, or the stored configuration of the run that is there.
 
     ``held`` keeps the directory from other processes until the run is over.
@@ -130,16 +126,10 @@ def set_up_torch(config: TrainConfig) -> None:
     if config.run.threads is not None:
         torch.set_num_threads(config.run.threads)
     try:
-        torch.ones(
-            1, device=config.run.device
-        ).item()  # .item(), since 'meta' makes tensors but holds no numbers
+        torch.ones(1, device=config.run.device).item()  # .item(), since 'meta' makes tensors but holds no numbers
     except Exception:  # each backend that is missing has exceptions of its own
         raise InputError(
-            "--device",
-            "this torch cannot use it",
-            found=config.run.device,
-            expected=_devices(),
-            fix="--device cpu",
+            "--device", "this torch cannot use it", found=config.run.device, expected=_devices(), fix="--device cpu"
         ) from None
     if config.optimization.precision == "bfloat16" and not multiplies_bfloat16(config.run.device):
         logger.warning(
@@ -169,7 +159,5 @@ def check_length(config: TrainConfig, text: Corpus) -> Windows:
         )
     for split in ("valid", "test"):
         if len(text.splits[split]) < 2:
-            raise InputError(
-                "--data", f"the {split} split is too short", found=len(text.splits[split]), expected=2
-            )
+            raise InputError("--data", f"the {split} split is too short", found=len(text.splits[split]), expected=2)
     return Windows(length, config.optimization)

@@ -45,8 +45,7 @@ def make_optimizer(model: nn.Module, config: OptimizationConfig) -> torch.optim.
         part = config.output_lr if matrix and name.startswith("output.") else 1.0
         members.setdefault((decay, part), []).append(parameter)
     groups: Groups = [
-        {"params": parameters, "weight_decay": decay, "part": part}
-        for (decay, part), parameters in members.items()
+        {"params": parameters, "weight_decay": decay, "part": part} for (decay, part), parameters in members.items()
     ]
     return OPTIMIZERS[config.optimizer](groups, config)
 
@@ -103,10 +102,7 @@ def optimizer_tensors(optimizer: torch.optim.Optimizer, model: nn.Module) -> dic
 
 
 def restore_optimizer(
-    optimizer: torch.optim.Optimizer,
-    model: nn.Module,
-    config: OptimizationConfig,
-    tensors: Mapping[str, Tensor],
+    optimizer: torch.optim.Optimizer, model: nn.Module, config: OptimizationConfig, tensors: Mapping[str, Tensor]
 ) -> None:
     """Puts back what `optimizer_tensors` gave; what it should look like, an optimizer of the same kind tells.
 

@@ -14,9 +14,7 @@ from fixlm.runs.versions import versions
 from fixlm.training.state import TrainingState
 
 
-def final_result(
-    model: LanguageModel, text: Corpus, at: TrainingState, tokens: int, show: Progress
-) -> dict[str, Any]:
+def final_result(model: LanguageModel, text: Corpus, at: TrainingState, tokens: int, show: Progress) -> dict[str, Any]:
     """Scores the test split; the valid split was scored when the checkpoint was taken.
 
     Args:

@@ -25,13 +25,7 @@ from fixlm.runs.load_model import load_model
 from fixlm.runs.new_model import new_model
 from fixlm.training.averaging import WeightAverage, has_no_patience_left, has_stalled
 from fixlm.training.fine_tuning import require_same_model, take_weights
-from fixlm.training.optimizer import (
-    learning_rate,
-    make_optimizer,
-    optimizer_tensors,
-    restore_optimizer,
-    take_gradients,
-)
+from fixlm.training.optimizer import learning_rate, make_optimizer, optimizer_tensors, restore_optimizer, take_gradients
 from fixlm.training.result import final_result
 from fixlm.training.signals import StopRequest
 from fixlm.training.state import TrainingState, no_best
@@ -127,9 +121,7 @@ class Trainer:
             group["lr"] = rate * group["part"] * (len(window) / self.settings.bptt)
         ids = self.streams[window.start : window.stop + 1].long()  # (T + 1, B), of int32: half the memory
         clip, ar, tar = self.settings.clip, self.settings.ar, self.settings.tar
-        mean, gradient_norm, state = take_gradients(
-            self.model, self.optimizer, ids, self.state, clip, ar=ar, tar=tar
-        )
+        mean, gradient_norm, state = take_gradients(self.model, self.optimizer, ids, self.state, clip, ar=ar, tar=tar)
         loss, norm = mean.item(), gradient_norm.item()
         if not math.isfinite(norm) or not math.isfinite(loss):
             self._diverged(loss, norm, rate)
@@ -157,9 +149,7 @@ class Trainer:
         return nullcontext() if self.average is None else self.average.in_place()
 
     def _diverged(self, loss: float, norm: float, rate: float) -> NoReturn:
-        weights = (
-            torch.stack([parameter.detach().norm() for parameter in self.model.parameters()]).norm().item()
-        )
+        weights = torch.stack([parameter.detach().norm() for parameter in self.model.parameters()]).norm().item()
         raise InputError(
             f"step {self.at.step + 1}",
             "the loss or its gradient is not finite",
@@ -210,9 +200,7 @@ class Trainer:
         best = score.total_nats < self.at.best["total_nats"]
         if best:
             self.at.best = {"step": self.at.step, **vars(score)}
-        logger.info(
-            f"step {self.at.step:,}: validation perplexity {score}{', the best so far' if best else ''}"
-        )
+        logger.info(f"step {self.at.step:,}: validation perplexity {score}{', the best so far' if best else ''}")
         self.directory.write_metrics(
             {"step": self.at.step, "epoch": self.windows.epochs(self.at.step), "validation": score.to_json()}
         )

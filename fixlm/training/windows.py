@@ -117,9 +117,7 @@ class Windows:
 
     def _edges(self, epoch: int) -> np.ndarray:
         vary = self.settings.vary_bptt
-        return window_edges(
-            self.length, self.settings.bptt, self.settings.seed if vary else None, epoch if vary else 0
-        )
+        return window_edges(self.length, self.settings.bptt, self.settings.seed if vary else None, epoch if vary else 0)
 
     def _epoch_by_epoch(self) -> tuple[list[int], list[int]]:
         first, read = [0], [0]

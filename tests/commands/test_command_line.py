@@ -76,11 +76,7 @@ def refused(capsys: pytest.CaptureFixture[str], *arguments: str) -> list[str]:
     ],
 )  # fmt: skip
 def test_train_refuses(
-    flags: str,
-    message: str,
-    capsys: pytest.CaptureFixture[str],
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
+    flags: str, message: str, capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
     data = [] if "--data" in flags else ["--data", "sample"]
@@ -102,15 +98,8 @@ def test_an_error_about_a_file_of_vectors_names_the_flags_of_train(
 
 
 def test_all_problems_are_reported_at_once(capsys: pytest.CaptureFixture[str]) -> None:
-    lines = refused(
-        capsys, "train", "--lr", "0", "--epochs", "-1", "--output-embed", "pmj", "--pmi-smoothing", "x"
-    )
-    assert sorted(line.split(":")[0] for line in lines) == [
-        "--epochs",
-        "--lr",
-        "--output-embed",
-        "--pmi-smoothing",
-    ]
+    lines = refused(capsys, "train", "--lr", "0", "--epochs", "-1", "--output-embed", "pmj", "--pmi-smoothing", "x")
+    assert sorted(line.split(":")[0] for line in lines) == ["--epochs", "--lr", "--output-embed", "--pmi-smoothing"]
 
 
 def test_a_run_directory_that_cannot_take_the_run(
@@ -120,9 +109,7 @@ def test_a_run_directory_that_cannot_take_the_run(
     file.write_text("")
     where = ["train", *small, "--output-embed", "tied", "--run"]
     assert refused(capsys, *where, str(file))[0].startswith(f"--run {file}: is a file")
-    assert refused(capsys, *where, str(file / "below"))[0].startswith(
-        f"--run {file}/below: cannot be written"
-    )
+    assert refused(capsys, *where, str(file / "below"))[0].startswith(f"--run {file}/below: cannot be written")
     other = tmp_path / "other"
     assert cli.main([*where, str(other)]) == 0
     capsys.readouterr()
@@ -148,10 +135,8 @@ def test_resuming_what_is_not_there_or_differs(
     assert lines == [
         "--output-embed: differs from the run to resume (found tied, expected hadamard). "
         "Fix: drop the flag, or start another run",
-        "--lr: differs from the run to resume (found 0.1, expected 0.006). "
-        "Fix: drop the flag, or start another run",
-        "--patience: differs from the run to resume (found 3, expected none). "
-        "Fix: drop the flag, or start another run",
+        "--lr: differs from the run to resume (found 0.1, expected 0.006). Fix: drop the flag, or start another run",
+        "--patience: differs from the run to resume (found 3, expected none). Fix: drop the flag, or start another run",
     ]
     (run / "result.json").unlink()
     for checkpoint in (run / "checkpoints").iterdir():
@@ -170,9 +155,7 @@ def test_evaluate_refuses(tmp_path: Path, capsys: pytest.CaptureFixture[str]) ->
 
 
 def test_unknown_commands_are_named(capsys: pytest.CaptureFixture[str]) -> None:
-    assert refused(capsys, "trian")[0].startswith(
-        "fixlm: unknown command 'trian'. Fix: Did you mean 'train'?"
-    )
+    assert refused(capsys, "trian")[0].startswith("fixlm: unknown command 'trian'. Fix: Did you mean 'train'?")
 
 
 @pytest.mark.parametrize("command", ["fixlm.train", "fixlm.evaluate", "fixlm.compare"])

@@ -62,16 +62,7 @@ def read_table(directory: Path) -> dict[str, Any]:
 
 
 def test_a_grid_is_trained_once(small: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    grid = [
-        tmp_path / "grid",
-        *small,
-        "--output-embed",
-        "tied,hadamard",
-        "--lr",
-        "3e-2,0.01",
-        "--seed",
-        "1,2",
-    ]
+    grid = [tmp_path / "grid", *small, "--output-embed", "tied,hadamard", "--lr", "3e-2,0.01", "--seed", "1,2"]
     assert run(*grid) == 0
     said = capsys.readouterr()
     trained = [line.rpartition(" ")[2] for line in said.err.splitlines() if "; training " in line]
@@ -83,10 +74,7 @@ def test_a_grid_is_trained_once(small: list[str], tmp_path: Path, capsys: pytest
     assert said.out == (tmp_path / "grid" / "table.md").read_text()
     rows = cells(tmp_path / "grid")
     means = {row["setting"]: row["valid"]["mean"] for row in read_table(tmp_path / "grid")["rows"]}
-    assert [*rows] == [
-        *sorted(means, key=means.__getitem__),
-        f"word frequencies alone ({Path(small[1]).name})",
-    ]
+    assert [*rows] == [*sorted(means, key=means.__getitem__), f"word frequencies alone ({Path(small[1]).name})"]
     assert rows["hadamard, lr 0.03"][:3] == ["13", "4,557", "16"]
     before = written(tmp_path / "grid")
     assert run(*grid) == 0
@@ -200,10 +188,7 @@ def test_a_run_that_diverges_says_so_in_later_tables_too(
         assert run(tmp_path, *small, "--output-embed", "tied,learned", "--seed", "1,2") == 1
     assert run(tmp_path, "--table-only") == 0
     assert cells(tmp_path)["tied"][3:5] == ["failed", "failed"]
-    assert (
-        "tied-seed1: failed: step 15: the loss or its gradient is not finite"
-        in (tmp_path / "table.md").read_text()
-    )
+    assert "tied-seed1: failed: step 15: the loss or its gradient is not finite" in (tmp_path / "table.md").read_text()
     assert cells(tmp_path)["learned"][5].count("](learned-seed") == 2
     assert run(tmp_path) == 0  # tried again, now without the poison
     assert "failed" not in (tmp_path / "table.md").read_text()
@@ -219,9 +204,7 @@ def test_a_fault_of_the_program_costs_one_run(
     monkeypatch.setattr(training, "train", broken)
     assert run(tmp_path, *small, "--output-embed", "learned,tied") == 1
     assert "Traceback" in capsys.readouterr().err
-    assert (
-        "learned-seed1: failed: ZeroDivisionError: division by zero." in (tmp_path / "table.md").read_text()
-    )
+    assert "learned-seed1: failed: ZeroDivisionError: division by zero." in (tmp_path / "table.md").read_text()
     assert cells(tmp_path)["tied"][3] != "failed"
 
 
@@ -231,9 +214,7 @@ def test_everything_that_is_wrong_is_told_at_once(
     grid = ["--output-embed", "tied,pmj", "--lr", "0.01,fast", "--epochs", "0"]
     assert run(tmp_path / "grid", *small, *grid) == 2
     lines = [line for line in capsys.readouterr().err.splitlines() if line.startswith("fixlm: error: ")]
-    assert [
-        line.removeprefix("fixlm: error: ").partition(" (")[0].partition(". Fix")[0] for line in lines
-    ] == [
+    assert [line.removeprefix("fixlm: error: ").partition(" (")[0].partition(". Fix")[0] for line in lines] == [
         "--epochs: out of range",
         "tied, lr fast: --lr: not a number",
         "pmj, lr 0.01: --output-embed: unknown output embedding 'pmj'",
@@ -247,10 +228,7 @@ def test_everything_that_is_wrong_is_told_at_once(
         ("--lr 0.1,,0.2", "--lr: an empty value between commas (found 0.1,,0.2)."),
         ("--lr 0.1,0.1", "--lr: a value stands there twice (found 0.1,0.1)."),
         ("--seed 1,two", "--seed: not whole numbers (found 1,two)."),
-        (
-            "--output-embed tied --pmi-window 3",
-            "--pmi-window: has no effect on any setting. Fix: remove the flag",
-        ),
+        ("--output-embed tied --pmi-window 3", "--pmi-window: has no effect on any setting. Fix: remove the flag"),
         ("--data no/such", "--data: there is no such folder (found no/such"),
         ("--jobs 0", "--jobs: out of range (found 0, expected a whole number at least 1)."),
         ("--batch-size 4,9000", "--data: the train split is too short for the batch"),
@@ -298,9 +276,7 @@ def test_the_same_text_at_another_place_is_the_same_run(
 def test_jobs_are_processes_that_share_the_time(
     small: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert (
-        run(tmp_path / "two", *small, "--output-embed", "tied,hadamard", "--jobs", "2", "--no-normalize") == 0
-    )
+    assert run(tmp_path / "two", *small, "--output-embed", "tied,hadamard", "--jobs", "2", "--no-normalize") == 0
     error = capsys.readouterr().err
     assert "hadamard-seed1: step 24: validation perplexity" in error  # each line with its run's name
     assert run(tmp_path / "one", *small, "--output-embed", "tied,hadamard", "--no-normalize") == 0
@@ -322,9 +298,7 @@ def test_ctrl_c_stops_all_jobs_and_saves_them(
 
     monkeypatch.setattr(TrainingProcess, "ended", interrupt_once_all_train)
     long = ["--epochs", "1000", "--max-steps", "90000"]
-    assert (
-        run(tmp_path, *small, "--output-embed", "tied,hadamard", "--seed", "1,2", *long, "--jobs", "2") == 130
-    )
+    assert run(tmp_path, *small, "--output-embed", "tied,hadamard", "--seed", "1,2", *long, "--jobs", "2") == 130
     for name in ("tied-seed1", "hadamard-seed1"):
         assert status(tmp_path / name) == {"state": "stopped", "reason": "", "runs_at_a_time": 2}
         log = (tmp_path / name / "log.txt").read_text()
@@ -380,9 +354,7 @@ flags = { output-embed = "tied" }
 """
 
 
-def test_flags_replace_those_of_a_plan(
-    small: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_flags_replace_those_of_a_plan(small: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     plan = tmp_path / "plan.toml"
     plan.write_text(PLAN, encoding="utf-8")
     more = ["--hidden-size", "8", "--max-steps", "2", "--seed", "3", "--best-by", "output-embed"]
@@ -391,26 +363,17 @@ def test_flags_replace_those_of_a_plan(
         "alpha-1-seed3", "alpha-learned-seed3", "the-tied-one-seed3",
     }  # fmt: skip
     config = json.loads((tmp_path / "alpha-1-seed3" / "config.json").read_text())
-    assert (config["model"]["hidden_size"], config["model"]["alpha"], config["optimization"]["seed"]) == (
-        8,
-        1.0,
-        3,
-    )
+    assert (config["model"]["hidden_size"], config["model"]["alpha"], config["optimization"]["seed"]) == (8, 1.0, 3)
     assert len(cells(tmp_path, "best")) == 3  # hadamard's best, tied and the word frequencies
     capsys.readouterr()
     assert run(tmp_path, "--plan", plan, "--lr", "1,2") == 2
-    assert (
-        "--lr: takes one value here, in place of that of every setting (found 1, 2)"
-        in capsys.readouterr().err
-    )
+    assert "--lr: takes one value here, in place of that of every setting (found 1, 2)" in capsys.readouterr().err
 
 
 def test_a_plan_in_a_file(small: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     plan = tmp_path / "plan.json"
     plan.write_text(
-        json.dumps(
-            {"settings": [{"name": "no norm", "flags": {"output-embed": "hadamard", "normalize": False}}]}
-        )
+        json.dumps({"settings": [{"name": "no norm", "flags": {"output-embed": "hadamard", "normalize": False}}]})
     )
     assert run(tmp_path / "grid", *small, "--plan", plan) == 0
     config = json.loads((tmp_path / "grid" / "no-norm-seed1" / "config.json").read_text())
@@ -425,9 +388,7 @@ def test_time_left_is_that_of_the_setting_or_else_of_the_layer_or_else_of_all() 
     assert seconds_left([Work("a", "tied", 2000)], done) == pytest.approx(2000 * 30 / 4000)
     assert seconds_left([Work("c", "pmi", 2000)], done) == pytest.approx(2000 * 50 / 1000)
     assert seconds_left([Work("d", "walsh", 2000)], done) == pytest.approx(2000 * 80 / 5000)
-    assert seconds_left([Work("a", "tied", 2000), Work("c", "pmi", 2000)], done, 2) == pytest.approx(
-        (15 + 100) / 2
-    )
+    assert seconds_left([Work("a", "tied", 2000), Work("c", "pmi", 2000)], done, 2) == pytest.approx((15 + 100) / 2)
     assert seconds_left([Work("a", "tied", 2000)], done, 4) == pytest.approx(15)  # one run is never split
     assert seconds_left([Work("a", "tied", 2000)], []) is None
     assert seconds_left([], []) == 0
@@ -449,8 +410,7 @@ def test_time_left_in_words(seconds: float | None, words: str) -> None:
 
 def test_a_setting_may_have_seeds_of_its_own(tmp_path: Path) -> None:
     plan = Plan(
-        [Setting("pmi", {"output-embed": "pmi"}, seeds=[1, 2, 3]), Setting("tied", {"output-embed": "tied"})],
-        seeds=[1],
+        [Setting("pmi", {"output-embed": "pmi"}, seeds=[1, 2, 3]), Setting("tied", {"output-embed": "tied"})], seeds=[1]
     )
     names = [run.path.name for run in plan.runs(tmp_path)]
     assert names == ["pmi-seed1", "tied-seed1", "pmi-seed2", "pmi-seed3"]

@@ -29,9 +29,7 @@ BANDS = [
 ]
 
 
-def commit(
-    path: Path, seed: int = 1, valid: float = 200.0, layer: str = "pmi", lr: float = 0.006, **more: Any
-) -> Path:
+def commit(path: Path, seed: int = 1, valid: float = 200.0, layer: str = "pmi", lr: float = 0.006, **more: Any) -> Path:
     """A run directory without checkpoints: a run of ``results``, with other numbers and today's defaults."""
     path.mkdir(parents=True)
     source = read_summary(RESULTS / f"wikitext-2-{layer}-256-seed1.json")
@@ -69,10 +67,7 @@ def test_mean_and_standard_deviation_over_seeds(grid: Path) -> None:
     mean = (201.25 + 203.0 + 208.5) / 3
     deviation = math.sqrt(sum((value - mean) ** 2 for value in (201.25, 203.0, 208.5)) / 2)
     text = (grid / "table.md").read_text()
-    assert (
-        f"| {mean:.1f} ± {deviation:.1f} | {mean - 10:.1f} ± {deviation:.1f} | [1](pmi-seed1/log.txt), [2]("
-        in text
-    )
+    assert f"| {mean:.1f} ± {deviation:.1f} | {mean - 10:.1f} ± {deviation:.1f} | [1](pmi-seed1/log.txt), [2](" in text
     assert "| 190.0 | 180.0 | [1](tied-seed1/log.txt) |" in text  # one seed has no deviation
     pmi = table(grid)["pmi"]
     assert pmi["valid"]["mean"] == pytest.approx(mean, rel=1e-15)
@@ -105,10 +100,7 @@ def test_the_committed_results_make_a_table(tmp_path: Path) -> None:
         start = f"| [{path.stem.removesuffix('-seed1')}]({path.name}) |"
         (line,) = [line for line in text.splitlines() if line.startswith(start)]
         assert f"| [1]({path.name}) |" in line
-        for number in (
-            f"{result['parameters']['output_trainable']:,}",
-            f"{result['test']['perplexity']:.1f}",
-        ):
+        for number in (f"{result['parameters']['output_trainable']:,}", f"{result['test']['perplexity']:.1f}"):
             assert f"| {number} |" in line
     assert "| word frequencies alone (wikitext-2) | – | – | – | 965.1 | 911.7 |" in text
     assert "- Rows are of different texts, sorted text by text: compare only rows of one text." in text
@@ -124,9 +116,7 @@ def test_summaries_make_the_same_table_and_plots_as_their_runs(grid: Path, tmp_p
         write_summary(kept / f"{path.name}.json", summarise(path))
     assert tabulate(kept) == 0
     for name in ("table.md", "table.csv"):
-        assert (kept / name).read_text().replace(".json", "") == (
-            (grid / name).read_text().replace("/log.txt", "")
-        )
+        assert (kept / name).read_text().replace(".json", "") == ((grid / name).read_text().replace("/log.txt", ""))
     for name in plots.PLOTS:  # there are no more records than a summary keeps
         assert (kept / name).read_bytes() == (grid / name).read_bytes()
 
@@ -157,16 +147,7 @@ def test_a_plan_finds_the_summaries_of_its_runs(grid: Path, capsys: pytest.Captu
 
 def test_a_grid_that_is_partly_done_says_what_is_missing(grid: Path) -> None:
     (grid / "pmi-seed2" / "result.json").unlink()
-    wanted = [
-        "--output-embed",
-        "pmi,tied,walsh",
-        "--seed",
-        "1,2,3",
-        "--hidden-size",
-        "256",
-        "--embed-size",
-        "256",
-    ]
+    wanted = ["--output-embed", "pmi,tied,walsh", "--seed", "1,2,3", "--hidden-size", "256", "--embed-size", "256"]
     assert tabulate(grid, *wanted, "--data", "elsewhere") == 0
     text = (grid / "table.md").read_text()
     assert "[2](pmi-seed2/log.txt) (not finished)" in text
@@ -237,18 +218,10 @@ def test_a_perplexity_that_overflowed_is_inf_to_read_and_nothing_in_json(grid: P
     row = table(grid)["walsh"]
     assert (row["valid"], row["n"]) == ({"mean": None, "sd": None}, 2)
     assert [run["valid"] for run in row["runs"]] == [None, 200.0]
-    assert (
-        "| inf | inf | [1](walsh-seed1/log.txt), [2](walsh-seed2/log.txt) |"
-        in (grid / "table.md").read_text()
-    )
+    assert "| inf | inf | [1](walsh-seed1/log.txt), [2](walsh-seed2/log.txt) |" in (grid / "table.md").read_text()
     with open(grid / "table.csv", newline="") as file:
         *_, first, second = csv.DictReader(file)
-    assert (first["valid"], second["valid"], second["valid_mean"], second["valid_sd"]) == (
-        "inf",
-        "200.0",
-        "inf",
-        "",
-    )
+    assert (first["valid"], second["valid"], second["valid_mean"], second["valid_sd"]) == ("inf", "200.0", "inf", "")
     assert first["steps"] == str(result["steps"])
 
 
@@ -261,24 +234,15 @@ def test_names_are_safe_in_a_table(grid: Path) -> None:
 def test_plots_are_written_and_the_same_each_time(grid: Path) -> None:
     assert tabulate(grid) == 0
     before = {name: (grid / name).read_bytes() for name in plots.PLOTS}
-    assert all(
-        content.startswith(b"\x89PNG\r\n\x1a\n") and len(content) > 5000 for content in before.values()
-    )
+    assert all(content.startswith(b"\x89PNG\r\n\x1a\n") and len(content) > 5000 for content in before.values())
     assert tabulate(grid) == 0
     assert before == {name: (grid / name).read_bytes() for name in plots.PLOTS}
     text = (grid / "table.md").read_text()
-    assert (
-        "- Not in frequency.png, since their results have no perplexity by word frequency: tied-seed1."
-        in text
-    )
+    assert "- Not in frequency.png, since their results have no perplexity by word frequency: tied-seed1." in text
     for seed in (1, 2, 3):
         shutil.rmtree(grid / f"pmi-seed{seed}")
     assert tabulate(grid) == 0  # nothing is left that has α or bands: no plot of what is gone stays
-    assert {path.name for path in grid.glob("*.png")} == {
-        "valid-tokens.png",
-        "valid-seconds.png",
-        "losses.png",
-    }
+    assert {path.name for path in grid.glob("*.png")} == {"valid-tokens.png", "valid-seconds.png", "losses.png"}
 
 
 def test_what_the_plots_show(grid: Path) -> None:
@@ -326,15 +290,10 @@ def test_what_the_plots_show(grid: Path) -> None:
     assert [*panel.lines[0].get_ydata()] == pytest.approx([math.exp(8), math.exp(2)])
 
 
-def test_without_matplotlib_the_tables_are_written_all_the_same(
-    grid: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_without_matplotlib_the_tables_are_written_all_the_same(grid: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
     assert tabulate(grid) == 0
-    assert (
-        "- No plots, since matplotlib is not installed: pip install matplotlib"
-        in (grid / "table.md").read_text()
-    )
+    assert "- No plots, since matplotlib is not installed: pip install matplotlib" in (grid / "table.md").read_text()
     assert not [*grid.glob("*.png")]
 
 
@@ -346,10 +305,7 @@ def test_run_directories_are_named_by_what_varies() -> None:
     assert folders({"output-embed": "tied,pmi", "hidden-size": "16"}) == ["tied", "pmi"]
     assert folders({"output-embed": "pmi", "lr": "3e-3,0.006"}) == ["pmi-lr0.003", "pmi-lr0.006"]
     assert folders({"output-embed": "a/b c.txt,tied"}) == ["b-c.txt", "tied"]
-    assert folders({"output-embed": "pmi", "normalize": [True, False]}) == [
-        "pmi-normalize",
-        "pmi-no-normalize",
-    ]
+    assert folders({"output-embed": "pmi", "normalize": [True, False]}) == ["pmi-normalize", "pmi-no-normalize"]
     assert folders({"output-embed": "pmi", "alpha": "none,1", "input-embed": "learned,fixed"}) == [
         "pmi-alpha-none-input-embed-learned", "pmi-alpha-none-input-embed-fixed",
         "pmi-alpha1-input-embed-learned", "pmi-alpha1-input-embed-fixed",
@@ -386,10 +342,7 @@ def test_a_comma_in_a_value_is_escaped(tmp_path: Path, monkeypatch: pytest.Monke
         (Plan([]), "comparison: there is nothing to train (found 0 settings, 1 seeds)"),
         (Plan([Setting("a b", {}), Setting("A-B", {})]), "A-B: the runs would have the directories of 'a b'"),
         (Plan([Setting("a", {"learning-rate": 1})]), "--learning-rate: unknown flag 'learning-rate'"),
-        (
-            Plan([Setting("a", {"normalize": "no"})]),
-            "--normalize: not of the right kind (found no, expected true or f",
-        ),
+        (Plan([Setting("a", {"normalize": "no"})]), "--normalize: not of the right kind (found no, expected true or f"),
         (Plan([Setting("a", {"lr": True})]), "--lr: not of the right kind (found True, expected a value)"),
         (Plan([Setting("a", {"seed": 3})]), "--seed: unknown flag 'seed'"),
         (Plan([Setting("a", {})], seeds=(1, 1)), "--seed: not whole numbers, each once (found [1, 1])"),

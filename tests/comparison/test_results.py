@@ -22,10 +22,7 @@ def read(run: Path) -> dict[str, Any]:
 
 def test_what_make_train_leads_one_to_expect() -> None:
     result = read(ROOT / "results" / "sample-pmi-512-seed1.json")
-    for name, score in (
-        ("test perplexity of about", result["test"]),
-        ("unigram model's", result["unigram"]["test"]),
-    ):
+    for name, score in (("test perplexity of about", result["test"]), ("unigram model's", result["unigram"]["test"])):
         assert f"{name} {score['perplexity']:.0f}" in README
 
 
@@ -38,9 +35,7 @@ def test_the_table_of_ratios_is_that_of_the_benchmark() -> None:
         "loss and gradients": [f"{ratios[f'{layer}_loss']:.1f}" for layer in layers],
         "scoring": [f"{ratios[f'{layer}_nll']:.1f}" for layer in layers],
         "logits of one token": ["–", *(f"{ratios[f'{layer}_decode']:.1f}" for layer in layers[1:])],
-        "whole training step": [
-            f"{ratios[f'{layer}_step']:.1f}" for layer in ("tied", "pmi", "walsh", "hadamard")
-        ],
+        "whole training step": [f"{ratios[f'{layer}_step']:.1f}" for layer in ("tied", "pmi", "walsh", "hadamard")],
         f"peak extra memory, MB (plain torch: {max(memory['plain torch, learned'].values()):,.0f})": [
             f"{max(memory[layer].values()):.0f}" for layer in layers
         ],

@@ -69,9 +69,7 @@ def test_a_study_trains_its_layers_and_keeps_their_runs(
     assert summary["log"][-1].startswith("perplexity: valid ")
     assert run(program, "published", kept, "--data", tiny_corpus, *SMALL.split()) == 0
     assert "| [tied, starts at discounted pmi × 8](tied-start8-seed1.json) |" in capsys.readouterr().out
-    assert [path.name for path in kept.iterdir() if path.is_dir()] == [
-        "tied-seed1"
-    ]  # the one that was not kept
+    assert [path.name for path in kept.iterdir() if path.is_dir()] == ["tied-seed1"]  # the one that was not kept
 
 
 def test_what_the_program_says(program: ModuleType, capsys: pytest.CaptureFixture[str]) -> None:

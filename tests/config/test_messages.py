@@ -46,10 +46,7 @@ FOUND = Path(__file__).parents[1] / "attacks"
             lambda: Tokenizer((FOUND / "sentencepiece" / "piece-not-utf8").read_bytes()),
             "tokenizer: a piece of the sentencepiece model is not UTF-8 (found ",
         ),
-        (
-            lambda: hadamard.block_signs(9, 8),
-            "dim: too many blocks for N = 8 (found 9, expected at most 8).",
-        ),
+        (lambda: hadamard.block_signs(9, 8), "dim: too many blocks for N = 8 (found 9, expected at most 8)."),
     ],
 )
 def test_builders_and_tokenizers(raise_it: Callable[[], object], message: str) -> None:
@@ -62,11 +59,7 @@ def test_builders_and_tokenizers(raise_it: Callable[[], object], message: str) -
     ("name", "content", "message"),
     [
         ("v.safetensors", None, "no vectors in the tensor (found vectors [6, 0], expected rows of numbers)"),
-        (
-            "wide.txt",
-            b"a " + b"0 " * (1 << 20) + b"0\n",
-            "rows too long (found 1,048,577 numbers, expected at most",
-        ),
+        ("wide.txt", b"a " + b"0 " * (1 << 20) + b"0\n", "rows too long (found 1,048,577 numbers, expected at most"),
         ("v.txt", b"\n\n", "the file is empty (found nothing but white space, expected word vectors)"),
         (
             "v.txt.gz",
@@ -105,10 +98,7 @@ def run(small: list[str], tmp_path_factory: pytest.TempPathFactory) -> Path:
     ],
 )
 def test_a_config_that_was_changed(
-    change: Callable[[dict[str, object]], object],
-    message: str,
-    run: Path,
-    capsys: pytest.CaptureFixture[str],
+    change: Callable[[dict[str, object]], object], message: str, run: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     before = (run / "config.json").read_text()
     try:

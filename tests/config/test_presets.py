@@ -106,9 +106,7 @@ def test_a_run_that_is_older_than_a_flag_has_what_was_done_then(layer: str, flag
         ),
     ],
 )  # fmt: skip
-def test_a_flag_that_is_given_wins_over_the_recipe(
-    given: dict[str, Any], group: str, expected: dict[str, Any]
-) -> None:
+def test_a_flag_that_is_given_wins_over_the_recipe(given: dict[str, Any], group: str, expected: dict[str, Any]) -> None:
     part = getattr(read_config({"recipe": "awd", **given}), group)
     assert {name: getattr(part, name) for name in expected} == expected
 
@@ -121,9 +119,7 @@ def test_the_help_shows_what_the_recipe_sets(capsys: pytest.CaptureFixture[str])
 
 def test_the_table_in_the_readme_is_the_recipes() -> None:
     rows = re.findall(
-        r"^\| `--([\w-]+)` \| .* \| (.*) \| (.*) \|$",
-        README.partition("## The recipe")[2].partition("\n## ")[0],
-        re.M,
+        r"^\| `--([\w-]+)` \| .* \| (.*) \| (.*) \|$", README.partition("## The recipe")[2].partition("\n## ")[0], re.M
     )
     values = {True: "yes", False: "no", None: "none"}
     assert {row[0].replace("-", "_") for row in rows} == {*PRESETS["awd"], "dropout"}
@@ -185,9 +181,7 @@ def test_a_step_of_a_shorter_window_has_a_lower_rate(
     seen = []
     real = trainer.take_gradients
 
-    def look(
-        model: Any, optimizer: torch.optim.Optimizer, ids: torch.Tensor, *rest: Any, **named: Any
-    ) -> Any:
+    def look(model: Any, optimizer: torch.optim.Optimizer, ids: torch.Tensor, *rest: Any, **named: Any) -> Any:
         seen.append((len(ids) - 1, {group["lr"] for group in optimizer.param_groups}))
         return real(model, optimizer, ids, *rest, **named)
 
@@ -262,9 +256,7 @@ def test_a_run_of_before_a_setting_was_there_is_read_evaluated_resumed_and_finis
     assert "is finished already" in capsys.readouterr().err
     assert cli.main(["evaluate", str(run)]) == 0
     state = run / "checkpoints/last/state.json"
-    old = {
-        k: v for k, v in json.loads(state.read_text()).items() if k not in ("validations", "average_start")
-    }
+    old = {k: v for k, v in json.loads(state.read_text()).items() if k not in ("validations", "average_start")}
     from fixlm.runs import checkpoint
 
     saved = checkpoint.verify(state.parent.resolve())

@@ -49,19 +49,9 @@ def test_every_wrong_value_of_an_object_is_named() -> None:
 
 
 def test_python_flags_and_json_describe_the_same_configuration() -> None:
-    values = {
-        "output_embed": "pmi",
-        "lr": 0.01,
-        "epochs": 2,
-        "pmi_window": 7,
-        "alpha": 8.0,
-        "normalize": False,
-    }
+    values = {"output_embed": "pmi", "lr": 0.01, "epochs": 2, "pmi_window": 7, "alpha": 8.0, "normalize": False}
     typed = read_config(values)
-    flags = {
-        name.replace("_", "-"): value if isinstance(value, bool) else str(value)
-        for name, value in values.items()
-    }
+    flags = {name.replace("_", "-"): value if isinstance(value, bool) else str(value) for name, value in values.items()}
     assert read_config(flags) == typed
     stored = json.loads(json.dumps(typed.to_json()))
     assert TrainConfig.from_json(stored) == typed
@@ -95,9 +85,7 @@ def test_a_run_of_an_older_version_also_wrote_down_the_options_of_other_layers()
 
 
 def test_options_of_another_layer_are_refused_in_python_as_on_the_command_line() -> None:
-    with pytest.raises(
-        InputError, match=r"--alpha: has no effect on this output layer \(found --output-embed tied\)"
-    ):
+    with pytest.raises(InputError, match=r"--alpha: has no effect on this output layer \(found --output-embed tied\)"):
         read_config({"output_embed": "tied", "alpha": 2.0})
 
 

@@ -89,9 +89,7 @@ def test_long_lines_in_pieces_give_the_same_words(text: str, size: int, tmp_path
     path.write_bytes(text.encode())
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(text_files, "PIECE_BYTES", size)
-        words = [
-            w for line, ends in text_files.read_lines(path) for w in [*line, *(["<eos>"] if ends else [])]
-        ]
+        words = [w for line, ends in text_files.read_lines(path) for w in [*line, *(["<eos>"] if ends else [])]]
     lines = text.split("\n")
     lines = lines[:-1] if lines[-1] == "" else lines
     assert words == [word for line in lines for word in [*line.split(), "<eos>"]]
@@ -174,10 +172,7 @@ def test_the_cache_directory_follows_the_environment(monkeypatch: pytest.MonkeyP
 @pytest.mark.parametrize(
     ("train", "line"),
     [
-        (
-            b"a\nb \xff c\n",
-            "train.txt:2: not UTF-8 (found 0xff at byte 2 of the line). Fix: convert the file",
-        ),
+        (b"a\nb \xff c\n", "train.txt:2: not UTF-8 (found 0xff at byte 2 of the line). Fix: convert the file"),
         (b"a\nb\nc\xe2\x82", "train.txt:3: not UTF-8 (found 0xe2 at byte 1 of the line)."),
         (b"a\0b\n", "train.txt:1: a NUL byte (found byte 1 of the line)."),
         (b"", "train.txt: there is no word in it (expected the text of the train split)."),
@@ -186,9 +181,7 @@ def test_the_cache_directory_follows_the_environment(monkeypatch: pytest.MonkeyP
     ],
 )
 @pytest.mark.parametrize("tokenizer", ["word", "sentencepiece"])
-def test_a_bad_text_is_named_by_file_and_line(
-    tmp_path: Path, train: bytes, line: str, tokenizer: str
-) -> None:
+def test_a_bad_text_is_named_by_file_and_line(tmp_path: Path, train: bytes, line: str, tokenizer: str) -> None:
     message = error_of(write(tmp_path / "data", train=train), tokenizer=tokenizer)
     assert message.startswith(f"{tmp_path}/data/{line}")
 
@@ -243,16 +236,10 @@ def test_words_without_an_unk_to_take_them_are_an_error_with_examples(tmp_path: 
 @pytest.mark.parametrize(
     ("data", "line"),
     [
-        (
-            "sampel",
-            "--data: unknown data set or folder 'sampel'. Fix: Did you mean 'sample'? Choose one of: ",
-        ),
+        ("sampel", "--data: unknown data set or folder 'sampel'. Fix: Did you mean 'sample'? Choose one of: "),
         ("wikitext2", "--data: unknown data set or folder 'wikitext2'. Fix: Did you mean 'wikitext-2'?"),
         ("", "--data: unknown data set or folder ''. Fix: Choose one of: "),
-        (
-            "no/such",
-            "--data: there is no such folder (found no/such, expected a folder with train.txt, valid",
-        ),
+        ("no/such", "--data: there is no such folder (found no/such, expected a folder with train.txt, valid"),
         (__file__, f"--data: not a folder (found {__file__}, expected a folder with train.txt, valid.txt"),
     ],
 )
@@ -285,15 +272,9 @@ def test_importing_it_loads_nothing_heavy() -> None:
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True).stdout == "[]\n"
 
 
-@pytest.mark.skipif(
-    "FIXLM_WIKITEXT2" not in os.environ, reason="FIXLM_WIKITEXT2 names no folder with WikiText-2"
-)
+@pytest.mark.skipif("FIXLM_WIKITEXT2" not in os.environ, reason="FIXLM_WIKITEXT2 names no folder with WikiText-2")
 def test_wikitext_2_has_the_published_counts() -> None:
     loaded = read(os.environ["FIXLM_WIKITEXT2"])
     assert len(loaded) == 33278
-    assert {k: len(v) for k, v in loaded.splits.items()} == {
-        "train": 2088628,
-        "valid": 217646,
-        "test": 245569,
-    }
+    assert {k: len(v) for k, v in loaded.splits.items()} == {"train": 2088628, "valid": 217646, "test": 245569}
     assert loaded.counts.sum() == 2088628

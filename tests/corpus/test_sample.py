@@ -42,9 +42,7 @@ def test_rare_words_are_unk_in_all_splits(loaded: corpus.Corpus) -> None:
 
 def test_it_reads_like_running_text(loaded: corpus.Corpus) -> None:
     lines = " ".join(loaded.words[i] for i in loaded.splits["train"]).split(" <eos> ")
-    assert not [
-        line for line in lines if re.search(r"[{}|=\[\]]{2}|''|&[a-z]+;|https?:|\( \)|\bthumb \|", line)
-    ]
+    assert not [line for line in lines if re.search(r"[{}|=\[\]]{2}|''|&[a-z]+;|https?:|\( \)|\bthumb \|", line)]
     assert not [line for line in lines if line[0] in "*#:;|!="]
     ends = sum(line.rstrip("\"')] ")[-1] in ".!?" for line in lines)
     assert ends / len(lines) > 0.99
@@ -82,9 +80,7 @@ def test_markup_is_cleaned_away(text: str, lines: list[str] | None) -> None:
 
 
 def test_words_of_templates_inside_sentences_are_kept() -> None:
-    text = (
-        "{{convert|5|mi|km}} {{convert|2|to|3|ft|m|abbr=on}} {{lang|el|λόγος}} {{As of|2014}} {{nowrap|a b}}"
-    )
+    text = "{{convert|5|mi|km}} {{convert|2|to|3|ft|m|abbr=on}} {{lang|el|λόγος}} {{As of|2014}} {{nowrap|a b}}"
     assert sample.keep_templates(text) == "5 miles 2 to 3 feet λόγος As of 2014 a b"
     assert sample.keep_templates("x<ref name=a>y</ref> <math>z</math>") == "x \ufffc"
 

@@ -31,9 +31,7 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def read(
-    data: Path, tokenizer: str = "sentencepiece", vocab_size: int | None = 284, **options: Any
-) -> corpus.Corpus:
+def read(data: Path, tokenizer: str = "sentencepiece", vocab_size: int | None = 284, **options: Any) -> corpus.Corpus:
     return corpus.load(str(data), tokenizer, vocab_size, **options)
 
 
@@ -87,9 +85,7 @@ def test_unk_of_the_corpus_is_one_piece(data: Path) -> None:
     assert loaded.counts[loaded.words.index("▁<unk>")] == 40
 
 
-def test_the_same_text_gives_the_same_model(
-    data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_the_same_text_gives_the_same_model(data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     first = read(data)
     cached = read(data)
     monkeypatch.setenv("FIXLM_CACHE", str(tmp_path))
@@ -145,9 +141,7 @@ def test_split_and_join_are_for_prompts(data: Path) -> None:
 @pytest.mark.parametrize("kind", ["unigram", "bpe"])
 def test_a_vocabulary_out_of_range_says_the_range(data: Path, kind: str) -> None:
     line = error_of(data, vocab_size=8000, tokenizer_type=kind)
-    assert line.startswith(
-        "--vocab-size: more pieces than the train split gives (found 8000, expected at most "
-    )
+    assert line.startswith("--vocab-size: more pieces than the train split gives (found 8000, expected at most ")
     most = int(line.split()[-1].strip(")."))
     assert len(read(data, vocab_size=most, tokenizer_type=kind)) == most
     line = error_of(data, vocab_size=100, tokenizer_type=kind)
@@ -166,8 +160,7 @@ def test_a_vocabulary_out_of_range_says_the_range(data: Path, kind: str) -> None
         ({"vocab_size": -5}, "--vocab-size: the number of pieces must be positive (found -5)."),
         (
             {"tokenizer_type": "bpee"},
-            "--tokenizer-type: unknown tokenizer type 'bpee'. Fix: Did you mean 'bpe'? "
-            "Choose one of: bpe, unigram",
+            "--tokenizer-type: unknown tokenizer type 'bpee'. Fix: Did you mean 'bpe'? Choose one of: bpe, unigram",
         ),
         (
             {"tokenizer": "sentencepeice"},

@@ -16,11 +16,7 @@ import pytest
 from embeddings.errors import InputError
 from fixlm.corpus import corpus, wikitext
 
-ROWS = {
-    "train": ["", " = Title = \n", " a b a <unk> \n"],
-    "validation": [" b \n", ""],
-    "test": [" a \n"],
-}
+ROWS = {"train": ["", " = Title = \n", " a b a <unk> \n"], "validation": [" b \n", ""], "test": [" a \n"]}
 FLAGS = (datasets.config, huggingface_hub.constants)
 
 
@@ -72,9 +68,7 @@ def test_auto_takes_wikitext_2_where_it_can_be_had(hub: list[tuple[Any, ...]], l
     assert log == []
 
 
-def test_auto_falls_back_to_the_sample_and_says_so_in_one_line(
-    monkeypatch: pytest.MonkeyPatch, log: list[str]
-) -> None:
+def test_auto_falls_back_to_the_sample_and_says_so_in_one_line(monkeypatch: pytest.MonkeyPatch, log: list[str]) -> None:
     monkeypatch.setattr(datasets, "load_dataset", failing(ConnectionError("no")))
     assert corpus.load("auto").name == "sample"
     (line,) = log
@@ -98,9 +92,7 @@ def test_no_network_and_no_copy_is_an_error_that_names_the_folder(
 def test_offline_mode_asks_nobody(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(wikitext, "hub_answers", None)  # must not be called
     monkeypatch.setattr(datasets, "load_dataset", failing(ConnectionError("no")))
-    with pytest.raises(
-        InputError, match="cannot be had: offline mode is on, and the cache of datasets has no"
-    ):
+    with pytest.raises(InputError, match="cannot be had: offline mode is on, and the cache of datasets has no"):
         wikitext.load()
 
 
@@ -124,9 +116,7 @@ def test_progress_bars_are_as_before(hub: list[tuple[Any, ...]]) -> None:
 
 
 @pytest.fixture
-def hub_at(
-    online: Callable[[bool], None], monkeypatch: pytest.MonkeyPatch
-) -> Iterator[Callable[[str], None]]:
+def hub_at(online: Callable[[bool], None], monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[str], None]]:
     """``hub_at(url)`` has huggingface_hub take this address for the hub's."""
     real = wikitext.hub_answers
     online(True)

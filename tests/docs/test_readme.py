@@ -16,9 +16,7 @@ from fixlm import cli
 ROOT = Path(__file__).parents[2]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 SMALL = shlex.split("--batch-size 4 --bptt 10 --max-steps 2 --threads 1")
-BENCHMARK = shlex.split(
-    "--quick --rounds 1 --vocabulary-size 300 --hidden-size 16 --batch-size 4 --bptt 5 --threads 1"
-)
+BENCHMARK = shlex.split("--quick --rounds 1 --vocabulary-size 300 --hidden-size 16 --batch-size 4 --bptt 5 --threads 1")
 SIZES = {"512": "32", "256": "16", "100": "8", "8000": "280", "1024": "16"}
 
 
@@ -52,9 +50,7 @@ def run(command: str) -> None:
     if words[:2] == ["python", "-m"]:  # in this process, which has imported torch already
         name = words[2].removeprefix("fixlm.")
         if name == "train" and "--resume" not in words:
-            words += (
-                SMALL if "--hidden-size" in words else [*SMALL, "--hidden-size", "32", "--embed-size", "32"]
-            )
+            words += SMALL if "--hidden-size" in words else [*SMALL, "--hidden-size", "32", "--embed-size", "32"]
         if name == "compare":  # one grid to begin with, which the others go on with
             words += [*SMALL, "--hidden-size", "16", "--embed-size", "16"] if "--data" in words else []
         assert cli.main([name, *words[3:]]) == 0, command
@@ -96,9 +92,7 @@ def test_the_matrix_in_20_lines_trains(tiny_corpus: Path, tmp_path: Path) -> Non
     assert "perplexity per word" in done.stdout
 
 
-def test_the_plan_in_15_lines_compares(
-    tiny_corpus: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_the_plan_in_15_lines_compares(tiny_corpus: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (plan,) = blocks("toml")
     (tmp_path / "alpha.toml").write_text(plan, encoding="utf-8")
     flags = [*SMALL, "--hidden-size", "8", "--embed-size", "8", "--seed", "1", "--data", str(tiny_corpus)]

@@ -123,8 +123,7 @@ def test_warnings_of_a_builder_are_shown(run: Run, data: Path, tmp_path: Path) -
 
 def test_each_method_has_its_options_as_flags(script: ModuleType) -> None:
     settings, options = script.parse(
-        "pretrained",
-        ["--out", "m.bin", "--file", "v", "--lowercase-fallback", "--seed", "9", "--format", "text"],
+        "pretrained", ["--out", "m.bin", "--file", "v", "--lowercase-fallback", "--seed", "9", "--format", "text"]
     )
     assert (settings.out, settings.seed, settings.dim) == ("m.bin", 9, None)
     assert (options.file, options.format, options.lowercase_fallback) == ("v", "text", True)
@@ -176,10 +175,7 @@ def test_abbreviated_and_unknown_flags(run: Run) -> None:
 @pytest.mark.parametrize(
     ("out", "expected"),
     [
-        (
-            "m.npz",
-            "the suffix names no format (found '{tmp}/m.npz', expected .safetensors (safetensors with the",
-        ),
+        ("m.npz", "the suffix names no format (found '{tmp}/m.npz', expected .safetensors (safetensors with the"),
         ("no/m.bin", "there is no such folder (found '{tmp}/no'). Fix: make it first"),
         ("folder.bin", "is a directory (found '{tmp}/folder.bin', expected a file)."),
         ("v.txt/m.bin", "there is no such folder (found '{tmp}/v.txt'). Fix: make it first"),
@@ -259,13 +255,9 @@ except SystemExit as stop:
 """
 
 
-@pytest.mark.parametrize(
-    "arguments", [["--help"], *([name, "--help"] for name in ("pretrained", "pmi", "word2vec"))]
-)
+@pytest.mark.parametrize("arguments", [["--help"], *([name, "--help"] for name in ("pretrained", "pmi", "word2vec"))])
 def test_help_imports_nothing_heavy(arguments: list[str]) -> None:
-    done = subprocess.run(
-        [sys.executable, "-c", HELP, *arguments], capture_output=True, text=True, check=False
-    )
+    done = subprocess.run([sys.executable, "-c", HELP, *arguments], capture_output=True, text=True, check=False)
     assert (done.returncode, done.stderr) == (0, "")
     assert "usage: build_embeddings.py" in done.stdout
     if arguments == ["--help"]:

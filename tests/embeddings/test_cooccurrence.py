@@ -41,9 +41,7 @@ def test_counts_are_those_of_a_loop(
     """Chunks shorter than the text, and one that is longer, give the same pairs."""
     monkeypatch.setattr(cooccurrence, "CHUNK", chunk)
     ids = np.random.default_rng(1).integers(0, 6, 60).astype(np.int32)
-    counts = cooccurrence.count(
-        ids, 8, window=4, context=context, weights=weights, end_of_line=END if lines else None
-    )
+    counts = cooccurrence.count(ids, 8, window=4, context=context, weights=weights, end_of_line=END if lines else None)
     expected = count_by_loops(ids, 8, 4, context, WEIGHTS[weights], lines)
     np.testing.assert_allclose(counts.toarray(), expected, atol=1e-12)
     assert counts.shape == (8, 8)

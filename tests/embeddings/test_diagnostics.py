@@ -6,15 +6,7 @@ import numpy as np
 import pytest
 
 from embeddings import diagnostics
-from embeddings.diagnostics import (
-    coherence,
-    diagnose,
-    distinct_rows,
-    example_words,
-    nearest,
-    rank,
-    welch_bound,
-)
+from embeddings.diagnostics import coherence, diagnose, distinct_rows, example_words, nearest, rank, welch_bound
 from embeddings.errors import InputError
 from embeddings.output_matrix import unit_rows
 
@@ -46,9 +38,7 @@ def test_coherence_of_known_matrices() -> None:
     assert coherence(np.array([[1.0, 0], [0, 0], [3, 4]])) == pytest.approx(0.6)
 
 
-def test_coherence_of_many_rows_is_of_a_stated_sample(
-    vectors: np.ndarray, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_coherence_of_many_rows_is_of_a_stated_sample(vectors: np.ndarray, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(diagnostics, "EXACT_ROWS", 50)
     measured = diagnose(vectors)
     assert measured.coherence_rows == 50
@@ -96,14 +86,7 @@ def test_nearest_is_sorted_and_leaves_the_word_out() -> None:
 
 
 def test_example_words_say_something() -> None:
-    words = [
-        "<unk>",
-        ",",
-        "the",
-        "1990",
-        *(f"early{chr(97 + i)}" for i in range(26)),
-        *("abcdefghijklmnopqrstuvw"),
-    ]
+    words = ["<unk>", ",", "the", "1990", *(f"early{chr(97 + i)}" for i in range(26)), *("abcdefghijklmnopqrstuvw")]
     words += ["however", "Season", "war", "@-@", "<eos>", "government", "of"]
     shown = [words[i] for i in example_words(words, None, 5)]
     assert shown == ["Season", "government", "however", "war", "of"]
@@ -125,9 +108,7 @@ def test_diagnose_measures_it_all(vectors: np.ndarray) -> None:
         (norms.min(), norms.mean(), norms.max())
     )
     assert list(measured.neighbours) == [words[50], words[51]]
-    assert [word for word, _ in measured.neighbours[words[50]]] == [
-        words[i] for i, _ in nearest(vectors, 50, 3)
-    ]
+    assert [word for word, _ in measured.neighbours[words[50]]] == [words[i] for i, _ in nearest(vectors, 50, 3)]
     assert diagnose(vectors).neighbours == {}
 
 

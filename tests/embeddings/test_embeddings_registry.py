@@ -77,26 +77,20 @@ def test_a_method_can_be_turned_into_flags(name: str) -> None:
 
 
 def test_unknown_name_suggests_the_nearest() -> None:
-    with pytest.raises(
-        InputError, match=r"--output-embed: unknown output matrix 'pmj'\. Fix: Did you mean 'pmi'\?"
-    ):
+    with pytest.raises(InputError, match=r"--output-embed: unknown output matrix 'pmj'\. Fix: Did you mean 'pmi'\?"):
         embeddings.get("pmj", "--output-embed")
 
 
 def test_looking_at_names_imports_no_method() -> None:
     program = "import sys, embeddings; embeddings.names(); print(*sorted(sys.modules))"
-    modules = subprocess.run(
-        [sys.executable, "-c", program], capture_output=True, text=True, check=True
-    ).stdout
+    modules = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True).stdout
     assert not {"scipy", "gensim", "torch", "fixlm", "embeddings.methods.pmi"} & set(modules.split())
 
 
 @pytest.mark.parametrize("name", ["pmi", "word2vec"])
 def test_importing_a_method_imports_no_heavy_library(name: str) -> None:
     program = f"import sys, embeddings; embeddings.get('{name}').Options(); print(*sorted(sys.modules))"
-    modules = subprocess.run(
-        [sys.executable, "-c", program], capture_output=True, text=True, check=True
-    ).stdout
+    modules = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True).stdout
     assert not {"scipy", "gensim", "torch"} & set(modules.split())
 
 
@@ -129,8 +123,7 @@ def test_unusable_rows_are_errors(diagonal: Diagonal, value: float, message: str
 
 def test_the_cache_builds_once(diagonal: Diagonal, tmp_path: Path) -> None:
     first, second = (
-        embeddings.build_cached("diagonal", words("a", "b"), 2, directory=tmp_path / "cache")
-        for _ in range(2)
+        embeddings.build_cached("diagonal", words("a", "b"), 2, directory=tmp_path / "cache") for _ in range(2)
     )
     assert diagonal.built == 1
     assert second.recipe == first.recipe
@@ -148,12 +141,7 @@ def test_the_cache_builds_once(diagonal: Diagonal, tmp_path: Path) -> None:
     ],
 )
 def test_another_recipe_is_another_file(
-    diagonal: Diagonal,
-    tmp_path: Path,
-    statistics: CorpusStatistics,
-    dim: int,
-    seed: int,
-    options: ScaleOptions,
+    diagonal: Diagonal, tmp_path: Path, statistics: CorpusStatistics, dim: int, seed: int, options: ScaleOptions
 ) -> None:
     """Another word, order of words, dimension, seed, option: never the matrix that is there."""
     embeddings.build_cached("diagonal", words("a", "b"), 2, directory=tmp_path)

@@ -101,9 +101,7 @@ def test_up_to_n_words_are_sylvester_rows(size: int, dim: int) -> None:
     np.testing.assert_array_equal(signs("hadamard", size, dim), expected)
 
 
-@pytest.mark.parametrize(
-    ("size", "dim", "rows", "enough"), [(65, 8, "64", 16), (5, 4, "4", 8), (2, 1, "1", 2)]
-)
+@pytest.mark.parametrize(("size", "dim", "rows", "enough"), [(65, 8, "64", 16), (5, 4, "4", 8), (2, 1, "1", 2)])
 def test_more_words_than_rows_is_an_error(size: int, dim: int, rows: str, enough: int) -> None:
     with pytest.raises(InputError, match=rf"has {rows} rows at N = {dim} .*N = {enough} is enough"):
         embeddings.build("hadamard", words(size), dim)

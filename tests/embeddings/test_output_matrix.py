@@ -71,9 +71,7 @@ def test_to_gensim_and_back() -> None:
 
 def test_vectors_from_gensim_are_aligned_by_word_and_missing_ones_filled() -> None:
     keyed = KeyedVectors(2)
-    keyed.add_vectors(
-        ["dog", "other", "the"], np.array([[0.0, 2.0], [1.0, 1.0], [3.0, 0.0]], dtype=np.float32)
-    )
+    keyed.add_vectors(["dog", "other", "the"], np.array([[0.0, 2.0], [1.0, 1.0], [3.0, 0.0]], dtype=np.float32))
     first, again = (embeddings.from_keyed_vectors(keyed, STATISTICS, seed=1) for _ in range(2))
     np.testing.assert_allclose(first.vectors[[4, 1]], [[0, 1], [1, 0]])
     np.testing.assert_allclose(np.linalg.norm(first.vectors, axis=1), 1, rtol=1e-6)

@@ -45,8 +45,7 @@ def dense_ppmi(counts: np.ndarray, smoothing: float, shift: float, discount: flo
 
 
 @pytest.mark.parametrize(
-    ("smoothing", "shift", "discount"),
-    [(0.75, 1.0, 0.0), (1.0, 1.0, 0.0), (0.75, 3.0, 0.0), (0.75, 1.0, 2.5)],
+    ("smoothing", "shift", "discount"), [(0.75, 1.0, 0.0), (1.0, 1.0, 0.0), (0.75, 3.0, 0.0), (0.75, 1.0, 2.5)]
 )
 def test_positive_pmi_is_the_formula(smoothing: float, shift: float, discount: float) -> None:
     text = zipf_text(30, 400)

@@ -43,9 +43,7 @@ def error(statistics: CorpusStatistics, path: Path, dim: int | None = None, **op
     return str(caught.value).replace(f"{path.parent}/", "")
 
 
-FULL = {
-    word: list(row) for word, row in zip(WORDS, np.random.default_rng(0).normal(size=(6, 3)), strict=True)
-}
+FULL = {word: list(row) for word, row in zip(WORDS, np.random.default_rng(0).normal(size=(6, 3)), strict=True)}
 
 
 def test_rows_are_aligned_by_word(statistics: CorpusStatistics, tmp_path: Path) -> None:

@@ -89,9 +89,7 @@ def test_what_gensim_writes(tmp_path: Path, vectors: np.ndarray, is_binary: bool
 
 @pytest.mark.parametrize("form", ["text", "glove", "binary"])
 @pytest.mark.parametrize("packed", [False, True])
-def test_formats_are_recognised_whatever_the_name(
-    tmp_path: Path, vectors: np.ndarray, form: str, packed: bool
-) -> None:
+def test_formats_are_recognised_whatever_the_name(tmp_path: Path, vectors: np.ndarray, form: str, packed: bool) -> None:
     content = {"text": text(vectors), "glove": text(vectors, header=False), "binary": binary(vectors)}[form]
     path = write(tmp_path / "vectors", gzip.compress(content) if packed else content)
     found = read_vectors(path, WANTED)
@@ -213,10 +211,7 @@ def test_the_fallback_takes_the_lower_case_form_or_else_the_first_of_any_case(
             "v.txt:1: the header and the rows differ (found 2 rows, expected 3 by the header). "
             "Fix: the file is cut short or its header is wrong: fetch it again",
         ),
-        (
-            b"1 2\nthe 1 2\nof 3 4\n",
-            "v.txt:3: the header and the rows differ (found a further row, expected 1 rows).",
-        ),
+        (b"1 2\nthe 1 2\nof 3 4\n", "v.txt:3: the header and the rows differ (found a further row, expected 1 rows)."),
         (b"2 2\nthe 1 2\nof 3 4 5\n", "v.txt:3: a row of another width (found 3 numbers, expected 2)."),
         (b"the 1 2\nof 3\n", "v.txt:2: a row of another width (found 1 numbers, expected 2)."),
         (b"the\n", "v.txt:1: a row of another width (found 0 numbers, expected a word and its numbers)."),
@@ -274,10 +269,7 @@ def test_the_fallback_takes_the_lower_case_form_or_else_the_first_of_any_case(
             b"the 1 2\nof 3 \x07\n",
             r"v.txt:2: value 2 of the word 'of' is no number (found '\x07', expected a finite number).",
         ),
-        (
-            b"\x89PNG\r\n\x1a\n\0\0",
-            r"v.txt:1: not text (found '\x89PNG\r', expected a word and its numbers).",
-        ),
+        (b"\x89PNG\r\n\x1a\n\0\0", r"v.txt:1: not text (found '\x89PNG\r', expected a word and its numbers)."),
     ],
 )
 def test_damaged_text(tmp_path: Path, content: bytes, line: str) -> None:
@@ -327,9 +319,7 @@ def test_truncated_binary(tmp_path: Path, vectors: np.ndarray) -> None:
         "Fix: the file is cut short or its header is wrong: fetch it again"
     )
     assert error(write(tmp_path / "v.bin", whole[:-10])) == expected
-    assert "v.bin:1: the header claims more than the file holds" in error(
-        write(tmp_path / "v.bin", whole[:90])
-    )
+    assert "v.bin:1: the header claims more than the file holds" in error(write(tmp_path / "v.bin", whole[:90]))
 
 
 @pytest.mark.parametrize("kept", [0.5, 0.9, 0.99])
@@ -349,9 +339,7 @@ def test_a_changed_byte_in_a_gzip(tmp_path: Path, vectors: np.ndarray) -> None:
 def test_damaged_binary_rows(tmp_path: Path, vectors: np.ndarray) -> None:
     broken = vectors.copy()
     broken[3, 2] = np.nan
-    expected = (
-        "v.bin: row 4: value 3 of the word 'naïve' is not finite (found nan, expected a finite number)."
-    )
+    expected = "v.bin: row 4: value 3 of the word 'naïve' is not finite (found nan, expected a finite number)."
     assert error(write(tmp_path / "v.bin", binary(broken))) == expected
     wrong = binary(vectors).replace("naïve".encode(), "naïve".encode("latin-1"))
     expected = r"v.bin: row 4: a word that is not UTF-8 (found 'na\xefve', byte 3, expected UTF-8)."
@@ -390,9 +378,7 @@ class Trap:
 EXPORT = "KeyedVectors.load(FILE).save_word2vec_format('vectors.txt')"
 
 
-@pytest.mark.parametrize(
-    "suffix", ["kv", "pkl", "pickle", "pt", "pth", "model", "joblib", "kv.gz", "txt", "bin"]
-)
+@pytest.mark.parametrize("suffix", ["kv", "pkl", "pickle", "pt", "pth", "model", "joblib", "kv.gz", "txt", "bin"])
 @pytest.mark.parametrize("protocol", [2, 4, 5])
 def test_no_pickle_is_opened(tmp_path: Path, suffix: str, protocol: int) -> None:
     content = pickle.dumps(Trap(), protocol=protocol)
@@ -499,9 +485,7 @@ def test_vocabulary_files(tmp_path: Path, vectors: np.ndarray, caplog: pytest.Lo
     assert line(b"the\nK\xf6nig\n") == expected
     write(words, "the\r\nof\r\nthe\r\na\u2028b\r\nx\r\ny".encode())
     assert read_vectors(tmp_path / "v.npy", WANTED, vocabulary=words).ids == [0, 2]
-    assert caplog.messages == [
-        f"{tmp_path}/v.npy: row 3: duplicate word 'the'; the first row of a word is kept."
-    ]
+    assert caplog.messages == [f"{tmp_path}/v.npy: row 3: duplicate word 'the'; the first row of a word is kept."]
 
 
 def test_damaged_arrays(tmp_path: Path, vectors: np.ndarray) -> None:
@@ -551,9 +535,7 @@ def test_a_recipe_that_is_no_json(tmp_path: Path, vectors: np.ndarray) -> None:
 
 
 @pytest.mark.parametrize("form", ["text", "glove", "binary", "gzip", "npy", "safetensors"])
-def test_random_damage_is_read_or_refused_and_nothing_else(
-    tmp_path: Path, vectors: np.ndarray, form: str
-) -> None:
+def test_random_damage_is_read_or_refused_and_nothing_else(tmp_path: Path, vectors: np.ndarray, form: str) -> None:
     from safetensors.numpy import save
 
     array = io.BytesIO()
@@ -585,11 +567,7 @@ def test_random_damage_is_read_or_refused_and_nothing_else(
 
 def matrix(vectors: np.ndarray, words: list[str] = WORDS) -> OutputMatrix:
     unit = unit_rows(vectors)
-    recipe = {
-        "vocabulary_sha256": hash_words(words),
-        "vocabulary_size": len(words),
-        "sha256": hash_vectors(unit),
-    }
+    recipe = {"vocabulary_sha256": hash_words(words), "vocabulary_size": len(words), "sha256": hash_vectors(unit)}
     return OutputMatrix(unit, recipe)
 
 

@@ -34,10 +34,7 @@ def test_words_of_one_topic_are_near(layer: str) -> None:
 
 
 def test_input_and_output_vectors_are_different_layers() -> None:
-    built = [
-        word2vec.build(two_topics(50), 8, 1, Options(epochs=1, vectors=v), silent)
-        for v in ("input", "output")
-    ]
+    built = [word2vec.build(two_topics(50), 8, 1, Options(epochs=1, vectors=v), silent) for v in ("input", "output")]
     assert not np.allclose(built[0], built[1], atol=1e-3)
 
 

@@ -106,9 +106,7 @@ def test_markup_in_a_text_stays_text(tmp_path: Path) -> None:
     nasty = '<script>alert("1")</script> & \'"> <b>'
     for split in ("train", "valid", "test"):
         (tmp_path / f"{split}.txt").write_text(f"{nasty}\n" * 30)
-    flags = (
-        "--output-embed tied --hidden-size 4 --embed-size 4 --batch-size 2 --bptt 5 --max-steps 1 --threads 1"
-    )
+    flags = "--output-embed tied --hidden-size 4 --embed-size 4 --batch-size 2 --bptt 5 --max-steps 1 --threads 1"
     assert train("--data", str(tmp_path), *flags.split(), "--run", str(tmp_path / "run")) == 0
     run = open_run(tmp_path / "run")
     passage = analysis.passage_html(run, "test", perplexity.target_nats(run.model, run.corpus, "test"))
@@ -125,9 +123,7 @@ def test_pieces_are_joined_to_words(runs: dict[str, OpenedRun], tiny_corpus: Pat
     text = html.unescape(re.sub(r"<[^>]*>", "", passage.replace("<br>", "\n")))
     original = (tiny_corpus / "valid.txt").read_text().splitlines()
     # The first piece of all is context only.
-    assert [line.split() for line in text.replace("¶", "").splitlines()][1:] == [
-        line.split() for line in original
-    ][1:]
+    assert [line.split() for line in text.replace("¶", "").splitlines()][1:] == [line.split() for line in original][1:]
 
 
 def test_a_passage_that_is_not_there_is_refused(runs: dict[str, OpenedRun]) -> None:
@@ -206,9 +202,7 @@ def test_the_learning_curve_is_flat_and_ends_with_the_score(runs: dict[str, Open
         assert records[-1]["validation"] == valid.get("perplexity_per_word", valid["perplexity"])
 
 
-def test_side_by_side_stand_parameters_and_perplexities_per_word(
-    runs: dict[str, OpenedRun], tmp_path: Path
-) -> None:
+def test_side_by_side_stand_parameters_and_perplexities_per_word(runs: dict[str, OpenedRun], tmp_path: Path) -> None:
     table = analysis.side_by_side(runs["hadamard"], runs["pieces"])
     assert list(table) == ["hadamard", "pieces"]
     assert table["hadamard"].keys() == table["pieces"].keys()

@@ -175,10 +175,7 @@ def test_the_command_chooses_on_valid(run: Path, capsys: pytest.CaptureFixture[s
 @pytest.mark.parametrize(
     ("flags", "line"),
     [
-        (
-            "--cache-size -1",
-            "--cache-size: out of range (found -1, expected a whole number at least 0).",
-        ),
+        ("--cache-size -1", "--cache-size: out of range (found -1, expected a whole number at least 0)."),
         (
             "--cache-size 9 --cache-lambda 1",
             "--cache-lambda: out of range (found 1, expected a number at least 0 and below 1).",
@@ -187,18 +184,13 @@ def test_the_command_chooses_on_valid(run: Path, capsys: pytest.CaptureFixture[s
             "--cache-size 9 --cache-theta -0.1",
             "--cache-theta: out of range (found -0.1, expected a number at least 0 and at most 1000).",
         ),
-        (
-            "--cache-theta 0.5",
-            "--cache-theta: there is no cache (found --cache-size 0). Fix: add --cache-size 2000",
-        ),
+        ("--cache-theta 0.5", "--cache-theta: there is no cache (found --cache-size 0). Fix: add --cache-size 2000"),
         (
             "--cache-size 9 --cache-tune --cache-lambda 0.2",
             "--cache-lambda: --cache-tune chooses it. Fix: drop one of the two",
         ),
     ],
 )
-def test_what_makes_no_sense_is_refused_in_one_line(
-    flags: str, line: str, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_what_makes_no_sense_is_refused_in_one_line(flags: str, line: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert cli.main(["evaluate", "nowhere", *flags.split()]) == 2
     assert capsys.readouterr().err == f"fixlm: error: {line}\n"

@@ -91,9 +91,7 @@ def test_evaluate_result_and_an_independent_program_agree(
         assert scored["perplexity"] == pytest.approx(independent, rel=1e-5)
 
 
-def test_perplexity_does_not_depend_on_the_windows(
-    tiny_corpus: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_perplexity_does_not_depend_on_the_windows(tiny_corpus: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     text = corpus.load(str(tiny_corpus))
     torch.manual_seed(1)
     flags = {"data": str(tiny_corpus), "output-embed": "hadamard", "hidden-size": "16", "embed-size": "16"}
@@ -166,14 +164,10 @@ def test_the_output_matrix_of_a_run_cannot_be_changed_unnoticed(
     content[-1] ^= 1
     file.write_bytes(content)
     assert cli.main(["evaluate", str(run)]) == 2
-    assert (
-        "output_matrix.safetensors: the vectors were changed since they were built" in capsys.readouterr().err
-    )
+    assert "output_matrix.safetensors: the vectors were changed since they were built" in capsys.readouterr().err
 
 
-def test_another_corpus_is_refused(
-    small: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_another_corpus_is_refused(small: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     run = trained(small, tmp_path / "run", "--output-embed", "tied")
     other = tmp_path / "other"
     other.mkdir()

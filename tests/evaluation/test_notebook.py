@@ -52,11 +52,7 @@ def text(outputs: list[Any]) -> str:
 
 def images(outputs: dict[str, Any]) -> list[str]:
     """The cells that drew something."""
-    return [
-        name
-        for name, found in outputs.items()
-        if any("image/png" in output.get("data", {}) for output in found)
-    ]
+    return [name for name, found in outputs.items() if any("image/png" in output.get("data", {}) for output in found)]
 
 
 FIGURES = ["bands", "text", "map", "alpha"]
@@ -85,10 +81,7 @@ def test_other_layers_and_vocabularies_will_do(
 ) -> None:
     """Pieces, no α and no (V, N) matrix in the one run; words and an α that is held in the other."""
     for name, flags in (
-        (
-            "one",
-            "walsh --walsh-families 16 --walsh-positions frequency --tokenizer sentencepiece --vocab-size 280",
-        ),
+        ("one", "walsh --walsh-families 16 --walsh-positions frequency --tokenizer sentencepiece --vocab-size 280"),
         ("other", "random-orthogonal --alpha 1"),
     ):
         given = ["--data", str(tiny_corpus), *FLAGS.split(), "--output-embed", *flags.split()]

@@ -64,14 +64,10 @@ def test_state_carried_on_makes_two_windows_one_stream() -> None:
 
 def test_a_projection_joins_an_embedding_of_another_length() -> None:
     vectors = torch.randn(V, 9)
-    built = LanguageModel(
-        input_embedding(V, E, vectors, frozen=True), H, output.build("learned", H, V), embed_size=E
-    )
+    built = LanguageModel(input_embedding(V, E, vectors, frozen=True), H, output.build("learned", H, V), embed_size=E)
     assert built.input_projection is not None
     assert tuple(built.state_dict()["input_projection.weight"].shape) == (E, 9)
-    loss, _ = built.loss(
-        torch.zeros(2, 1, dtype=torch.long), torch.ones(2, 1, dtype=torch.long), built.start_state(1)
-    )
+    loss, _ = built.loss(torch.zeros(2, 1, dtype=torch.long), torch.ones(2, 1, dtype=torch.long), built.start_state(1))
     loss.backward()
     assert built.input_embedding.weight.grad is None
     assert built.input_projection.weight.grad is not None
@@ -82,11 +78,7 @@ def test_trained_and_fixed_numbers_are_counted_once() -> None:
     layer = output.build("pmi", E, V, vectors=vectors)
     both_ends = LanguageModel(input_embedding(V, E, vectors, frozen=True), E, layer)
     lstm = sum(p.numel() for p in nn.LSTM(E, E, 2).parameters())
-    assert both_ends.parameter_counts() == {
-        "trainable": lstm + V + 1,
-        "fixed": V * E,
-        "output_trainable": V + 1,
-    }
+    assert both_ends.parameter_counts() == {"trainable": lstm + V + 1, "fixed": V * E, "output_trainable": V + 1}
 
 
 def test_the_input_embeddings_gradient_is_torchs_and_stays_in_its_memory() -> None:
@@ -186,9 +178,7 @@ def test_the_penalties_are_beside_the_nats() -> None:
 
 
 @pytest.mark.parametrize(("layers", "last"), [(3, None), (1, 5), (2, 5), (3, 9)])
-def test_layers_of_other_numbers_and_lengths_are_torchs_one_on_the_other(
-    layers: int, last: int | None
-) -> None:
+def test_layers_of_other_numbers_and_lengths_are_torchs_one_on_the_other(layers: int, last: int | None) -> None:
     torch.manual_seed(0)
     ours = LockedDropoutLSTM(E, H, layers, last_hidden_size=last).eval()
     sizes = [H] * (layers - 1) + [last or H]

@@ -62,9 +62,7 @@ def test_however_the_stream_is_cut_every_target_counts_once(
     @given(window=st.integers(1, 200))
     def check(window: int) -> None:
         monkeypatch.setattr(perplexity, "WINDOW", window)
-        assert torch.cat(list(perplexity._windows(model, ids.numpy()))).sum().item() == pytest.approx(
-            by_hand, rel=1e-5
-        )
+        assert torch.cat(list(perplexity._windows(model, ids.numpy()))).sum().item() == pytest.approx(by_hand, rel=1e-5)
 
     check()
 
@@ -80,9 +78,7 @@ def test_a_model_without_features_has_the_perplexity_of_its_bias(layer: str, tin
 
 
 @pytest.mark.parametrize("layer", STORED)
-def test_the_matrix_has_one_hash_before_and_after_training(
-    layer: str, small: list[str], tmp_path: Path
-) -> None:
+def test_the_matrix_has_one_hash_before_and_after_training(layer: str, small: list[str], tmp_path: Path) -> None:
     run = tmp_path / "run"
     flags = ["--output-embed", layer, *FLAGS.get(layer, ["--output-dim", "8"])]
     assert train(*small, *flags, "--run", str(run)) == 0
@@ -121,9 +117,7 @@ def test_the_same_seed_gives_the_same_short_run(layer: str, small: list[str], tm
 
 
 @pytest.mark.parametrize("layer", LAYERS)
-def test_bfloat16_products_give_nearly_the_run_of_float32(
-    layer: str, small: list[str], tmp_path: Path
-) -> None:
+def test_bfloat16_products_give_nearly_the_run_of_float32(layer: str, small: list[str], tmp_path: Path) -> None:
     """Perplexity within 2 %: bfloat16 keeps 8 bits, so that a logit of 16 is off by up to 0.03."""
     results = {}
     for precision in ("float32", "bfloat16"):

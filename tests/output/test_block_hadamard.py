@@ -84,9 +84,7 @@ def test_loss_and_gradients_are_those_of_the_dense_product(size: int, *, both: b
     ours = block_hadamard_cross_entropy(features, signs, bias, targets, 0.5)
     torch.testing.assert_close(ours, dense)
     for right, found in zip(
-        torch.autograd.grad(3 * dense, (features, bias)),
-        torch.autograd.grad(3 * ours, (features, bias)),
-        strict=True,
+        torch.autograd.grad(3 * dense, (features, bias)), torch.autograd.grad(3 * ours, (features, bias)), strict=True
     ):
         torch.testing.assert_close(found, right)
 
@@ -133,9 +131,7 @@ def test_bfloat16_features_are_computed_with_in_float32(size: int, *, both: bool
     wide = narrow.detach().float().requires_grad_()
     losses = [block_hadamard_cross_entropy(features, signs, bias, targets) for features in (narrow, wide)]
     torch.testing.assert_close(*losses, rtol=0, atol=0)
-    found, right = (
-        torch.autograd.grad(11 * loss, at)[0] for loss, at in zip(losses, (narrow, wide), strict=True)
-    )
+    found, right = (torch.autograd.grad(11 * loss, at)[0] for loss, at in zip(losses, (narrow, wide), strict=True))
     torch.testing.assert_close(found, right.bfloat16(), rtol=0.01, atol=1e-6)
 
 
@@ -144,8 +140,7 @@ def test_bfloat16_features_are_computed_with_in_float32(size: int, *, both: bool
 def test_float32_is_within_1e_5_of_float64(size: int, *, both: bool) -> None:
     words = min(size * size // 2, 33_278)
     exact, low = (
-        by_kernel(*problem(size, words, both=both, tokens=24, dtype=dtype))
-        for dtype in (torch.float64, torch.float32)
+        by_kernel(*problem(size, words, both=both, tokens=24, dtype=dtype)) for dtype in (torch.float64, torch.float32)
     )
     for right, found in zip(exact, low, strict=True):
         assert (found - right).norm() < 1e-5 * right.norm()
@@ -207,9 +202,7 @@ def test_projected_features_give_the_loss_and_gradients_of_unprojected_ones(
     plain = block_hadamard_cross_entropy(gain * hidden @ weight.t(), signs, bias, targets)
     ours = projected_cross_entropy(hidden, weight, signs, bias, targets, gain)
     torch.testing.assert_close(ours, plain)
-    for found, right in zip(
-        torch.autograd.grad(3 * ours, inputs), torch.autograd.grad(3 * plain, inputs), strict=True
-    ):
+    for found, right in zip(torch.autograd.grad(3 * ours, inputs), torch.autograd.grad(3 * plain, inputs), strict=True):
         torch.testing.assert_close(found, right)
 
 
@@ -223,9 +216,7 @@ def test_bfloat16_projections_are_near_the_float32_ones(*, both: bool) -> None:
     low = projected_cross_entropy(hidden, weight, signs, bias, targets, gain, torch.bfloat16)
     torch.testing.assert_close(low, exact, rtol=2e-2, atol=0)
     assert low != exact
-    for found, right in zip(
-        torch.autograd.grad(low, inputs), torch.autograd.grad(exact, inputs), strict=True
-    ):
+    for found, right in zip(torch.autograd.grad(low, inputs), torch.autograd.grad(exact, inputs), strict=True):
         assert (found - right).norm() < 0.03 * right.norm()
 
 

@@ -107,9 +107,7 @@ def test_bfloat16_products_are_near_the_float32_ones() -> None:
     torch.testing.assert_close(low, exact, rtol=2e-2, atol=0)
     assert low != exact
     for ours, theirs in zip(
-        torch.autograd.grad(low, (features, weight)),
-        torch.autograd.grad(exact, (features, weight)),
-        strict=True,
+        torch.autograd.grad(low, (features, weight)), torch.autograd.grad(exact, (features, weight)), strict=True
     ):
         assert (ours - theirs).norm() < 0.03 * theirs.norm()
 
@@ -131,9 +129,7 @@ def test_float32_loss_and_gradients_are_within_1e_5_of_float64() -> None:
     for tensor in (*exact[:3], *low[:3]):
         tensor.requires_grad_()
     losses = [linear_cross_entropy(*given) for given in (exact, low)]
-    gradients = [
-        torch.autograd.grad(loss, given[:3]) for loss, given in zip(losses, (exact, low), strict=True)
-    ]
+    gradients = [torch.autograd.grad(loss, given[:3]) for loss, given in zip(losses, (exact, low), strict=True)]
     for right, ours in [losses, *zip(*gradients, strict=True)]:
         assert (ours - right).norm() < 1e-5 * right.norm()
 

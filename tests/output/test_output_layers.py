@@ -193,9 +193,7 @@ def test_any_leading_dimensions_will_do(name: str) -> None:
         shaped = hidden.view(*shape, H)
         torch.testing.assert_close(built(shaped), flat.view(*shape, V))
         torch.testing.assert_close(built.loss(shaped, targets.view(shape)), built.loss(hidden, targets))
-        torch.testing.assert_close(
-            built.nll(shaped, targets.view(shape)), built.nll(hidden, targets).view(shape)
-        )
+        torch.testing.assert_close(built.nll(shaped, targets.view(shape)), built.nll(hidden, targets).view(shape))
     torch.testing.assert_close(built(hidden[0]), flat[0])
     torch.testing.assert_close(built.loss(hidden, targets.int()), built.loss(hidden, targets))
 
@@ -206,10 +204,7 @@ def test_any_leading_dimensions_will_do(name: str) -> None:
     [
         (lambda x, t: (x[:, :-1], t), r"hidden: not the features that this layer reads \(found \[6, 7\]"),
         (lambda x, t: (x.long(), t), r"hidden: not the features .*\(found \[6, 8\] of torch.int64"),
-        (
-            lambda x, t: (x, t[:-1]),
-            r"targets: a target for each hidden state is needed \(found \[5\], expected \[6\]",
-        ),
+        (lambda x, t: (x, t[:-1]), r"targets: a target for each hidden state is needed \(found \[5\], expected \[6\]"),
         (lambda x, t: (x, t.double()), r"targets: not the ids of words \(found torch.float64"),
         (lambda x, t: (x, t + V), r"targets: no such word \(found \d+, expected 0 to 22\)"),
         (lambda x, t: (x, t - V), r"targets: no such word \(found -\d+, expected 0 to 22\)"),

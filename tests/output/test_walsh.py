@@ -100,9 +100,7 @@ def test_more_words_than_the_signs_reach_are_refused() -> None:
     words = 256 * M + 1
     statistics = CorpusStatistics([str(word) for word in range(words)], np.ones(words, dtype=np.int64))
     options = walsh.Options(families=M, positions="frequency")
-    with pytest.raises(
-        InputError, match=r"families: too few for 4,097 words \(found 16, expected at least 32\)"
-    ):
+    with pytest.raises(InputError, match=r"families: too few for 4,097 words \(found 16, expected at least 32\)"):
         walsh.slots(statistics, 1, options, lambda *_: None)
 
 
@@ -119,9 +117,7 @@ def test_slots_that_no_family_can_have_are_refused() -> None:
 
 
 def test_the_vectors_that_form_families_may_be_discounted() -> None:
-    found = walsh._directions(
-        text(), 1, walsh.Options(families=M, pmi_dim=8, pmi_discount=2), lambda *_: None
-    )
+    found = walsh._directions(text(), 1, walsh.Options(families=M, pmi_dim=8, pmi_discount=2), lambda *_: None)
     options = pmi.Options(centre=False, discount=2)
     expected = embeddings.build("pmi", text(), 8, options=options).vectors  # rows of norm 1
     np.testing.assert_allclose(found, expected, atol=1e-5)
@@ -209,9 +205,7 @@ def test_the_layer_is_a_product_with_the_codes(halves: str, basis: str, size: in
     torch.testing.assert_close(layer.loss(hidden, targets), expected)
     trained = [hidden, *layer.parameters()]
     for ours, right in zip(
-        torch.autograd.grad(layer.loss(hidden, targets), trained),
-        torch.autograd.grad(expected, trained),
-        strict=True,
+        torch.autograd.grad(layer.loss(hidden, targets), trained), torch.autograd.grad(expected, trained), strict=True
     ):
         torch.testing.assert_close(ours, right)
 
@@ -325,29 +319,19 @@ def test_what_cannot_be_tied_is_said(
 
 def test_what_walsh_cannot_do_is_said(small: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     assert cli.main(["train", *small, "--output-embed", "walsh", "--output-dim", "32"]) == 2
-    assert (
-        "--output-dim: has no effect on this output layer (found --output-embed walsh)"
-        in capsys.readouterr().err
-    )
+    assert "--output-dim: has no effect on this output layer (found --output-embed walsh)" in capsys.readouterr().err
     sized = ["--output-embed", "walsh", "--walsh-families", "16", "--walsh-family-size"]
     assert cli.main(["train", *small, *sized, "99", "--walsh-positions", "random", "--lr", "-1"]) == 2
     told = capsys.readouterr().err
     assert (
-        "--walsh-family-size: only families by PMI vectors have a largest size (found --walsh-positions random)"
-        in told
+        "--walsh-family-size: only families by PMI vectors have a largest size (found --walsh-positions random)" in told
     )
     assert "--lr" in told
     assert cli.main(["train", *small, *sized, "0"]) == 2
-    assert (
-        "--walsh-family-size: out of range (found 0, expected a whole number at least 1"
-        in capsys.readouterr().err
-    )
+    assert "--walsh-family-size: out of range (found 0, expected a whole number at least 1" in capsys.readouterr().err
     assert cli.main(["train", *small, "--input-embed", "walsh"]) == 2
     assert "--input-embed: unknown input embedding 'walsh'" in capsys.readouterr().err
     assert cli.main(["train", *small, "--output-embed", "walsh", "--walsh-families", "20"]) == 2
     assert "--walsh-families: not a possible number of families (found 20" in capsys.readouterr().err
     assert cli.main(["train", *small, "--output-embed", "tied", "--walsh-basis", "codes"]) == 2
-    assert (
-        "--walsh-basis: has no effect on this output layer (found --output-embed tied"
-        in capsys.readouterr().err
-    )
+    assert "--walsh-basis: has no effect on this output layer (found --output-embed tied" in capsys.readouterr().err

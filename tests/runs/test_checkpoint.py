@@ -68,9 +68,7 @@ HARMS: dict[str, Callable[[Path], Any]] = {
 
 @pytest.mark.parametrize("harm", HARMS)
 @pytest.mark.parametrize("file", FILES)
-def test_a_damaged_file_is_named_and_the_checkpoint_before_taken(
-    tmp_path: Path, file: str, harm: str
-) -> None:
+def test_a_damaged_file_is_named_and_the_checkpoint_before_taken(tmp_path: Path, file: str, harm: str) -> None:
     save(tmp_path, 4)
     save(tmp_path, 6)
     HARMS[harm](tmp_path / "step-6" / file)
@@ -83,8 +81,7 @@ def test_a_damaged_file_is_named_and_the_checkpoint_before_taken(
 
 
 @pytest.mark.parametrize(
-    "content",
-    ["", "[]", "{}", "null", '{"model.safetensors": 3}', "[" * 100_000, '{"a": {"bytes": 1}}', "\ud800"],
+    "content", ["", "[]", "{}", "null", '{"model.safetensors": 3}', "[" * 100_000, '{"a": {"bytes": 1}}', "\ud800"]
 )
 def test_a_manifest_of_any_content_is_no_crash(tmp_path: Path, content: str) -> None:
     save(tmp_path, 4)
@@ -212,10 +209,7 @@ def files_up_to(size: int) -> Iterator[None]:
 @pytest.mark.parametrize("size", [0, 300, 4096])
 def test_a_write_that_the_system_cuts_short_leaves_the_old_checkpoint(tmp_path: Path, size: int) -> None:
     save(tmp_path, 2, size=5000)
-    with (
-        files_up_to(size),
-        pytest.raises(InputError, match=r"step-4: the checkpoint cannot be written \(found "),
-    ):
+    with files_up_to(size), pytest.raises(InputError, match=r"step-4: the checkpoint cannot be written \(found "):
         save(tmp_path, 4, size=5000)
     assert names(tmp_path) == ["last", "step-2"]
     assert newest(tmp_path) == (2, [])
@@ -224,9 +218,7 @@ def test_a_write_that_the_system_cuts_short_leaves_the_old_checkpoint(tmp_path: 
 # --- links -----------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(
-    "name", ["..", "../other", ".", "", "step-1/../../other", "best/../..", "step-x", "/tmp"]
-)
+@pytest.mark.parametrize("name", ["..", "../other", ".", "", "step-1/../../other", "best/../..", "step-x", "/tmp"])
 def test_no_name_leads_out_of_the_directory(tmp_path: Path, name: str) -> None:
     save(tmp_path / "root", 1, best=True)
     save(tmp_path / "other", 1)

@@ -132,11 +132,7 @@ def test_weights_that_are_not_finite_are_never_saved(
 
 @pytest.mark.parametrize("what", ["loss", "gradient"])
 def test_a_step_that_is_not_finite_names_the_rate_and_the_norms(
-    what: str,
-    small: list[str],
-    tmp_path: Path,
-    at_step: Callable[..., None],
-    capsys: pytest.CaptureFixture[str],
+    what: str, small: list[str], tmp_path: Path, at_step: Callable[..., None], capsys: pytest.CaptureFixture[str]
 ) -> None:
     def poison(trainer: Trainer) -> None:
         if what == "loss":
@@ -193,9 +189,7 @@ def test_a_perplexity_that_overflows_is_inf_on_the_screen_and_null_in_the_files(
     result = json.loads((run / "result.json").read_text())
     assert result["test"]["perplexity"] is None
     assert result["test"]["nll"] > 709
-    validations = [
-        json.loads(line).get("validation") for line in (run / "metrics.jsonl").read_text().splitlines()
-    ]
+    validations = [json.loads(line).get("validation") for line in (run / "metrics.jsonl").read_text().splitlines()]
     assert [each["perplexity"] for each in validations if each] == [None, None]
     assert cli.main(["evaluate", str(run)]) == 0
     assert "test perplexity inf" in capsys.readouterr().out

@@ -28,11 +28,7 @@ from fixlm.training import trainer
 
 @pytest.mark.parametrize("file", ["metrics.jsonl", "result.json", "config.json", "vocabulary.txt"])
 def test_a_full_disk_is_one_line_and_costs_nothing(
-    file: str,
-    small: list[str],
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-    capsys: pytest.CaptureFixture[str],
+    file: str, small: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     run = tmp_path / "run"
     flags = [*small, "--output-embed", "tied", "--run"]
@@ -61,11 +57,7 @@ def test_a_full_disk_is_one_line_and_costs_nothing(
 
 @pytest.mark.parametrize("layer", ["random-orthogonal", "walsh"])
 def test_a_cache_that_cannot_be_written_costs_one_warning(
-    layer: str,
-    small: list[str],
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-    capsys: pytest.CaptureFixture[str],
+    layer: str, small: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     (tmp_path / "file").write_text("")
     monkeypatch.setenv("FIXLM_CACHE", str(tmp_path / "file"))
@@ -157,11 +149,7 @@ def test_a_file_system_without_locks_can_hold_runs(
 
 @pytest.mark.parametrize("change", ["a bit", "another matrix", "missing", "a link"])
 def test_a_matrix_that_changed_since_is_refused(
-    change: str,
-    small: list[str],
-    tmp_path: Path,
-    at_step: Callable[..., None],
-    capsys: pytest.CaptureFixture[str],
+    change: str, small: list[str], tmp_path: Path, at_step: Callable[..., None], capsys: pytest.CaptureFixture[str]
 ) -> None:
     run = tmp_path / "run"
     at_step(15, interrupt)
@@ -189,9 +177,7 @@ def test_a_matrix_that_changed_since_is_refused(
         assert f"fixlm: error: {file}: {expected}" in capsys.readouterr().err
 
 
-@pytest.mark.parametrize(
-    "end", ['{"step": 24, "lo', "\0" * 50, '{"step": "x"}', "[3]", "\udcff", "[" * 99_999]
-)
+@pytest.mark.parametrize("end", ['{"step": 24, "lo', "\0" * 50, '{"step": "x"}', "[3]", "\udcff", "[" * 99_999])
 def test_metrics_whose_last_line_was_cut_are_read(
     end: str, small: list[str], tmp_path: Path, at_step: Callable[..., None]
 ) -> None:
@@ -244,11 +230,7 @@ def test_a_corpus_that_changed_is_refused_with_both_sides(
 
 @pytest.mark.parametrize("name", ["text", "in/a/folder"])
 def test_a_corpus_that_moved_is_asked_for_by_its_flag(
-    name: str,
-    small: list[str],
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-    capsys: pytest.CaptureFixture[str],
+    name: str, small: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.chdir(tmp_path)
     shutil.copytree(small[1], name)
@@ -273,13 +255,7 @@ def test_no_pickle_is_opened_in_a_whole_life_of_a_run(
     def trap(*arguments: Any, **keywords: Any) -> None:
         pytest.fail("a pickle was opened")
 
-    for module, name in (
-        (torch, "load"),
-        (pickle, "load"),
-        (pickle, "loads"),
-        (pickle, "Unpickler"),
-        (np, "load"),
-    ):
+    for module, name in ((torch, "load"), (pickle, "load"), (pickle, "loads"), (pickle, "Unpickler"), (np, "load")):
         monkeypatch.setattr(module, name, trap)
     run = str(tmp_path / "run")
     at_step(5, interrupt)
@@ -332,22 +308,15 @@ def test_an_output_that_cannot_be_written_is_one_line() -> None:
 @pytest.mark.parametrize(
     ("error", "line"),
     [
-        (
-            PermissionError(13, "Permission denied", "a/b"),
-            "a/b: cannot be read or written (found Permission denied).",
-        ),
+        (PermissionError(13, "Permission denied", "a/b"), "a/b: cannot be read or written (found Permission denied)."),
         (MemoryError(), "memory: there is not enough of it. Fix: lower the sizes ("),
         (
-            RuntimeError(
-                "[enforce fail at alloc_cpu.cpp:127] DefaultCPUAllocator: can't allocate memory: x\ny"
-            ),
+            RuntimeError("[enforce fail at alloc_cpu.cpp:127] DefaultCPUAllocator: can't allocate memory: x\ny"),
             "memory: there is not enough of it (found [enforce fail at alloc_cpu.cpp:127] DefaultCPUAllocator: ",
         ),
     ],
 )
-def test_what_the_machine_refuses_is_one_line(
-    error: Exception, line: str, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_what_the_machine_refuses_is_one_line(error: Exception, line: str, capsys: pytest.CaptureFixture[str]) -> None:
     def command() -> None:
         raise error
 
@@ -382,9 +351,7 @@ def test_a_place_for_runs_that_cannot_be_is_told_before_the_text_is_read(
     (tmp_path / "runs").write_text("")
     monkeypatch.setattr(training.corpus, "load", None)  # must not be called
     assert train("--data", "sample") == 2
-    expected = (
-        "fixlm: error: runs: is a file (expected a directory for runs). Fix: choose another place by --run\n"
-    )
+    expected = "fixlm: error: runs: is a file (expected a directory for runs). Fix: choose another place by --run\n"
     assert capsys.readouterr().err == expected
     (tmp_path / "runs").unlink()
     monkeypatch.setattr(os, "access", lambda *arguments: False)

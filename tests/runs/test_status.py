@@ -26,11 +26,7 @@ def test_what_is_written_is_read(path: Path) -> None:
     status = Status("failed", "step 3: „schlecht“", 2)
     write_status(path, status)
     assert read_status(path) == status
-    assert json.loads(path.read_text()) == {
-        "state": "failed",
-        "reason": "step 3: „schlecht“",
-        "runs_at_a_time": 2,
-    }
+    assert json.loads(path.read_text()) == {"state": "failed", "reason": "step 3: „schlecht“", "runs_at_a_time": 2}
     assert [each.name for each in path.parent.iterdir() if "tmp" in each.name] == []
 
 
@@ -60,10 +56,7 @@ def test_a_run_that_goes_on_was_trained_with_as_many_beside_it_as_ever(path: Pat
         (Interrupted("stopped", 130), Status("stopped")),
         (KeyboardInterrupt(), Status("stopped")),
         (InputError("step 4", "not finite"), Status("failed", "step 4: not finite.")),
-        (
-            ZeroDivisionError("division by zero\nhere"),
-            Status("failed", "ZeroDivisionError: division by zero; here"),
-        ),
+        (ZeroDivisionError("division by zero\nhere"), Status("failed", "ZeroDivisionError: division by zero; here")),
         (InputError("no\udcff.txt", "gone"), Status("failed", "no?.txt: gone.")),
     ],
 )
@@ -81,9 +74,7 @@ def test_a_directory_without_a_run_stays_free(tmp_path: Path) -> None:
     assert [*tmp_path.iterdir()] == []
 
 
-def test_a_full_disk_does_not_end_a_training_for_its_status(
-    path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_full_disk_does_not_end_a_training_for_its_status(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def full(*_: object) -> None:
         raise OSError(28, "No space left on device")
 
@@ -93,9 +84,7 @@ def test_a_full_disk_does_not_end_a_training_for_its_status(
     assert not path.exists()
 
 
-def test_a_training_run_says_how_it_stands(
-    small: list[str], tmp_path: Path, at_step: Callable[..., None]
-) -> None:
+def test_a_training_run_says_how_it_stands(small: list[str], tmp_path: Path, at_step: Callable[..., None]) -> None:
     run = tmp_path / "run"
     path, seen = run / "status.json", []
 

@@ -40,9 +40,7 @@ def test_many_records_become_means_over_their_steps() -> None:
     short = thinned(whole)
     training = [record for record in short if "loss" in record]
     assert len(training) == 46 + 15
-    assert [record for record in short if "loss" not in record] == [
-        record for record in whole if "loss" not in record
-    ]
+    assert [record for record in short if "loss" not in record] == [record for record in whole if "loss" not in record]
     assert [record["step"] for record in short] == sorted(record["step"] for record in short)
     # Steps 10, 20 and 30: as many tokens at each of the speeds 100, 300 and 100 take 3/140 of a second a token.
     assert training[0] == {
@@ -56,9 +54,7 @@ def test_a_mean_counts_each_step_once() -> None:
         {"step": 10, "loss": 1.0, "gradient_norm": 1.0, "tokens_per_second": 9},
         {"step": 12, "loss": 7.0, "gradient_norm": 1.0, "tokens_per_second": 9},
     ]
-    last = [
-        {"step": step, "loss": 1.0, "gradient_norm": 1.0, "tokens_per_second": 9} for step in range(13, 28)
-    ]
+    last = [{"step": step, "loss": 1.0, "gradient_norm": 1.0, "tokens_per_second": 9} for step in range(13, 28)]
     mean, *rest = thinned([*uneven, *last], points=16)
     assert mean["loss"] == (10 * 1.0 + 2 * 7.0) / 12
     assert rest == last
@@ -75,9 +71,7 @@ def test_a_summary_holds_what_the_run_holds(small: list[str], tmp_path: Path) ->
     assert (summary["config"], summary["result"]) == (run.read_config(), run.read_result())
     assert summary["status"] == {"state": "done", "runs_at_a_time": 2}
     assert summary["log"] == []
-    assert [record["step"] for record in summary["metrics"]] == [
-        record["step"] for record in run.read_metrics()
-    ]
+    assert [record["step"] for record in summary["metrics"]] == [record["step"] for record in run.read_metrics()]
     lines = path.read_text().splitlines()
     assert sum(line.startswith('{"step": ') for line in lines) == len(summary["metrics"])  # a line each
 
@@ -90,10 +84,7 @@ def test_a_summary_holds_what_the_run_holds(small: list[str], tmp_path: Path) ->
     ("damage", "message"),
     [
         (lambda summary: summary.pop("result"), "not the summary of a run (found KeyError('result'))"),
-        (
-            lambda summary: summary["result"].pop("valid"),
-            "not the summary of a run (found KeyError('valid'))",
-        ),
+        (lambda summary: summary["result"].pop("valid"), "not the summary of a run (found KeyError('valid'))"),
         (lambda summary: summary["config"]["optimization"].update(lr=-1), "lr: "),
         (lambda summary: summary["status"].update(runs_at_a_time="two"), "not the summary of a run"),
         (lambda summary: summary["metrics"].append({"step": "last"}), "not the summary of a run"),

@@ -11,18 +11,7 @@ from pathlib import Path
 import pytest
 
 SCRIPT = Path(__file__).parents[2] / "scripts" / "benchmark.py"
-SMALL = [
-    "--vocabulary-size",
-    "300",
-    "--hidden-size",
-    "16",
-    "--batch-size",
-    "4",
-    "--bptt",
-    "5",
-    "--rounds",
-    "1",
-]
+SMALL = ["--vocabulary-size", "300", "--hidden-size", "16", "--batch-size", "4", "--bptt", "5", "--rounds", "1"]
 
 
 def run(*flags: str) -> subprocess.CompletedProcess[str]:
@@ -53,19 +42,12 @@ def test_quick_measures_layers_decoding_and_steps(tmp_path: Path) -> None:
 def test_families_too_small_for_the_words_are_refused() -> None:
     done = run("--quick", *SMALL, "--walsh-families", "64", "--walsh-family-size", "4")
     assert done.returncode == 2
-    assert (
-        "--walsh-family-size: too small for 300 words in 64 families (found 4, expected at least 5)"
-        in done.stderr
-    )
+    assert "--walsh-family-size: too small for 300 words in 64 families (found 4, expected at least 5)" in done.stderr
 
 
-def test_places_of_larger_families_are_distinct_and_reach_the_last_block(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
+def test_places_of_larger_families_are_distinct_and_reach_the_last_block(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.syspath_prepend(str(SCRIPT.parent))
-    sizes = importlib.import_module("timed").Sizes(
-        vocabulary_size=300, walsh_families=64, walsh_family_size=8
-    )
+    sizes = importlib.import_module("timed").Sizes(vocabulary_size=300, walsh_families=64, walsh_family_size=8)
     slots = sizes.walsh["slots"]
     assert len(set(slots.tolist())) == 300
     assert slots.max() // 64 == 7
@@ -76,8 +58,7 @@ def test_memory_is_measured_in_a_process_of_its_own(monkeypatch: pytest.MonkeyPa
     monkeypatch.syspath_prepend(str(SCRIPT.parent))
     benchmark = importlib.import_module("benchmark")
     found = benchmark.measure_memory(
-        benchmark.Settings(vocabulary_size=3000, hidden_size=64, batch_size=40, bptt=50, threads=1),
-        ["hadamard"],
+        benchmark.Settings(vocabulary_size=3000, hidden_size=64, batch_size=40, bptt=50, threads=1), ["hadamard"]
     )
     measured = found["hadamard"]
     assert list(measured) == ["2000 tokens", "8000 tokens"]

@@ -66,9 +66,7 @@ def fuzz() -> ModuleType:
 class Watch:
     """Notes, while it is on, the files that Python opens to write or read, and whatever could run code."""
 
-    FORBIDDEN = frozenset(
-        ["pickle.find_class", "os.system", "subprocess.Popen", "os.exec", "ctypes.dlopen", "exec"]
-    )
+    FORBIDDEN = frozenset(["pickle.find_class", "os.system", "subprocess.Popen", "os.exec", "ctypes.dlopen", "exec"])
 
     def __init__(self) -> None:
         self.on, self.opened, self.forbidden = False, list[str](), list[str]()
@@ -89,13 +87,7 @@ class Watch:
             yield
         finally:
             self.on = False
-        allowed = (
-            os.path.realpath(folder),
-            os.path.realpath(os.environ["FIXLM_CACHE"]),
-            "/proc/",
-            "/sys/",
-            "/dev/",
-        )
+        allowed = (os.path.realpath(folder), os.path.realpath(os.environ["FIXLM_CACHE"]), "/proc/", "/sys/", "/dev/")
         assert [path for path in self.opened if not path.startswith(allowed)] == []
         assert self.forbidden == []
 
@@ -103,9 +95,7 @@ class Watch:
 @pytest.fixture(scope="module")
 def watch(fuzz: ModuleType, tmp_path_factory: pytest.TempPathFactory) -> Watch:
     folder = tmp_path_factory.mktemp("first")
-    for (
-        reader
-    ) in READERS:  # once before, so that what is imported on first use is not taken for a file of the input's
+    for reader in READERS:  # once before, so that what is imported on first use is not taken for a file of the input's
         fuzz.run_target(reader, fuzz.well_formed(reader, folder)[0], folder)
     return Watch()
 
@@ -181,15 +171,9 @@ def test_damaged_files_are_read_or_refused_in_one_line(
 
 
 @pytest.mark.parametrize("reader", READERS)
-def test_any_bytes_are_read_or_refused_in_one_line(
-    reader: str, fuzz: ModuleType, watch: Watch, tmp_path: Path
-) -> None:
+def test_any_bytes_are_read_or_refused_in_one_line(reader: str, fuzz: ModuleType, watch: Watch, tmp_path: Path) -> None:
     @fuzz_settings(50)
-    @given(
-        content=st.one_of(
-            st.binary(max_size=200), st.lists(st.sampled_from(HOSTILE), max_size=12).map(b"".join)
-        )
-    )
+    @given(content=st.one_of(st.binary(max_size=200), st.lists(st.sampled_from(HOSTILE), max_size=12).map(b"".join)))
     @example(content=b"")
     @example(content=b"\x80\x04\x95")
     def check(content: bytes) -> None:
@@ -219,9 +203,7 @@ PLAIN = st.recursive(
 
 
 @pytest.mark.parametrize("number", [0, 5], ids=["config.json", "state.json"])
-def test_any_value_in_the_json_of_a_run_is_read_or_refused(
-    number: int, fuzz: ModuleType, tmp_path: Path
-) -> None:
+def test_any_value_in_the_json_of_a_run_is_read_or_refused(number: int, fuzz: ModuleType, tmp_path: Path) -> None:
     """Whole JSON, but another value under one of its keys."""
     original = fuzz.well_formed("run", tmp_path)[number]
     values = json.loads(original[1:])
@@ -249,9 +231,7 @@ def _keys(values: Any) -> Iterator[tuple[str, ...]]:
 
 
 @pytest.mark.parametrize("path", FOUND, ids=lambda path: f"{path.parent.name}/{path.name}")
-def test_what_was_found_before_stays_mended(
-    path: Path, fuzz: ModuleType, watch: Watch, tmp_path: Path
-) -> None:
+def test_what_was_found_before_stays_mended(path: Path, fuzz: ModuleType, watch: Watch, tmp_path: Path) -> None:
     if path.parent.name == "run":
         fuzz.run_target("run", path.read_bytes(), tmp_path)
     else:
@@ -267,9 +247,7 @@ def bombs() -> dict[str, bytes]:
     header = {"descr": "<f4", "fortran_order": False, "shape": (1 << 40, 300)}
     npy = io.BytesIO()
     np.lib.format.write_array_header_1_0(npy, header)
-    claim = json.dumps(
-        {"vectors": {"dtype": "F32", "shape": [1 << 40, 300], "data_offsets": [0, 1200 << 40]}}
-    )
+    claim = json.dumps({"vectors": {"dtype": "F32", "shape": [1 << 40, 300], "data_offsets": [0, 1200 << 40]}})
     return {
         "v.txt": b"2000000000 300\nthe 1 2\n",
         "v.bin": b"2000000000 300\nthe \0\0\0\0",
@@ -302,8 +280,7 @@ def test_nothing_is_allocated_by_a_claim(name: str, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("key", "found"),
-    [("hidden_size", "lstm.weight_ih_l0 [16, 4]"), ("embed_size", "input_embedding.weight [6, 4]")],
+    ("key", "found"), [("hidden_size", "lstm.weight_ih_l0 [16, 4]"), ("embed_size", "input_embedding.weight [6, 4]")]
 )
 def test_a_config_that_claims_a_giant_model_allocates_none(
     key: str, found: str, fuzz: ModuleType, tmp_path: Path
@@ -337,24 +314,17 @@ class Trap:
 
 
 @pytest.mark.parametrize("reader", READERS)
-def test_a_pickle_under_any_name_is_never_opened(
-    reader: str, fuzz: ModuleType, watch: Watch, tmp_path: Path
-) -> None:
+def test_a_pickle_under_any_name_is_never_opened(reader: str, fuzz: ModuleType, watch: Watch, tmp_path: Path) -> None:
     array = io.BytesIO()
     np.save(array, np.array([[Trap()]], dtype=object), allow_pickle=True)
     for content in (pickle.dumps(Trap()), pickle.dumps(Trap(), protocol=0), array.getvalue()):
         line = read(fuzz, watch, reader, content, tmp_path)
-        assert line is not None or reader in (
-            "corpus",
-            "vocabulary",
-        )  # to which protocol 0 is a text like any other
+        assert line is not None or reader in ("corpus", "vocabulary")  # to which protocol 0 is a text like any other
 
 
 # --- well-formed files read as gensim reads them -----------------------------------------------------------
 
-WORD = st.text(
-    st.characters(codec="utf-8", exclude_categories=["Cc", "Cs", "Zs", "Zl", "Zp"]), min_size=1, max_size=8
-)
+WORD = st.text(st.characters(codec="utf-8", exclude_categories=["Cc", "Cs", "Zs", "Zl", "Zp"]), min_size=1, max_size=8)
 NUMBER = st.floats(width=32, allow_nan=False, allow_infinity=False)
 
 
@@ -368,9 +338,7 @@ def test_well_formed_vectors_are_read_as_gensim_reads_them(
     from gensim.models import KeyedVectors
 
     rows = np.array(
-        data.draw(
-            st.lists(st.lists(NUMBER, min_size=dim, max_size=dim), min_size=len(words), max_size=len(words))
-        ),
+        data.draw(st.lists(st.lists(NUMBER, min_size=dim, max_size=dim), min_size=len(words), max_size=len(words))),
         dtype=np.float32,
     )
     header = b"" if form == "glove" else f"{len(words)} {dim}\n".encode()

@@ -18,9 +18,7 @@ def test_a_test_that_is_named_exists(name: str) -> None:
     assert f"\ndef {function}(" in (ROOT / path).read_text(encoding="utf-8")
 
 
-@pytest.mark.parametrize(
-    "row", re.findall(r"^\| (?!fault|---).*$", TEXT.partition("## Measured")[0], re.MULTILINE)
-)
+@pytest.mark.parametrize("row", re.findall(r"^\| (?!fault|---).*$", TEXT.partition("## Measured")[0], re.MULTILINE))
 def test_every_row_names_a_test(row: str) -> None:
     assert "`tests/" in row
 

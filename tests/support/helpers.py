@@ -21,9 +21,7 @@ def train(*flags: str) -> int:
 
 def final(run: Path) -> dict[str, torch.Tensor]:
     tensors = load_file(run / "checkpoints" / "last" / "model.safetensors")
-    return {
-        name: tensor.clone() for name, tensor in tensors.items()
-    }  # not a view of a file that tests change
+    return {name: tensor.clone() for name, tensor in tensors.items()}  # not a view of a file that tests change
 
 
 def same(a: dict[str, torch.Tensor], b: dict[str, torch.Tensor]) -> bool:
@@ -39,9 +37,7 @@ def losses(run: Path) -> list[tuple[object, ...]]:
 def assert_same_end(one: Path, other: Path) -> None:
     """Weights, optimizer, random and LSTM state, scores and metrics are the same bit for bit."""
     for name in (checkpoint.MODEL, checkpoint.TRAINING):
-        assert (one / "checkpoints/last" / name).read_bytes() == (
-            other / "checkpoints/last" / name
-        ).read_bytes()
+        assert (one / "checkpoints/last" / name).read_bytes() == (other / "checkpoints/last" / name).read_bytes()
     assert os.readlink(one / "checkpoints/best") == os.readlink(other / "checkpoints/best")
     results = [json.loads((run / "result.json").read_text()) for run in (one, other)]
     for key in ("valid", "test", "best_step", "steps", "parameters"):

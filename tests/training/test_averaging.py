@@ -137,25 +137,14 @@ def test_ema_is_scored_and_kept_and_the_optimizer_goes_on_with_its_own_weights(
 
     run = RunDirectory(ema)
     again = evaluate(load_model(run, find_checkpoint(run, "last")), load(small[1]), "valid")
-    assert [record for record in run.read_metrics() if "validation" in record][-1][
-        "validation"
-    ] == again.to_json()
+    assert [record for record in run.read_metrics() if "validation" in record][-1]["validation"] == again.to_json()
 
 
 def test_nt_asgd_averages_from_the_validation_that_triggers_it(
     small: list[str], tmp_path: Path, weights: list[dict[str, torch.Tensor]], scores: list[float]
 ) -> None:
     run = tmp_path / "run"
-    scores += [
-        9,
-        8,
-        7,
-        8.5,
-        8.1,
-        1,
-        1,
-        1,
-    ]  # the fifth, 8.1, is worse than 8, the best but the last two before it
+    scores += [9, 8, 7, 8.5, 8.1, 1, 1, 1]  # the fifth, 8.1, is worse than 8, the best but the last two before it
     flags = "--output-embed hadamard --average nt-asgd --nonmono 2 --validate-every 3 --optimizer sgd --lr 1"
     assert train(*small, *flags.split(), "--run", str(run)) == 0
     assert state_of(run)["average_start"] == 15
@@ -229,6 +218,5 @@ def test_a_checkpoint_whose_own_weights_are_gone_does_not_fit_its_run(
     checkpoint.save(run / "checkpoints", 5, saved.model(), tensors, saved.state(), best=False)
     assert train("--resume", "--run", str(run)) == 2
     assert (
-        "the checkpoint does not fit its run (found KeyError('weights.lstm.weight_hh_l1'))"
-        in capsys.readouterr().err
+        "the checkpoint does not fit its run (found KeyError('weights.lstm.weight_hh_l1'))" in capsys.readouterr().err
     )

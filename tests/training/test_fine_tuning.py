@@ -32,9 +32,7 @@ def test_fine_tuning_starts_at_the_best_weights_and_averages_from_the_first_step
     run = tmp_path / "tuned"
     first = []
     at_step(1, lambda trainer: first.append(weights(run, "step-0")))
-    flags = (
-        f"--output-embed hadamard --fine-tune {source} --average nt-asgd --seed 7 --dropout 0.4 --run {run}"
-    )
+    flags = f"--output-embed hadamard --fine-tune {source} --average nt-asgd --seed 7 --dropout 0.4 --run {run}"
     assert train(*small, *flags.split()) == 0
     assert same(first[0], best)
     assert not same(weights(run, "last"), best)
@@ -62,16 +60,7 @@ def test_a_stopped_fine_tuning_is_the_uninterrupted_one_and_needs_its_source_no_
     source: Path, small: list[str], tmp_path: Path, at_step: Callable[..., None]
 ) -> None:
     whole, cut = tmp_path / "whole", tmp_path / "cut"
-    flags = [
-        *small,
-        "--output-embed",
-        "hadamard",
-        "--fine-tune",
-        str(source),
-        "--average",
-        "nt-asgd",
-        "--run",
-    ]
+    flags = [*small, "--output-embed", "hadamard", "--fine-tune", str(source), "--average", "nt-asgd", "--run"]
     assert train(*flags, str(whole)) == 0
     at_step(1, interrupt)
     at_step(13, interrupt)
@@ -95,12 +84,7 @@ def test_a_stopped_fine_tuning_is_the_uninterrupted_one_and_needs_its_source_no_
     ],
 )  # fmt: skip
 def test_another_model_or_text_is_refused(
-    flags: str,
-    message: str,
-    source: Path,
-    small: list[str],
-    tmp_path: Path,
-    capsys: pytest.CaptureFixture[str],
+    flags: str, message: str, source: Path, small: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     other = tmp_path / "other"
     shutil.copytree(small[1], other)

@@ -59,9 +59,7 @@ def test_a_run_stopped_twice_is_the_uninterrupted_one(
     assert_same_end(tmp_path / "whole", tmp_path / "cut")
 
 
-def test_a_run_can_be_stopped_at_any_step(
-    small: list[str], tmp_path: Path, at_step: Callable[..., None]
-) -> None:
+def test_a_run_can_be_stopped_at_any_step(small: list[str], tmp_path: Path, at_step: Callable[..., None]) -> None:
     flags = [*small, "--output-embed", "hadamard", "--run"]
     assert train(*flags, str(tmp_path / "whole")) == 0
     run = str(tmp_path / "cut")
@@ -170,9 +168,7 @@ Trainer._step = step_and_signal
 sys.exit(cli.main(sys.argv[1:]))
 """
     arguments = ["train", *small, "--output-embed", "tied", "--checkpoint-every", "3", "--run", str(run)]
-    done = subprocess.run(
-        [sys.executable, "-c", program, *arguments], capture_output=True, text=True, check=False
-    )
+    done = subprocess.run([sys.executable, "-c", program, *arguments], capture_output=True, text=True, check=False)
     assert done.returncode == -second
     assert done.stdout == ""
     assert os.readlink(run / "checkpoints/last") == "step-3"

@@ -53,12 +53,7 @@ def test_a_run_leaves_the_files_that_are_documented(small: list[str], tmp_path: 
     ]  # fmt: skip
     assert set(final(run)) == {
         "input_embedding.weight",
-        *(
-            f"lstm.{kind}_{side}_l{layer}"
-            for kind in ("weight", "bias")
-            for side in ("ih", "hh")
-            for layer in (0, 1)
-        ),
+        *(f"lstm.{kind}_{side}_l{layer}" for kind in ("weight", "bias") for side in ("ih", "hh") for layer in (0, 1)),
         "output.bias",
         "output.alpha",
     }
@@ -78,9 +73,7 @@ def test_a_run_leaves_the_files_that_are_documented(small: list[str], tmp_path: 
     assert result["test"]["targets"] == config["corpus"]["tokens"]["test"] - 1
 
 
-def test_the_output_matrix_is_the_same_after_training_and_in_no_optimizer(
-    small: list[str], tmp_path: Path
-) -> None:
+def test_the_output_matrix_is_the_same_after_training_and_in_no_optimizer(small: list[str], tmp_path: Path) -> None:
     given = read_config(
         {"data": small[1], "output-embed": "random-orthogonal", "hidden-size": "16", "embed-size": "16"}
     )
@@ -112,9 +105,7 @@ def test_input_embeddings_from_a_matrix(input_embed: str, small: list[str], tmp_
     load_model(RunDirectory(run))
 
 
-def test_the_same_seed_gives_the_same_bytes_and_another_one_does_not(
-    small: list[str], tmp_path: Path
-) -> None:
+def test_the_same_seed_gives_the_same_bytes_and_another_one_does_not(small: list[str], tmp_path: Path) -> None:
     for name, seed in (("a", "1"), ("b", "1"), ("c", "2")):
         flags = f"--output-embed pmi --output-dim 6 --seed {seed} --run {tmp_path / name}"
         assert train(*small, *flags.split()) == 0
@@ -126,11 +117,7 @@ def test_the_same_seed_gives_the_same_bytes_and_another_one_does_not(
 
 @pytest.mark.parametrize("layer", ["tied", "hadamard"])
 def test_a_stopped_and_resumed_run_is_the_uninterrupted_one(
-    layer: str,
-    small: list[str],
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-    capsys: pytest.CaptureFixture[str],
+    layer: str, small: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     whole, cut = str(tmp_path / "whole"), str(tmp_path / "cut")
     assert train(*small, "--output-embed", layer, "--run", whole) == 0
@@ -196,9 +183,7 @@ def test_the_default_run_directory_has_the_name_of_data_layer_size_and_seed(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     assert train(*small, "--output-embed", "hadamard", "--seed", "3") == 0
-    assert [path.name for path in (tmp_path / "runs").iterdir()] == [
-        f"{Path(small[1]).name}-hadamard-16-seed3"
-    ]
+    assert [path.name for path in (tmp_path / "runs").iterdir()] == [f"{Path(small[1]).name}-hadamard-16-seed3"]
 
 
 def test_the_fixed_alpha_of_the_ablation_stays_where_it_is(small: list[str], tmp_path: Path) -> None:
@@ -221,23 +206,11 @@ def test_alpha_decays_like_a_matrix_unless_told_otherwise(small: list[str]) -> N
         assert decays[model.output.bias.data_ptr()] == 0.0
 
 
-@pytest.mark.parametrize(
-    ("layer", "name"), [("walsh", "weight"), ("learned", "weight"), ("pmi", "projection.weight")]
-)
+@pytest.mark.parametrize(("layer", "name"), [("walsh", "weight"), ("learned", "weight"), ("pmi", "projection.weight")])
 def test_the_output_layers_matrices_may_have_a_learning_rate_of_their_own(
     layer: str, name: str, small: list[str], tmp_path: Path
 ) -> None:
-    flags = [
-        *small,
-        "--output-embed",
-        layer,
-        "--max-steps",
-        "1",
-        "--warmup-steps",
-        "0",
-        "--weight-decay",
-        "0",
-    ]
+    flags = [*small, "--output-embed", layer, "--max-steps", "1", "--warmup-steps", "0", "--weight-decay", "0"]
     flags += {"walsh": ["--walsh-families", "16"], "pmi": ["--output-dim", "8"]}.get(layer, [])
     moved = {}
     for part in ("0.25", "1"):
@@ -265,9 +238,7 @@ def test_a_learned_output_matrix_can_start_at_vectors(
     found = model.output.logits(hidden) - model.output.bias
     torch.testing.assert_close(found[:, :16], hidden @ rows[:16].t(), atol=1e-5, rtol=1e-4)
     longer, _ = new_model(read_config({**given, "output-start-scale": "4"}), text)
-    torch.testing.assert_close(
-        longer.output.logits(hidden) - longer.output.bias, 4 * found, atol=1e-5, rtol=1e-4
-    )
+    torch.testing.assert_close(longer.output.logits(hidden) - longer.output.bias, 4 * found, atol=1e-5, rtol=1e-4)
     vectors = tmp_path / "vectors.txt"
     vectors.write_text("the 1 2 3\nof 3 2 1\n")
     assert train(*small, *flags, "--output-start", str(vectors), "--run", str(tmp_path / "run")) == 2
@@ -305,16 +276,8 @@ def test_a_loss_that_is_not_finite_stops_the_run_and_keeps_the_last_checkpoint(
 
 
 @pytest.mark.parametrize("layer", ["tied", "learned", "hadamard"])
-def test_a_learned_input_embedding_can_start_at_a_matrix(
-    layer: str, small: list[str], tmp_path: Path
-) -> None:
-    flags = {
-        "data": small[1],
-        "output-embed": layer,
-        "input-start": "pmi",
-        "hidden-size": "8",
-        "embed-size": "8",
-    }
+def test_a_learned_input_embedding_can_start_at_a_matrix(layer: str, small: list[str], tmp_path: Path) -> None:
+    flags = {"data": small[1], "output-embed": layer, "input-start": "pmi", "hidden-size": "8", "embed-size": "8"}
     config = read_config(flags)
     text = load(small[1])
     model, _ = new_model(config, text)
@@ -324,17 +287,7 @@ def test_a_learned_input_embedding_can_start_at_a_matrix(
     scaled, _ = new_model(read_config({**flags, "input-start-scale": "3"}), text)
     assert torch.equal(scaled.input_embedding.weight, 3 * torch.from_numpy(start))
     run = tmp_path / "run"
-    arguments = [
-        *small,
-        "--output-embed",
-        layer,
-        "--input-start",
-        "pmi",
-        "--embed-size",
-        "8",
-        "--run",
-        str(run),
-    ]
+    arguments = [*small, "--output-embed", layer, "--input-start", "pmi", "--embed-size", "8", "--run", str(run)]
     assert train(*arguments) == 0
     trained = final(run)["input_embedding.weight"]
     assert trained.shape == start.shape

@@ -83,9 +83,7 @@ def projected_cross_entropy(
 
 
 @torch.no_grad()
-def block_hadamard_nll(
-    features: Tensor, signs: Tensor, bias: Tensor, slots: Tensor, scale: float = 1.0
-) -> Tensor:
+def block_hadamard_nll(features: Tensor, signs: Tensor, bias: Tensor, slots: Tensor, scale: float = 1.0) -> Tensor:
     """Negative log-likelihood of each target: (n,) nats. Arguments as above; no gradient."""
     return _choose(features, signs, bias)(features, signs, bias, slots, scale, None)[0]
 
@@ -112,9 +110,7 @@ def block_hadamard_logits(features: Tensor, signs: Tensor, bias: Tensor, scale: 
     return logits
 
 
-def logits_by_torch(
-    features: Tensor, signs: Tensor, scale: float, transform: Callable[[Tensor], Tensor]
-) -> Tensor:
+def logits_by_torch(features: Tensor, signs: Tensor, scale: float, transform: Callable[[Tensor], Tensor]) -> Tensor:
     """Every logit, without bias."""
     *shared, own = (scale * features).split(signs.shape[1], dim=1)
     blocks = signs * own[:, None]  # (n, blocks, M)
@@ -158,9 +154,7 @@ class _WalshHadamard(torch.autograd.Function):
         x = x.contiguous()
         result = torch.empty_like(x)
         rows, results = (tensor.detach().view(-1, x.shape[-1]).numpy() for tensor in (x, result))
-        in_threads(
-            lambda part, _: transform(rows[part], results[part]), len(rows), rows.shape[1], KERNEL_TOKENS
-        )
+        in_threads(lambda part, _: transform(rows[part], results[part]), len(rows), rows.shape[1], KERNEL_TOKENS)
         return result
 
     @staticmethod
@@ -170,9 +164,7 @@ class _WalshHadamard(torch.autograd.Function):
 
 class _CrossEntropy(torch.autograd.Function):
     @staticmethod
-    def forward(
-        ctx: Any, features: Tensor, signs: Tensor, bias: Tensor, slots: Tensor, scale: float
-    ) -> Tensor:
+    def forward(ctx: Any, features: Tensor, signs: Tensor, bias: Tensor, slots: Tensor, scale: float) -> Tensor:
         gradient = features.new_empty(features.shape) if any(ctx.needs_input_grad) else None
         nll, grad_bias = _choose(features, signs, bias)(features, signs, bias, slots, scale, gradient)
         ctx.save_for_backward(gradient, grad_bias)

@@ -28,9 +28,7 @@ ROW = 512
 GAP = 16  # numbers between two rows
 LOG2_E = 1.4426950408889634
 LN_2 = 0.6931471805599453
-SMALLEST_FACTOR = (
-    2.0**-100
-)  # of a row's exponentials: they are divided by it, and it is far below what counts
+SMALLEST_FACTOR = 2.0**-100  # of a row's exponentials: they are divided by it, and it is far below what counts
 
 
 @njit(nogil=True, cache=True)
@@ -305,10 +303,7 @@ def _first_stage(x, shared, signs, row, work):
 
 @njit
 def _signed2(x, shared, signs, position, apart, at, step):
-    return (
-        _signed(x, shared, signs, position, at),
-        _signed(x, shared, signs, position + apart, at + step),
-    )
+    return (_signed(x, shared, signs, position, at), _signed(x, shared, signs, position + apart, at + step))
 
 
 @njit
@@ -438,9 +433,7 @@ def _last_stage_back(work, shared, signs, row, grad_x):
                 at = position * LANES + gaps
                 eight = _butterflies8(*_load8(work, at, step))
                 _add_signed4(grad_x, shared, signs, position, apart, at, step, eight[:4])
-                _add_signed4(
-                    grad_x, shared, signs, position + 4 * apart, apart, at + 4 * step, step, eight[4:]
-                )
+                _add_signed4(grad_x, shared, signs, position + 4 * apart, apart, at + 4 * step, step, eight[4:])
 
 
 @njit

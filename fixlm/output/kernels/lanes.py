@@ -142,9 +142,7 @@ def exp2(typing: Any, y: Any) -> Any:
         fraction = builder.fsub(y_clamped, builder.fsub(rounded, rounder))
         power = constant(coefficients[-1])
         for coefficient in coefficients[-2::-1]:
-            power = builder.fadd(
-                builder.fmul(power, fraction, flags=_FUSE), constant(coefficient), flags=_FUSE
-            )
+            power = builder.fadd(builder.fmul(power, fraction, flags=_FUSE), constant(coefficient), flags=_FUSE)
         exponent = builder.shl(builder.bitcast(rounded, whole), ir.Constant(whole, [mantissa] * LANES))
         return builder.bitcast(builder.add(builder.bitcast(power, whole), exponent), kind)
 

@@ -25,9 +25,7 @@ from fixlm.output.kernels.threads import in_threads
 
 TILE_BYTES = 64 * 2**20  # half a thousand tokens of a large vocabulary: fewer make a slow matrix product
 MINIMUM_TILE_TOKENS = 64
-MULTIPLE = (
-    16  # tokens: rows of a tile then begin on cache lines, which the product and the kernel are faster for
-)
+MULTIPLE = 16  # tokens: rows of a tile then begin on cache lines, which the product and the kernel are faster for
 
 
 def linear_cross_entropy(
@@ -132,12 +130,7 @@ def _in(weight: Tensor, precision: torch.dtype | None) -> Tensor:
 class _LinearCrossEntropy(torch.autograd.Function):
     @staticmethod
     def forward(
-        ctx: Any,
-        features: Tensor,
-        weight: Tensor,
-        bias: Tensor,
-        targets: Tensor,
-        precision: torch.dtype | None,
+        ctx: Any, features: Tensor, weight: Tensor, bias: Tensor, targets: Tensor, precision: torch.dtype | None
     ) -> Tensor:
         weight_in_use = _in(weight, precision)
         total = features.new_zeros(())

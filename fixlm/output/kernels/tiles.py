@@ -14,10 +14,7 @@ TILE_BYTES = 6 * 2**20
 
 
 def loss_by_tiles(
-    loss: Callable[[Tensor, Tensor], Tensor],
-    hidden: Tensor,
-    targets: Tensor,
-    parameters: Iterable[nn.Parameter],
+    loss: Callable[[Tensor, Tensor], Tensor], hidden: Tensor, targets: Tensor, parameters: Iterable[nn.Parameter]
 ) -> Tensor:
     """Mean of ``loss`` over all tokens, with its gradients had in the same pass.
 
@@ -41,12 +38,7 @@ def loss_by_tiles(
 class _LossByTiles(torch.autograd.Function):
     @staticmethod
     def forward(
-        ctx: Any,
-        loss: Callable[[Tensor, Tensor], Tensor],
-        size: int,
-        hidden: Tensor,
-        targets: Tensor,
-        *trained: Tensor,
+        ctx: Any, loss: Callable[[Tensor, Tensor], Tensor], size: int, hidden: Tensor, targets: Tensor, *trained: Tensor
     ) -> Tensor:
         total = hidden.new_zeros(())
         grad_hidden = torch.empty_like(hidden)
