@@ -120,7 +120,9 @@ def _checked(statistics: CorpusStatistics, dim: int | None, options: Options) ->
         raise InputError("pmi", "needs the train split, not only its vocabulary")
     if dim >= len(statistics):
         most = len(statistics) - 1
-        raise InputError("dim", f"too large for {most + 1} words", found=dim, expected=f"at most {most}")
+        raise InputError(
+            "dim", f"too large for the PMI matrix of {most + 1} words", found=dim, expected=f"at most {most}"
+        )
     if not options.cross_lines and statistics.end_of_line is None:
         raise InputError("cross_lines", "the corpus has no line ends", fix="leave cross_lines on")
     return dim, statistics.ids

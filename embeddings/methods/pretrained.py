@@ -56,7 +56,7 @@ def recipe(options: Options) -> dict[str, Any]:
         "file_sha256": _file_hash(path),
         "vocabulary_file_sha256": _file_hash(words) if words else None,
         "format": options.format,
-        # Before it tried any other case, the fallback was true here: a matrix in the cache is of that rule.
+        # Not true: that stands for an older rule, which tried lower case only, and the cache may hold its matrices.
         "lowercase_fallback": "any case" if options.lowercase_fallback else False,
     }
 

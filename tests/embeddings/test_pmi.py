@@ -161,7 +161,12 @@ def test_progress_tells_both_parts() -> None:
 @pytest.mark.parametrize(
     ("text", "dim", "options", "message"),
     [
-        (zipf_text(40, 1000), 40, {}, r"dim: too large for 40 words \(found 40, expected at most 39\)"),
+        (
+            zipf_text(40, 1000),
+            40,
+            {},
+            r"dim: too large for the PMI matrix of 40 words \(found 40, expected at most 39\)",
+        ),
         (zipf_text(40, 1000), 4, {"window": 1000}, "window: longer than the corpus"),
         (zipf_text(40, 1000), 4, {"smoothing": 0.0}, "smoothing: out of range"),
         (zipf_text(40, 1000), 4, {"shift": 0.0}, "shift: out of range"),

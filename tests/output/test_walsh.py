@@ -145,7 +145,7 @@ def test_the_codes_are_two_halves_of_signs() -> None:
             r"family_size: out of range \(found 6, expected 7 to 85 for 100 words in 16 families\). Fix: choose one",
         ),
         ({"families": 16, "family_size": 86}, r"family_size: out of range \(found 86"),
-        ({"families": 16, "pmi_dim": 5000}, r"pmi_dim: too large for 100 words"),
+        ({"families": 16, "pmi_dim": 5000}, r"pmi_dim: too large for the PMI matrix of 100 words"),
         ({"families": 16, "pmi_dim": 8, "pmi_discount": -1}, r"pmi_discount: out of range"),
     ],
 )
