@@ -23,7 +23,7 @@ from embeddings.readers import arrays
 from embeddings.readers.vocabulary import shown
 from embeddings.readers.word2vec_binary import read_binary
 from embeddings.readers.word2vec_text import NUMBER_CHARACTERS, is_text_row, read_text
-from embeddings.readers.word_vectors import Progress, WordVectors
+from embeddings.readers.word_vectors import CUT_SHORT, Progress, WordVectors
 
 FORMATS = ("auto", "text", "binary")
 PICKLE_SUFFIXES = {".kv", ".pkl", ".pickle", ".pt", ".pth", ".model", ".joblib"}
@@ -205,7 +205,7 @@ def _check_claim(path: Path, header: tuple[int, int], binary: bool, largest_size
             f"{path}:1", "the header claims more than the file holds",
             found=f"{rows:,} rows of {dim:,} numbers",
             expected=f"at most {(largest_size + 1) // row_size:,} rows in {largest_size:,} bytes",
-            fix="the file is cut short or its header is wrong: fetch it again",
+            fix=CUT_SHORT,
         )  # fmt: skip
 
 

@@ -9,7 +9,7 @@ import numpy as np
 
 from embeddings.errors import InputError
 from embeddings.readers.vocabulary import decode_word
-from embeddings.readers.word_vectors import ROWS_BETWEEN_REPORTS, Row, WordVectors
+from embeddings.readers.word_vectors import CUT_SHORT, ROWS_BETWEEN_REPORTS, Row, WordVectors
 
 CHUNK = 1 << 20
 """Bytes read at a time."""
@@ -41,7 +41,7 @@ def read_binary(stream: IO[bytes], header: tuple[int, int], found: WordVectors, 
                 raise InputError(
                     where, "the file is truncated", found=f"its end after {number - 1} whole rows",
                     expected=f"{rows} rows by the header",
-                    fix="the file is cut short or its header is wrong: fetch it again",
+                    fix=CUT_SHORT,
                 )  # fmt: skip
             chunk, start = chunk[start:] + more, 0
         # Some programs end a row by a newline and some do not; it then stands before the next word.

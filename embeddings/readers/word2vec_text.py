@@ -16,7 +16,7 @@ import numpy as np
 
 from embeddings.errors import InputError
 from embeddings.readers.vocabulary import decode_word, shown
-from embeddings.readers.word_vectors import ROWS_BETWEEN_REPORTS, Row, WordVectors
+from embeddings.readers.word_vectors import CUT_SHORT, ROWS_BETWEEN_REPORTS, Row, WordVectors
 
 logger = logging.getLogger("embeddings")
 
@@ -59,7 +59,7 @@ def read_text(
     if rows is not None and found.row_count < rows:
         raise InputError(
             f"{found.path}:1", "the header and the rows differ", found=f"{found.row_count} rows",
-            expected=f"{rows} by the header", fix="the file is cut short or its header is wrong: fetch it again",
+            expected=f"{rows} by the header", fix=CUT_SHORT,
         )  # fmt: skip
     if spaced:
         logger.info("%s: %s words have a space in them.", found.path, spaced)

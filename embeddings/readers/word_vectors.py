@@ -20,6 +20,8 @@ LARGEST_RATIO = 32
 """Bound on the bytes of the rows kept, per byte of the file. A number takes four bytes in memory, at least two in text
 and one in int8. Gzip packs vectors to a third; it packs to a thousandth only what is all alike."""
 ROWS_BETWEEN_REPORTS = 4096
+CUT_SHORT = "the file is cut short or its header is wrong: fetch it again"
+"""The fix of each error about a header and rows that do not agree."""
 
 Progress = Callable[[float, float], None]
 """Called as ``progress(done, in all)`` every few thousand rows."""
@@ -72,7 +74,7 @@ class WordVectors:
         return np.array(list(self._rows.values()), dtype=np.float32).reshape(len(self._rows), self.dim)
 
     def set_dim(self, dim: int) -> None:
-        """Notes N as soon as it is known, so that a wrong one is told before the file is read."""
+        """Notes N as soon as it is known: a wrong N is refused before the rows are read."""
         if self._asked_dim not in (None, dim):
             raise InputError(
                 self.path, "vectors of another dimension than asked for", found=dim, expected=self._asked_dim,
@@ -115,7 +117,7 @@ class WordVectors:
             self._use(self.wanted[row.word], row)
 
     def pass_over(self, vector: np.ndarray) -> None:
-        """Notes a row (N,) that nobody wants, if it is not finite: it does no harm, and is told."""
+        """Counts a row (N,) that nobody wants if it is not finite: the row does no harm, and the log tells of it."""
         self.not_finite += not np.isfinite(vector).all()
 
     def finish(self) -> WordVectors:
