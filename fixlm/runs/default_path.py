@@ -10,12 +10,12 @@ from fixlm.errors import InputError
 
 
 def default_path(config: TrainConfig, corpus_name: str) -> Path:
-    """``runs/DATA-LAYER-SIZE-seedSEED``, with the recipe before the seed unless it is the default one."""
+    """``runs/DATA-LAYER-SIZE-seedSEED``, with the preset before the seed unless it is the default one."""
     layer = Path(config.model.output_embed).name
-    recipe = "" if config.optimization.recipe == "fast" else f"-{config.optimization.recipe}"
+    preset = "" if config.optimization.recipe == "fast" else f"-{config.optimization.recipe}"
     tuned = "" if config.optimization.fine_tune is None else "-fine-tuned"
     size, seed = config.model.hidden_size, config.optimization.seed
-    return Path("runs") / f"{corpus_name}-{layer}-{size}{recipe}-seed{seed}{tuned}"
+    return Path("runs") / f"{corpus_name}-{layer}-{size}{preset}-seed{seed}{tuned}"
 
 
 def check_default_root() -> None:

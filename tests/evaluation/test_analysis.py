@@ -230,3 +230,13 @@ def test_a_run_is_trained_once(tiny_corpus: Path, tmp_path: Path) -> None:
     (run / "result.json").unlink()  # as if it had been stopped while scoring
     train_unless_there(run, flags)
     assert open_run(run).directory.read_result() is not None
+
+
+@pytest.mark.parametrize("layer", ["walsh --walsh-families 16 --walsh-pmi-dim 4", "pmi --output-dim 8", "tied"])
+def test_a_last_layer_of_another_size_is_no_trouble(layer: str, small: list[str], tmp_path: Path) -> None:
+    flags = f"--output-embed {layer} --last-hidden-size 12 --run {tmp_path / 'run'}"
+    assert train(*small, *flags.split()) == 0
+    run = open_run(tmp_path / "run")
+    matrix = analysis.output_matrix(run)
+    assert matrix.shape == (len(run.corpus), {"walsh": 12, "pmi": 8, "tied": 16}[layer.split()[0]])
+    assert len(analysis.nearest_words(run, matrix, "cat", 3)) == 3
