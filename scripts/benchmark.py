@@ -19,9 +19,9 @@ from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
-import timed
+import benchmark_cases as cases
+from benchmark_cases import PLAIN, Call, Sizes
 from benchmark_report import plot_growth, print_report
-from timed import PLAIN, Call, Sizes
 
 from embeddings.options import Count, option
 from fixlm.cli import run
@@ -81,13 +81,13 @@ def measure(settings: Settings) -> dict[str, Any]:
         section[name], ratios = in_turns(calls, rounds)
         report["ratios"] |= {f"{key}_{name}": ratio for key, ratio in ratios.items()}
 
-    compare("loss", timed.loss_calls(settings))
+    compare("loss", cases.loss_calls(settings))
     if not settings.quick:
-        compare("nll", timed.nll_calls(settings))
-    compare("decode", timed.decode_calls(settings))
-    compare("step", timed.step_calls(settings))
+        compare("nll", cases.nll_calls(settings))
+    compare("decode", cases.decode_calls(settings))
+    compare("step", cases.step_calls(settings))
     if not settings.quick:
-        report["extra_memory_mb"] = measure_memory(settings, [PLAIN, *timed.layers(settings)])
+        report["extra_memory_mb"] = measure_memory(settings, [PLAIN, *cases.layers(settings)])
         report["growth"] = measure_growth(max(3, rounds // 2))
     return report
 
@@ -160,14 +160,14 @@ def extra_memory(name: str, settings: Settings) -> float | None:
     """
     import torch.nn.functional as F
 
-    layer = timed.plain_layer(settings) if name == PLAIN else timed.layers(settings)[name]
-    hidden, targets = timed.random_tokens(settings, settings.tokens)
+    layer = cases.plain_layer(settings) if name == PLAIN else cases.layers(settings)[name]
+    hidden, targets = cases.random_tokens(settings, settings.tokens)
 
     def loss(hidden: Any, targets: Any) -> Any:
         return F.cross_entropy(layer(hidden), targets) if name == PLAIN else layer.loss(hidden, targets)
 
     small = hidden[:16].detach().requires_grad_()
-    timed.backward(loss(small, targets[:16]), layer, small)  # compiles, starts threads
+    cases.backward(loss(small, targets[:16]), layer, small)  # compiles, starts threads
     try:
         Path("/proc/self/clear_refs").write_text("5")  # the peak starts anew
     except OSError:
@@ -190,11 +190,11 @@ def resident(field: str) -> int:
 def measure_growth(rounds: int) -> list[dict[str, Any]]:
     """(e): microseconds a token of loss and gradients as V grows at N = 512, and as N grows at V = 33,278."""
     rows = []
-    cases = [("V", size, 512) for size in SIZES] + [("N", 33_278, dim) for dim in DIMS]
-    for axis, size, dim in cases:
+    grown = [("V", size, 512) for size in SIZES] + [("N", 33_278, dim) for dim in DIMS]
+    for axis, size, dim in grown:
         # Few tokens, since plain torch holds all logits; hadamard gets as many as a round of its threads needs.
         settings = Settings(vocabulary_size=size, hidden_size=dim, batch_size=FEW_TOKENS, bptt=1)
-        times, _ = in_turns(timed.growth_calls(settings), rounds)
+        times, _ = in_turns(cases.growth_calls(settings), rounds)
         rows.append({"axis": axis, "V": size, "N": dim, "tokens": FEW_TOKENS, **times})
     return rows
 

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from timed import DECODED, PLAIN
+from benchmark_cases import DECODED, PLAIN
 
 
 def print_report(report: Mapping[str, Any]) -> None:

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from benchmark import processor
-from timed import Sizes, our_step
+from benchmark_cases import Sizes, our_step
 
 from embeddings.options import Checked, Count, option
 from fixlm.cli import run

@@ -7,7 +7,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-SCRIPT = Path(__file__).parents[2] / "scripts" / "kill_test.py"
+SCRIPT = Path(__file__).parents[2] / "scripts" / "reliability" / "kill_test.py"
 
 
 def test_a_run_killed_at_random_moments_ends_as_one_left_alone(tmp_path: Path) -> None:

@@ -47,7 +47,9 @@ def test_families_too_small_for_the_words_are_refused() -> None:
 
 def test_places_of_larger_families_are_distinct_and_reach_the_last_block(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.syspath_prepend(str(SCRIPT.parent))
-    sizes = importlib.import_module("timed").Sizes(vocabulary_size=300, walsh_families=64, walsh_family_size=8)
+    sizes = importlib.import_module("benchmark_cases").Sizes(
+        vocabulary_size=300, walsh_families=64, walsh_family_size=8
+    )
     slots = sizes.walsh["slots"]
     assert len(set(slots.tolist())) == 300
     assert slots.max() // 64 == 7

@@ -1,7 +1,8 @@
 """Readers against damaged and hostile files: a file is read, or refused in one line, and nothing else happens.
 
-``FIXLM_FUZZ_EXAMPLES=5000 python -m pytest tests/test_fuzz.py`` takes longer and other examples than the suite does;
-``scripts/fuzz.py`` is the same by atheris. Inputs that once were read wrongly are kept in ``tests/attacks/READER/``.
+``FIXLM_FUZZ_EXAMPLES=5000 python -m pytest tests/scripts/test_fuzz.py`` takes longer and other examples than the
+suite does. ``scripts/reliability/fuzz.py`` does the same by atheris. Inputs that once were read wrongly are kept in
+``tests/attacks/READER/``.
 """
 
 from __future__ import annotations
@@ -55,7 +56,7 @@ def fuzz_settings(examples: int) -> Any:
 
 @pytest.fixture(scope="module")
 def fuzz() -> ModuleType:
-    specification = importlib.util.spec_from_file_location("fuzz", ROOT / "scripts" / "fuzz.py")
+    specification = importlib.util.spec_from_file_location("fuzz", ROOT / "scripts" / "reliability" / "fuzz.py")
     assert specification is not None
     assert specification.loader is not None
     module = importlib.util.module_from_spec(specification)

@@ -1,6 +1,6 @@
 """Takes a corpus of 100 million tokens, and then a vocabulary of a million words, through everything up to training.
 
-python scripts/load_test.py --data wikitext-2 --out load.json
+python scripts/reliability/load_test.py --data wikitext-2 --out load.json
 
 The corpus is the train split of a real one, its lines repeated and shuffled. Each stage's seconds and the largest
 memory of the process so far are printed; more than --limit of it is an error.
@@ -51,7 +51,9 @@ def command(arguments: list[str]) -> None:
     parser = Parser(prog="load_test.py", description=__doc__.partition("\n")[0])
     add_options(parser, Settings)
     settings = read_options(parser.parse_args(arguments), Settings)
-    figures: dict[str, Any] = {"command": shlex.join(["python", "scripts/load_test.py", *_without_paths(arguments)])}
+    figures: dict[str, Any] = {
+        "command": shlex.join(["python", "scripts/reliability/load_test.py", *_without_paths(arguments)])
+    }
     for part in (large_corpus, large_vocabulary):
         if settings.part in ("both", part.__name__.removeprefix("large_")):
             figures[part.__name__] = _apart(part, settings)

@@ -1,6 +1,6 @@
 """Kills a training process with SIGKILL again and again, resumes it, and compares it with a run left alone.
 
-python scripts/kill_test.py --kills 500
+python scripts/reliability/kill_test.py --kills 500
 
 Each process is forked from this one, which has everything imported, so that a kill costs a fraction of a second. By
 default a process counts its own function calls, or in turn those of them that touch files, and kills itself at one

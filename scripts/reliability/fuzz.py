@@ -1,6 +1,6 @@
 """Gives the readers of files bytes that nobody meant well, by atheris: what escapes but a one-line error is a find.
 
-python scripts/fuzz.py word2vec-binary -max_total_time=60
+python scripts/reliability/fuzz.py word2vec-binary -max_total_time=60
 
 What follows the reader's name goes to libFuzzer; a folder in it keeps interesting inputs from one time to the next.
 `tests/scripts/test_fuzz.py` has hypothesis give the same readers damaged files; what was found is kept in
