@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from embeddings.errors import InputError
+from embeddings.output_matrix import unit_rows
 from embeddings.registry import Progress
 
 EXACT_ROWS = 65_536
@@ -39,9 +40,7 @@ class Diagnostics:
         coherence_rows: how many rows were compared for it; V unless V is above `EXACT_ROWS`.
         welch_bound: what coherence cannot fall below for V vectors of length N.
         rank: number of singular values above `RANK_TOLERANCE` of the largest.
-        norm_min: the least Euclidean norm of a row.
-        norm_mean: the mean one.
-        norm_max: the greatest one.
+        norm_min, norm_mean, norm_max: of the Euclidean norms of the rows.
         distinct_rows: number of different rows.
         neighbours: for some frequent words, the nearest words and their cosines, nearest first.
     """
@@ -88,7 +87,6 @@ def diagnose(
     norms = np.linalg.norm(vectors.astype(np.float64, copy=False), axis=1)
     unit = _unit(vectors)
     names = words or []
-    chosen = example_words(names, counts, examples)
     return Diagnostics(
         size=vectors.shape[0],
         dim=vectors.shape[1],
@@ -102,7 +100,7 @@ def diagnose(
         distinct_rows=distinct_rows(vectors),
         neighbours={
             names[word]: [(names[other], cosine) for other, cosine in nearest(unit, word, neighbours)]
-            for word in chosen
+            for word in example_words(names, counts, examples)
         },
     )
 
@@ -179,7 +177,7 @@ def _is_content_word(word: str) -> bool:
 
 def _unit(vectors: np.ndarray) -> np.ndarray:
     """The rows at norm 1 as float32; the array itself if they are so already; rows of zeros stay."""
-    norms = np.linalg.norm(vectors.astype(np.float64, copy=False), axis=1, keepdims=True)
+    norms = np.linalg.norm(vectors.astype(np.float64, copy=False), axis=1)  # (V,)
     if vectors.dtype == np.float32 and np.allclose(norms, 1, rtol=0, atol=1e-6):
         return vectors
-    return np.asarray(vectors / np.where(norms > 0, norms, 1), dtype=np.float32)
+    return unit_rows(vectors)

@@ -93,8 +93,7 @@ def _read_word2vec(found: WordVectors, format: str, progress: Progress | None) -
         sample = stream.read(SAMPLE)
         _refuse_unsafe(path, sample)
         if not sample.strip():
-            blank = "nothing but white space"
-            raise InputError(path, "the file is empty", found=blank, expected="word vectors")
+            raise InputError(path, "the file is empty", found="nothing but white space", expected="word vectors")
         header, binary = _recognise(path, sample, format)
         if header:
             _check_claim(path, header, binary, size if stream is file else size * GZIP_RATIO)
@@ -132,11 +131,9 @@ def _refuse_unsafe(path: Path, head: bytes) -> None:
     if suffix.lower() in PICKLE_SUFFIXES or head.startswith(PICKLE_MAGIC) or _is_pickle_archive(path, head):
         raise InputError(path, "a pickle is refused, since it can run code when it is opened", fix=EXPORT)
     if head.startswith(ZIP_MAGIC):
-        fix = "unzip it and name the file inside"
-        raise InputError(path, "a zip archive, not a file of vectors", fix=fix)
+        raise InputError(path, "a zip archive, not a file of vectors", fix="unzip it and name the file inside")
     if head.startswith(FASTTEXT_MAGIC):
-        fix = "name the .vec file that goes with it"
-        raise InputError(path, "a fastText model, not a file of vectors", fix=fix)
+        raise InputError(path, "a fastText model, not a file of vectors", fix="name the .vec file that goes with it")
 
 
 def _is_pickle_archive(path: Path, head: bytes) -> bool:
