@@ -16,7 +16,7 @@ EXACT_ROWS = 65_536
 """Up to so many rows coherence compares every two; of more it takes a sample of this size."""
 RANK_TOLERANCE = 1e-6
 """A singular value below this part of the largest counts as zero: float32 rounding stays under it."""
-TILE = 2048
+TILE = 2048  # rows: a tile of their products is 16 MB of float32
 FIRST_RANK = 50
 """Example words are looked for from this frequency rank on; before it stand the words of any text."""
 CONTENT_WORD_LENGTH = 5
@@ -124,7 +124,7 @@ def coherence(vectors: np.ndarray, progress: Progress | None = None) -> float:
     for start in starts:
         rows = unit[start : start + TILE]
         for other in range(start, len(unit), TILE):
-            tile = rows @ unit[other : other + TILE].T
+            tile = rows @ unit[other : other + TILE].T  # (≤ TILE, ≤ TILE)
             if other == start:
                 np.fill_diagonal(tile, 0)
             largest = max(largest, float(tile.max()), -float(tile.min()))
@@ -136,7 +136,7 @@ def coherence(vectors: np.ndarray, progress: Progress | None = None) -> float:
 
 def rank(vectors: np.ndarray) -> int:
     """The rank of (V, N) by the eigenvalues of its N × N Gram matrix, the squared singular values."""
-    gram = np.zeros((vectors.shape[1], vectors.shape[1]))
+    gram = np.zeros((vectors.shape[1], vectors.shape[1]))  # (N, N), in float64: the squares need its digits
     for start in range(0, len(vectors), TILE):
         rows = vectors[start : start + TILE].astype(np.float64)
         gram += rows.T @ rows
@@ -152,7 +152,7 @@ def distinct_rows(vectors: np.ndarray) -> int:
 def nearest(vectors: np.ndarray, word_id: int, count: int) -> list[tuple[int, float]]:
     """The ids and cosines of the ``count`` rows nearest to row ``word_id`` of (V, N); ties by id."""
     unit = _unit(vectors)
-    cosines = unit @ unit[word_id]
+    cosines = unit @ unit[word_id]  # (V,)
     cosines[word_id] = -np.inf
     order = np.argsort(-cosines, kind="stable")[: min(count, len(unit) - 1)]
     return [(int(other), float(cosines[other])) for other in order]

@@ -117,6 +117,5 @@ class StoredArray:
         except (SafetensorError, KeyError, TypeError, ValueError, OSError) as error:
             raise InputError(path, f"not {cls.KIND}", found=error, expected="safetensors with a recipe") from None
         if (found := hash_array(array, cls.DTYPE)) != recorded:
-            what = f"the {name} were changed since they were built"
-            raise InputError(path, what, found=found, expected=recorded)
+            raise InputError(path, f"the {name} were changed since they were built", found=found, expected=recorded)
         return cls(**{name: array, "recipe": recipe})

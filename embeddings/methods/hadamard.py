@@ -43,8 +43,8 @@ def build(statistics: CorpusStatistics, dim: int, seed: int, options: Options, p
         InputError: the rule has fewer than V rows, or two rows of an N that is no power of two coincide.
     """
     size, order = len(statistics), order_for(dim)
-    signs = signs_for(size, dim)[:, :dim]
-    positions = sylvester_rows(min(size, order), dim)
+    signs = signs_for(size, dim)[:, :dim]  # (blocks, N)
+    positions = sylvester_rows(min(size, order), dim)  # (P, N)
     vectors = np.empty((size, dim), dtype=np.float32)
     for block, sign in enumerate(signs):
         rows = vectors[block * order : (block + 1) * order]

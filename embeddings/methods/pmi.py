@@ -73,7 +73,7 @@ def build(statistics: CorpusStatistics, dim: int, seed: int, options: Options, p
     if (rank := np.count_nonzero(s)) < dim:
         what = f"the positive PMI matrix of this corpus has rank {rank}"
         raise InputError("dim", what, found=dim, expected=f"at most {rank}", fix=MORE_TEXT)
-    vectors = u * (s**options.eigenvalue_weight).astype(u.dtype)
+    vectors = u * (s**options.eigenvalue_weight).astype(u.dtype)  # (V, N)
     sizes = np.linalg.norm(vectors, axis=1)
     # Beside empty rows: words that meet only each other may have no part in the N leading vectors.
     missing = sizes <= 1e-6 * sizes.max()
@@ -100,9 +100,9 @@ def positive_pmi(counts: csr_array, *, smoothing: float = 0.75, shift: float = 1
     """
     from scipy.sparse import csr_array
 
-    rows = counts.sum(axis=1)
-    columns = counts.sum(axis=0) ** smoothing
-    word = np.repeat(np.arange(counts.shape[0]), np.diff(counts.indptr))
+    rows = counts.sum(axis=1)  # (V,)
+    columns = counts.sum(axis=0) ** smoothing  # (V,)
+    word = np.repeat(np.arange(counts.shape[0]), np.diff(counts.indptr))  # (pairs,) the row of each
     # p(w, c) / p(w) is count(w, c) / count(w): the total cancels.
     pmi = np.log(counts.data / rows[word] / columns[counts.indices] * (columns.sum() / shift))
     pmi *= counts.data / (counts.data + discount)

@@ -36,8 +36,7 @@ def read_safetensors(
     path = found.path
     name, shape, kind, metadata = _tensor(path)
     if 0 in shape:
-        what = "no vectors in the tensor"
-        raise InputError(path, what, found=f"{name} {list(shape)}", expected="rows of numbers")
+        raise InputError(path, "no vectors in the tensor", found=f"{name} {list(shape)}", expected="rows of numbers")
     try:
         recipe = parse_json(metadata.get("recipe", "{}"))
     except ValueError as error:
@@ -47,8 +46,7 @@ def read_safetensors(
     words = words_of_rows(path, len(array), found.wanted, vocabulary, vocabulary_hash, recipe)
     digest = _read_rows(array, words, found, progress, bfloat16=kind == "BF16")
     if (expected := recipe.get("sha256")) not in (None, digest):
-        what = "the vectors were changed since they were built"
-        raise InputError(path, what, found=digest, expected=expected)
+        raise InputError(path, "the vectors were changed since they were built", found=digest, expected=expected)
 
 
 def read_npy(found: WordVectors, vocabulary: Path | None, progress: Progress | None) -> None:
@@ -63,8 +61,7 @@ def read_npy(found: WordVectors, vocabulary: Path | None, progress: Progress | N
                 path, "a pickle inside an npy file is refused, since it can run code when it is opened",
                 found="an array of objects", expected="an array of floats",
             )  from None  # fmt: skip
-        fix = "write it again by numpy.save"
-        raise InputError(path, "not a whole npy file", found=error, fix=fix) from None
+        raise InputError(path, "not a whole npy file", found=error, fix="write it again by numpy.save") from None
     if array.ndim != 2 or array.dtype.kind not in "fiu" or not array.size:
         shape = f"shape {array.shape}, {array.dtype}"
         raise InputError(path, "not an array of vectors", found=shape, expected="(rows, N) floats")

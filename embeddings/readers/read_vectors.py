@@ -156,8 +156,7 @@ def _open_stream(path: Path) -> Iterator[tuple[IO[bytes], IO[bytes]]]:
         try:
             yield (cast(IO[bytes], gzip.GzipFile(fileobj=file)) if packed else file), file
         except (EOFError, gzip.BadGzipFile, zlib.error) as error:
-            what = "the gzip file is truncated or damaged"
-            raise InputError(path, what, found=error, fix="fetch it again") from None
+            raise InputError(path, "the gzip file is truncated or damaged", found=error, fix="fetch it again") from None
 
 
 def _recognise(path: Path, sample: bytes, format: str) -> tuple[tuple[int, int] | None, bool]:
@@ -193,8 +192,7 @@ def _check_claim(path: Path, header: tuple[int, int], binary: bool, largest_size
     """Holds the header against the most bytes that the file can have, before anything relies on it."""
     rows, dim = header
     if not rows or not dim:
-        found = f"{rows} rows of {dim} numbers"
-        raise InputError(f"{path}:1", "an empty header", found=found, expected="at least 1")
+        raise InputError(f"{path}:1", "an empty header", found=f"{rows} rows of {dim} numbers", expected="at least 1")
     # The shortest row: no word, a space, four bytes a number; in text a space and a digit each, a newline.
     row_size = 4 * dim + 1 if binary else 2 * dim + 1
     if rows * row_size - 1 > largest_size:

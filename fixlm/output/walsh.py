@@ -127,7 +127,7 @@ class WalshOutput(OutputLayer):
 
     def _features(self, hidden: Tensor) -> Tensor:
         """g · A x: (n, H) → (n, 2M) or (n, M)."""
-        products = F.linear(self.gain * hidden, self.weight)
+        products = F.linear(self.gain * hidden, self.weight)  # (n, 2M) or (n, M)
         return products if self.basis == "codes" else self._in_codes(products)
 
     def _slot_bias(self) -> Tensor:
