@@ -9,13 +9,14 @@ import json
 import logging
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol, Self, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 
 from embeddings import registry
-from embeddings.codebook import Codebook, hash_slots
+from embeddings.codebook import Codebook
 from embeddings.errors import InputError
+from embeddings.files import StoredArray, hash_array
 from embeddings.methods.missing_words import fill_missing
 from embeddings.output_matrix import OutputMatrix, hash_vectors, unit_rows
 from embeddings.registry import Progress
@@ -39,9 +40,7 @@ def request(method: str, statistics: CorpusStatistics, dim: int | None, seed: in
     described = module.recipe(options) if hasattr(module, "recipe") else dataclasses.asdict(options)
     recipe = describe(method, statistics, dim, seed, described)
     if module.NEEDS_CORPUS:
-        if statistics.ids is None:
-            raise InputError(method, "needs the train split, not only its vocabulary", fix="pass statistics with ids")
-        recipe["corpus_sha256"] = statistics.ids_hash()
+        recipe["corpus_sha256"] = hash_array(statistics.text(method), "<i4")
     return recipe
 
 
@@ -73,7 +72,7 @@ def build(
     Args:
         method: a registered name, see `embeddings.names`.
         statistics: vocabulary, counts and, for methods that read text, the ids of the train split.
-        dim: N, the length of a row; None only for `pretrained`, which then takes the file's.
+        dim: N, the length of a row; None only for a method with ``OWN_DIM``, whose file or options tell it.
         seed: all randomness of the builder comes from it; the same seed gives the same bytes.
         options: the method's own `Options`; its defaults if None.
         progress: called with what is being done, the part done and the whole.
@@ -86,6 +85,8 @@ def build(
     """
     module = registry.get(method)
     options = module.Options() if options is None else options
+    if dim is None and not getattr(module, "OWN_DIM", False):
+        raise InputError("dim", f"{method} needs a dimension")
     if dim is not None and dim < 1:
         raise InputError("dim", "the dimension must be positive", found=dim, expected="at least 1")
     recipe = request(method, statistics, dim, seed, options)
@@ -143,16 +144,7 @@ def build_cached(
     return cached(OutputMatrix, make, method, recipe, directory)
 
 
-class Stored(Protocol):
-    """What can be kept in a file: an `OutputMatrix` or a `Codebook`."""
-
-    def save(self, path: Path) -> None: ...
-
-    @classmethod
-    def load(cls, path: Path) -> Self: ...
-
-
-S = TypeVar("S", bound=Stored)
+S = TypeVar("S", bound=StoredArray)
 
 
 def cached(kind: type[S], make: Callable[[], S], name: str, recipe: dict[str, Any], directory: Path) -> S:
@@ -197,40 +189,23 @@ def prepare(
     Raises:
         InputError: as `embeddings.build`.
     """
-    if kind_of(method) is Codebook:
-        return build_codebook(method, statistics, seed, options, progress, directory=directory)
-    return build_cached(method, statistics, dim, seed, options, progress, directory=directory)
+    if kind_of(method) is OutputMatrix:
+        return build_cached(method, statistics, dim, seed, options, progress, directory=directory)
+    module: Any = registry.get(method)
+    recipe = describe(method, statistics, None, seed, module.used(options))
+    if module.reads_text(options):
+        recipe["corpus_sha256"] = hash_array(statistics.text(method), "<i4")
+
+    def make() -> Codebook:
+        slots = module.slots(statistics, seed, options, progress or _silent).astype(np.int32)  # (V,)
+        return Codebook(slots, recipe | {"sha256": hash_array(slots, Codebook.DTYPE)})
+
+    return cached(Codebook, make, f"{method}-slots", recipe, directory)
 
 
 def kind_of(method: str) -> type[Prepared]:
     """The class of what `prepare` gives, which also reads it from a file."""
     return Codebook if getattr(registry.get(method), "CODES", False) else OutputMatrix
-
-
-def build_codebook(
-    method: str,
-    statistics: CorpusStatistics,
-    seed: int,
-    options: Any,
-    progress: Progress | None = None,
-    *,
-    directory: Path,
-) -> Codebook:
-    """The slot of each word, as a method of codes deals them out.
-
-    Raises:
-        InputError: as the method's ``slots``.
-    """
-    module: Any = registry.get(method)
-    recipe = describe(method, statistics, None, seed, module.used(options))
-    if module.reads_text(options):
-        recipe["corpus_sha256"] = statistics.ids_hash()
-
-    def make() -> Codebook:
-        slots = module.slots(statistics, seed, options, progress or _silent).astype(np.int32)
-        return Codebook(slots, recipe | {"sha256": hash_slots(slots)})
-
-    return cached(Codebook, make, f"{method}-slots", recipe, directory)
 
 
 def _silent(what: str, done: float, total: float) -> None:

@@ -9,13 +9,14 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from embeddings.errors import InputError
+from embeddings.output_matrix import unit_rows
 from embeddings.registry import Progress
 
 EXACT_ROWS = 65_536
 """Up to so many rows coherence compares every two; of more it takes a sample of this size."""
 RANK_TOLERANCE = 1e-6
 """A singular value below this part of the largest counts as zero: float32 rounding stays under it."""
-TILE = 2048
+TILE = 2048  # rows: a tile of their products is 16 MB of float32
 FIRST_RANK = 50
 """Example words are looked for from this frequency rank on; before it stand the words of any text."""
 CONTENT_WORD_LENGTH = 5
@@ -39,9 +40,7 @@ class Diagnostics:
         coherence_rows: how many rows were compared for it; V unless V is above `EXACT_ROWS`.
         welch_bound: what coherence cannot fall below for V vectors of length N.
         rank: number of singular values above `RANK_TOLERANCE` of the largest.
-        norm_min: the least Euclidean norm of a row.
-        norm_mean: the mean one.
-        norm_max: the greatest one.
+        norm_min, norm_mean, norm_max: of the Euclidean norms of the rows.
         distinct_rows: number of different rows.
         neighbours: for some frequent words, the nearest words and their cosines, nearest first.
     """
@@ -88,7 +87,6 @@ def diagnose(
     norms = np.linalg.norm(vectors.astype(np.float64, copy=False), axis=1)
     unit = _unit(vectors)
     names = words or []
-    chosen = example_words(names, counts, examples)
     return Diagnostics(
         size=vectors.shape[0],
         dim=vectors.shape[1],
@@ -102,7 +100,7 @@ def diagnose(
         distinct_rows=distinct_rows(vectors),
         neighbours={
             names[word]: [(names[other], cosine) for other, cosine in nearest(unit, word, neighbours)]
-            for word in chosen
+            for word in example_words(names, counts, examples)
         },
     )
 
@@ -126,7 +124,7 @@ def coherence(vectors: np.ndarray, progress: Progress | None = None) -> float:
     for start in starts:
         rows = unit[start : start + TILE]
         for other in range(start, len(unit), TILE):
-            tile = rows @ unit[other : other + TILE].T
+            tile = rows @ unit[other : other + TILE].T  # (≤ TILE, ≤ TILE)
             if other == start:
                 np.fill_diagonal(tile, 0)
             largest = max(largest, float(tile.max()), -float(tile.min()))
@@ -138,7 +136,7 @@ def coherence(vectors: np.ndarray, progress: Progress | None = None) -> float:
 
 def rank(vectors: np.ndarray) -> int:
     """The rank of (V, N) by the eigenvalues of its N × N Gram matrix, the squared singular values."""
-    gram = np.zeros((vectors.shape[1], vectors.shape[1]))
+    gram = np.zeros((vectors.shape[1], vectors.shape[1]))  # (N, N), in float64: the squares need its digits
     for start in range(0, len(vectors), TILE):
         rows = vectors[start : start + TILE].astype(np.float64)
         gram += rows.T @ rows
@@ -154,7 +152,7 @@ def distinct_rows(vectors: np.ndarray) -> int:
 def nearest(vectors: np.ndarray, word_id: int, count: int) -> list[tuple[int, float]]:
     """The ids and cosines of the ``count`` rows nearest to row ``word_id`` of (V, N); ties by id."""
     unit = _unit(vectors)
-    cosines = unit @ unit[word_id]
+    cosines = unit @ unit[word_id]  # (V,)
     cosines[word_id] = -np.inf
     order = np.argsort(-cosines, kind="stable")[: min(count, len(unit) - 1)]
     return [(int(other), float(cosines[other])) for other in order]
@@ -179,7 +177,7 @@ def _is_content_word(word: str) -> bool:
 
 def _unit(vectors: np.ndarray) -> np.ndarray:
     """The rows at norm 1 as float32; the array itself if they are so already; rows of zeros stay."""
-    norms = np.linalg.norm(vectors.astype(np.float64, copy=False), axis=1, keepdims=True)
+    norms = np.linalg.norm(vectors.astype(np.float64, copy=False), axis=1)  # (V,)
     if vectors.dtype == np.float32 and np.allclose(norms, 1, rtol=0, atol=1e-6):
         return vectors
-    return np.asarray(vectors / np.where(norms > 0, norms, 1), dtype=np.float32)
+    return unit_rows(vectors)

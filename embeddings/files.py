@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import json
 import os
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar, Self
 
 import numpy as np
 
 from embeddings.errors import InputError
+
+SAFETENSORS_NAMES = {"<f4": "F32", "<i4": "I32"}
+"""What safetensors calls the types of numpy."""
 
 
 def write_atomically(path: Path, content: bytes) -> None:
@@ -58,51 +62,60 @@ def parse_json(text: str | bytes) -> Any:
         raise ValueError("nested too deeply") from None
 
 
-def save_array(path: str | os.PathLike[str], name: str, array: np.ndarray, recipe: dict[str, Any]) -> None:
-    """Writes safetensors: the tensor ``name`` and the metadata key ``recipe``; same recipe, same bytes."""
-    from safetensors.numpy import save_file
-
-    text = json.dumps(recipe, sort_keys=True, ensure_ascii=False)
-    with replacing(Path(path)) as temporary:
-        save_file({name: array}, temporary, metadata={"recipe": text})
-
-
-def load_array(
-    path: str | os.PathLike[str], name: str, kind: str, digest: Callable[[np.ndarray], str], *, dtype: str, ndim: int
-) -> tuple[np.ndarray, dict[str, Any]]:
-    """Reads what `save_array` wrote: the array and its recipe.
-
-    Args:
-        kind: what the file is called in an error.
-        digest: the hash of the array that stands in the recipe as ``sha256``.
-        dtype: what safetensors calls the type of its entries.
-        ndim: how many dimensions it has.
-
-    Raises:
-        InputError: the file is of another kind, or was changed.
-    """
-    from safetensors import SafetensorError, safe_open
-
-    try:
-        with safe_open(path, framework="numpy") as file:
-            recipe = parse_json((file.metadata() or {})["recipe"])
-            tensor = file.get_slice(name)
-            if len(tensor.get_shape()) != ndim or tensor.get_dtype() != dtype:
-                raise ValueError(f"{name} {tensor.get_dtype()}{tensor.get_shape()}, not {ndim}-D {dtype}")
-            array = file.get_tensor(name)
-            recorded = recipe["sha256"]
-    except FileNotFoundError:
-        raise InputError(path, "there is no such file") from None
-    except (SafetensorError, KeyError, TypeError, ValueError, OSError) as error:
-        article = "an" if kind[0] in "aeiou" else "a"
-        expected = "safetensors with a recipe"
-        raise InputError(path, f"not {article} {kind}", found=error, expected=expected) from None
-    if (found := digest(array)) != recorded:
-        what = f"the {name} were changed since they were built"
-        raise InputError(path, what, found=found, expected=recorded)
-    return array, recipe
-
-
 def write_json(path: Path, values: Mapping[str, Any]) -> None:
     """Plain values as readable JSON, whole or not at all; refuses NaN and infinity."""
     write_atomically(path, (json.dumps(values, indent=2, allow_nan=False, ensure_ascii=False) + "\n").encode())
+
+
+def hash_array(array: np.ndarray, dtype: str) -> str:
+    """SHA-256 of the entries, row after row, as little-endian numbers of the type, such as ``<f4``."""
+    return hashlib.sha256(np.ascontiguousarray(array, dtype=dtype).data).hexdigest()
+
+
+class StoredArray:
+    """What is common to the dataclasses with an array and its recipe."""
+
+    KIND: ClassVar[str]  # for errors: "an output matrix"
+    TENSOR: ClassVar[str]  # the name of the array, as a field and in the file
+    DTYPE: ClassVar[str]
+    NDIM: ClassVar[int]
+    recipe: dict[str, Any]
+
+    @property
+    def sha256(self) -> str:
+        """The hash of the array, recorded when it was built."""
+        return self.recipe["sha256"]
+
+    def save(self, path: str | os.PathLike[str]) -> None:
+        """Writes safetensors: the tensor and the metadata key ``recipe``; same recipe, same bytes."""
+        from safetensors.numpy import save_file
+
+        text = json.dumps(self.recipe, sort_keys=True, ensure_ascii=False)
+        with replacing(Path(path)) as temporary:
+            save_file({self.TENSOR: getattr(self, self.TENSOR)}, temporary, metadata={"recipe": text})
+
+    @classmethod
+    def load(cls, path: str | os.PathLike[str]) -> Self:
+        """Reads what `save` wrote.
+
+        Raises:
+            InputError: the file is of another kind, or its array does not match the hash in its recipe.
+        """
+        from safetensors import SafetensorError, safe_open
+
+        name, dtype = cls.TENSOR, SAFETENSORS_NAMES[cls.DTYPE]
+        try:
+            with safe_open(path, framework="numpy") as file:
+                recipe = parse_json((file.metadata() or {})["recipe"])
+                tensor = file.get_slice(name)
+                if len(tensor.get_shape()) != cls.NDIM or tensor.get_dtype() != dtype:
+                    raise ValueError(f"{name} {tensor.get_dtype()}{tensor.get_shape()}, not {cls.NDIM}-D {dtype}")
+                array = file.get_tensor(name)
+                recorded = recipe["sha256"]
+        except FileNotFoundError:
+            raise InputError(path, "there is no such file") from None
+        except (SafetensorError, KeyError, TypeError, ValueError, OSError) as error:
+            raise InputError(path, f"not {cls.KIND}", found=error, expected="safetensors with a recipe") from None
+        if (found := hash_array(array, cls.DTYPE)) != recorded:
+            raise InputError(path, f"the {name} were changed since they were built", found=found, expected=recorded)
+        return cls(**{name: array, "recipe": recipe})

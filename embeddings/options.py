@@ -63,6 +63,11 @@ class Checked:
 
 
 @dataclass(frozen=True)
+class NoOptions(Checked):
+    """The options of a method whose rule leaves nothing to choose."""
+
+
+@dataclass(frozen=True)
 class Kind:
     """What a field may hold: a type, perhaps None, perhaps one of some words, perhaps within bounds."""
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -12,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from embeddings.errors import InputError
-from embeddings.files import load_array, replacing, save_array
+from embeddings.files import StoredArray, hash_array, replacing
 
 if TYPE_CHECKING:
     from gensim.models import KeyedVectors
@@ -28,11 +27,11 @@ SUFFIXES = {
 
 def hash_vectors(vectors: np.ndarray) -> str:
     """SHA-256 of the vectors as little-endian float32, row after row."""
-    return hashlib.sha256(np.ascontiguousarray(vectors, dtype="<f4").data).hexdigest()
+    return hash_array(vectors, OutputMatrix.DTYPE)
 
 
 @dataclass(frozen=True)
-class OutputMatrix:
+class OutputMatrix(StoredArray):
     """A fixed output matrix.
 
     Args:
@@ -41,26 +40,10 @@ class OutputMatrix:
             the vectors. Plain JSON, with no time and no path in it.
     """
 
+    KIND, TENSOR, DTYPE, NDIM = "an output matrix", "vectors", "<f4", 2
+
     vectors: np.ndarray
     recipe: dict[str, Any]
-
-    @property
-    def sha256(self) -> str:
-        """The hash of the vectors, recorded when they were built."""
-        return self.recipe["sha256"]
-
-    def save(self, path: str | os.PathLike[str]) -> None:
-        """Writes safetensors: the tensor ``vectors`` and the metadata key ``recipe``; same recipe, same bytes."""
-        save_array(path, "vectors", self.vectors, self.recipe)
-
-    @classmethod
-    def load(cls, path: str | os.PathLike[str]) -> OutputMatrix:
-        """Reads what `save` wrote.
-
-        Raises:
-            InputError: the file is no output matrix, or its vectors do not match the hash in its recipe.
-        """
-        return cls(*load_array(path, "vectors", "output matrix", hash_vectors, dtype="F32", ndim=2))
 
     def to_keyed_vectors(self, words: Sequence[str]) -> KeyedVectors:
         """The same vectors as gensim's `KeyedVectors`, under the given words in order of ids."""

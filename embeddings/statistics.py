@@ -8,6 +8,8 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
+from embeddings.errors import InputError
+
 
 def hash_words(words: Sequence[str]) -> str:
     """SHA-256 of a vocabulary: its words in order of ids, one a line."""
@@ -38,8 +40,9 @@ class CorpusStatistics:
         """V, the vocabulary size."""
         return len(self.words)
 
-    def ids_hash(self) -> str:
-        """SHA-256 of the train stream as little-endian 32-bit ids."""
+    def text(self, method: str) -> np.ndarray:
+        """The ids (tokens,), which a method needs that reads the text; raises InputError if they are not known."""
         if self.ids is None:
-            raise ValueError("these statistics hold no ids")
-        return hashlib.sha256(np.ascontiguousarray(self.ids, dtype="<i4").data).hexdigest()
+            what, fix = "needs the train split, not only its vocabulary", "pass statistics with ids"
+            raise InputError(method, what, fix=fix)
+        return self.ids

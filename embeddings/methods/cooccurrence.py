@@ -13,32 +13,8 @@ if TYPE_CHECKING:
     from scipy.sparse import csr_array
 
 CONTEXTS = ("symmetric", "left")
-WEIGHTS = ("harmonic", "linear", "flat")
 CHUNK = 1 << 20
 """Tokens that are counted at a time: the pairs of one chunk are all that is held beside the sum."""
-
-
-def distance_weights(weights: str, window: int) -> np.ndarray:
-    """The weights of the distances d = 1 … window.
-
-    Args:
-        weights: ``harmonic`` 1/d, ``linear`` (window − d + 1)/window, ``flat`` 1.
-        window: the largest distance.
-
-    Returns:
-        (window,) float64.
-
-    Raises:
-        InputError: ``weights`` is none of them.
-    """
-    distance = np.arange(1, window + 1)
-    if weights == "harmonic":
-        return 1 / distance
-    if weights == "linear":
-        return (window - distance + 1) / window
-    if weights == "flat":
-        return np.ones(window)
-    raise InputError("weights", "unknown distance weights", found=weights, expected=" or ".join(WEIGHTS))
 
 
 def count(
@@ -62,7 +38,7 @@ def count(
         vocabulary_size: V.
         window: the largest distance.
         context: ``symmetric`` or ``left``.
-        weights: what a pair counts by its distance, see `distance_weights`.
+        weights: what a pair at distance d counts: ``harmonic`` 1/d, ``linear`` (window − d + 1)/window, ``flat`` 1.
         end_of_line: if given, pairs that stand in two lines do not count; this id is the last of its line.
         progress: called with the tokens done.
 
@@ -80,13 +56,16 @@ def count(
         raise InputError("window", "the window must be positive", found=window, expected="at least 1")
     if window >= len(ids):
         raise InputError("window", "longer than the corpus", found=window, expected=f"less than {len(ids)}")
-    weight = distance_weights(weights, window)
+    distance = np.arange(1, window + 1)  # (window,)
+    known = {"harmonic": 1 / distance, "linear": (window - distance + 1) / window, "flat": np.ones(window)}
+    if weights not in known:
+        raise InputError("weights", "unknown distance weights", found=weights, expected=" or ".join(known))
     total = csr_array((vocabulary_size, vocabulary_size), dtype=np.float64)
     for start in range(0, len(ids), CHUNK):
         # Pairs belong to the chunk of their left word; the right one may stand up to a window beyond it.
         segment = np.asarray(ids[start : start + CHUNK + window])
         starts = min(CHUNK, len(ids) - start)
-        total = total + _count_segment(segment, starts, vocabulary_size, weight, end_of_line)
+        total = total + _count_segment(segment, starts, vocabulary_size, known[weights], end_of_line)
         if progress:
             progress("counting pairs", min(start + CHUNK, len(ids)), len(ids))
     if context == "symmetric":

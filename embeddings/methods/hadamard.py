@@ -16,13 +16,12 @@ one, as that of x⁵ over GF(16), several coefficients give the same signs, and 
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from functools import lru_cache
 
 import numpy as np
 
 from embeddings.errors import InputError
-from embeddings.options import Checked
+from embeddings.options import NoOptions as Options
 from embeddings.registry import Progress
 from embeddings.statistics import CorpusStatistics
 
@@ -34,12 +33,7 @@ ENOUGH_BITS = 63
 """Exponents for more than 2^63 rows are not looked for: no vocabulary has as many words."""
 
 
-@dataclass(frozen=True)
-class Options(Checked):
-    """No options: the rule leaves nothing to choose."""
-
-
-def build(statistics: CorpusStatistics, dim: int | None, seed: int, options: Options, progress: Progress) -> np.ndarray:
+def build(statistics: CorpusStatistics, dim: int, seed: int, options: Options, progress: Progress) -> np.ndarray:
     """The first V codewords of length N, entries ±1; the seed has no influence.
 
     Returns:
@@ -48,11 +42,9 @@ def build(statistics: CorpusStatistics, dim: int | None, seed: int, options: Opt
     Raises:
         InputError: the rule has fewer than V rows, or two rows of an N that is no power of two coincide.
     """
-    if dim is None:
-        raise InputError("dim", "hadamard needs a dimension")
     size, order = len(statistics), order_for(dim)
-    signs = signs_for(size, dim)[:, :dim]
-    positions = sylvester_rows(min(size, order), dim)
+    signs = signs_for(size, dim)[:, :dim]  # (blocks, N)
+    positions = sylvester_rows(min(size, order), dim)  # (P, N)
     vectors = np.empty((size, dim), dtype=np.float32)
     for block, sign in enumerate(signs):
         rows = vectors[block * order : (block + 1) * order]

@@ -45,7 +45,7 @@ class Options(Checked):
     centre: bool = option(True, "subtract the mean vector")
 
 
-def build(statistics: CorpusStatistics, dim: int | None, seed: int, options: Options, progress: Progress) -> np.ndarray:
+def build(statistics: CorpusStatistics, dim: int, seed: int, options: Options, progress: Progress) -> np.ndarray:
     """U·S^p of the positive PMI matrix ≈ U·S·Wᵀ, columns by falling singular value, rows centred.
 
     Words without any positive PMI (they never occur, say) get the rule of `embeddings.methods.missing_words`.
@@ -56,7 +56,7 @@ def build(statistics: CorpusStatistics, dim: int | None, seed: int, options: Opt
     Raises:
         InputError: an option is out of range, the window is longer than the corpus, or the rank is below N.
     """
-    dim, ids = _checked(statistics, dim, options)
+    ids = _checked(statistics, dim, options)
     counts = cooccurrence.count(
         ids,
         len(statistics),
@@ -73,7 +73,7 @@ def build(statistics: CorpusStatistics, dim: int | None, seed: int, options: Opt
     if (rank := np.count_nonzero(s)) < dim:
         what = f"the positive PMI matrix of this corpus has rank {rank}"
         raise InputError("dim", what, found=dim, expected=f"at most {rank}", fix=MORE_TEXT)
-    vectors = u * (s**options.eigenvalue_weight).astype(u.dtype)
+    vectors = u * (s**options.eigenvalue_weight).astype(u.dtype)  # (V, N)
     sizes = np.linalg.norm(vectors, axis=1)
     # Beside empty rows: words that meet only each other may have no part in the N leading vectors.
     missing = sizes <= 1e-6 * sizes.max()
@@ -100,9 +100,9 @@ def positive_pmi(counts: csr_array, *, smoothing: float = 0.75, shift: float = 1
     """
     from scipy.sparse import csr_array
 
-    rows = counts.sum(axis=1)
-    columns = counts.sum(axis=0) ** smoothing
-    word = np.repeat(np.arange(counts.shape[0]), np.diff(counts.indptr))
+    rows = counts.sum(axis=1)  # (V,)
+    columns = counts.sum(axis=0) ** smoothing  # (V,)
+    word = np.repeat(np.arange(counts.shape[0]), np.diff(counts.indptr))  # (pairs,) the row of each
     # p(w, c) / p(w) is count(w, c) / count(w): the total cancels.
     pmi = np.log(counts.data / rows[word] / columns[counts.indices] * (columns.sum() / shift))
     pmi *= counts.data / (counts.data + discount)
@@ -112,12 +112,9 @@ def positive_pmi(counts: csr_array, *, smoothing: float = 0.75, shift: float = 1
     return csr_array((pmi[positive], counts.indices[positive], starts), shape=counts.shape)
 
 
-def _checked(statistics: CorpusStatistics, dim: int | None, options: Options) -> tuple[int, np.ndarray]:
-    """The dimension and the ids, if all of the input can be used; `InputError` if not."""
-    if dim is None:
-        raise InputError("dim", "pmi needs a dimension")
-    if statistics.ids is None:
-        raise InputError("pmi", "needs the train split, not only its vocabulary")
+def _checked(statistics: CorpusStatistics, dim: int, options: Options) -> np.ndarray:
+    """The ids (tokens,), if all of the input can be used; `InputError` if not."""
+    ids = statistics.text("pmi")
     if dim >= len(statistics):
         most = len(statistics) - 1
         raise InputError(
@@ -125,4 +122,4 @@ def _checked(statistics: CorpusStatistics, dim: int | None, options: Options) ->
         )
     if not options.cross_lines and statistics.end_of_line is None:
         raise InputError("cross_lines", "the corpus has no line ends", fix="leave cross_lines on")
-    return dim, statistics.ids
+    return ids

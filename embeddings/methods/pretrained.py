@@ -92,7 +92,7 @@ def build(statistics: CorpusStatistics, dim: int | None, seed: int, options: Opt
             expected=f"words such as {_quoted(statistics.words[:5])}",
             fix=f"take vectors of the same language and tokenisation{another_case}",
         )  # fmt: skip
-    vectors = np.zeros((len(statistics), found.dim), dtype=np.float32)
+    vectors = np.zeros((len(statistics), found.dim), dtype=np.float32)  # (V, N)
     present = np.zeros(len(statistics), dtype=bool)
     vectors[found.ids] = found.vectors
     present[found.ids] = True

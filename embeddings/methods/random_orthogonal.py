@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 import numpy as np
 
-from embeddings.errors import InputError
-from embeddings.options import Checked
+from embeddings.options import NoOptions as Options
 from embeddings.registry import Progress
 from embeddings.statistics import CorpusStatistics
 
@@ -15,12 +12,7 @@ SUMMARY = "random orthonormal columns (the paper's Q), no meaning in them"
 NEEDS_CORPUS = False
 
 
-@dataclass(frozen=True)
-class Options(Checked):
-    """No options."""
-
-
-def build(statistics: CorpusStatistics, dim: int | None, seed: int, options: Options, progress: Progress) -> np.ndarray:
+def build(statistics: CorpusStatistics, dim: int, seed: int, options: Options, progress: Progress) -> np.ndarray:
     """A draw from the uniform (Haar) distribution of matrices with orthonormal columns, or rows where V < N.
 
     The QR decomposition of a Gaussian matrix, diag(R) > 0 (Mezzadri 2007). With V > N the rows have norms
@@ -28,12 +20,7 @@ def build(statistics: CorpusStatistics, dim: int | None, seed: int, options: Opt
 
     Returns:
         (V, N) float64: QᵀQ = 1 for V ≥ N, QQᵀ = 1 for V ≤ N.
-
-    Raises:
-        InputError: no dimension is given.
     """
-    if dim is None:
-        raise InputError("dim", "random-orthogonal needs a dimension")
     gaussian = np.random.default_rng(seed).standard_normal((len(statistics), dim))
     tall = gaussian if len(statistics) >= dim else gaussian.T
     progress("random-orthogonal", 0, 1)

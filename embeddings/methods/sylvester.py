@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 import numpy as np
 
-from embeddings.errors import InputError
 from embeddings.methods.hadamard import sylvester_rows
-from embeddings.options import Checked
+from embeddings.options import NoOptions as Options
 from embeddings.registry import Progress
 from embeddings.statistics import CorpusStatistics
 
@@ -16,12 +13,7 @@ SUMMARY = "the authors' Hadamard rule: truncated Sylvester matrix, whose rows re
 NEEDS_CORPUS = False
 
 
-@dataclass(frozen=True)
-class Options(Checked):
-    """No options: the rule leaves nothing to choose."""
-
-
-def build(statistics: CorpusStatistics, dim: int | None, seed: int, options: Options, progress: Progress) -> np.ndarray:
+def build(statistics: CorpusStatistics, dim: int, seed: int, options: Options, progress: Progress) -> np.ndarray:
     """The first V rows and N columns of the Sylvester matrix of order 2^k ≥ max(V, N); the seed is not used.
 
     Row i depends on i modulo the next power of two from N only. At N = 512 there are 512 different rows, and
@@ -29,10 +21,5 @@ def build(statistics: CorpusStatistics, dim: int | None, seed: int, options: Opt
 
     Returns:
         (V, N) float32, entries ±1.
-
-    Raises:
-        InputError: no dimension is given.
     """
-    if dim is None:
-        raise InputError("dim", "sylvester needs a dimension")
     return sylvester_rows(len(statistics), dim).astype(np.float32)

@@ -38,7 +38,7 @@ class Options(Checked):
     centre: bool = option(True, "subtract the mean vector, which all words share")
 
 
-def build(statistics: CorpusStatistics, dim: int | None, seed: int, options: Options, progress: Progress) -> np.ndarray:
+def build(statistics: CorpusStatistics, dim: int, seed: int, options: Options, progress: Progress) -> np.ndarray:
     """Trains skip-gram vectors on the lines of the train split, on one thread: a seed gives the same bytes.
 
     Words that never occur get the rule of `embeddings.methods.missing_words`.
@@ -49,7 +49,7 @@ def build(statistics: CorpusStatistics, dim: int | None, seed: int, options: Opt
     Raises:
         InputError: an option is out of range, or the text is too small for any pair.
     """
-    dim, ids = _checked(statistics, dim, options)
+    ids = _checked(statistics, options)
     from gensim.models import Word2Vec
 
     sentences = Sentences(ids, statistics.end_of_line)
@@ -105,18 +105,15 @@ class Sentences:
                 yield [self.keys[word] for word in self.ids[piece : min(piece + LONGEST_SENTENCE, end)]]
 
 
-def _checked(statistics: CorpusStatistics, dim: int | None, options: Options) -> tuple[int, np.ndarray]:
-    """The dimension and the ids, if all of the input can be used; `InputError` if not."""
-    if dim is None:
-        raise InputError("dim", "word2vec needs a dimension")
-    if statistics.ids is None:
-        raise InputError("word2vec", "needs the train split, not only its vocabulary")
-    if len(np.unique(statistics.ids)) < 2:
+def _checked(statistics: CorpusStatistics, options: Options) -> np.ndarray:
+    """The ids (tokens,), if all of the input can be used; `InputError` if not."""
+    ids = statistics.text("word2vec")
+    if len(np.unique(ids)) < 2:
         raise InputError("word2vec", "the text has fewer than two different words", fix="take a longer text")
-    most = len(statistics.ids) - 1
+    most = len(ids) - 1
     if options.window > most:
         raise InputError("window", "longer than the corpus", found=options.window, expected=f"at most {most}")
-    return dim, statistics.ids
+    return ids
 
 
 def _progress_callback(progress: Progress, epochs: int) -> Any:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
@@ -37,8 +36,7 @@ def read_safetensors(
     path = found.path
     name, shape, kind, metadata = _tensor(path)
     if 0 in shape:
-        what = "no vectors in the tensor"
-        raise InputError(path, what, found=f"{name} {list(shape)}", expected="rows of numbers")
+        raise InputError(path, "no vectors in the tensor", found=f"{name} {list(shape)}", expected="rows of numbers")
     try:
         recipe = parse_json(metadata.get("recipe", "{}"))
     except ValueError as error:
@@ -48,8 +46,7 @@ def read_safetensors(
     words = words_of_rows(path, len(array), found.wanted, vocabulary, vocabulary_hash, recipe)
     digest = _read_rows(array, words, found, progress, bfloat16=kind == "BF16")
     if (expected := recipe.get("sha256")) not in (None, digest):
-        what = "the vectors were changed since they were built"
-        raise InputError(path, what, found=digest, expected=expected)
+        raise InputError(path, "the vectors were changed since they were built", found=digest, expected=expected)
 
 
 def read_npy(found: WordVectors, vocabulary: Path | None, progress: Progress | None) -> None:
@@ -64,8 +61,7 @@ def read_npy(found: WordVectors, vocabulary: Path | None, progress: Progress | N
                 path, "a pickle inside an npy file is refused, since it can run code when it is opened",
                 found="an array of objects", expected="an array of floats",
             )  from None  # fmt: skip
-        fix = "write it again by numpy.save"
-        raise InputError(path, "not a whole npy file", found=error, fix=fix) from None
+        raise InputError(path, "not a whole npy file", found=error, fix="write it again by numpy.save") from None
     if array.ndim != 2 or array.dtype.kind not in "fiu" or not array.size:
         shape = f"shape {array.shape}, {array.dtype}"
         raise InputError(path, "not an array of vectors", found=shape, expected="(rows, N) floats")
@@ -73,16 +69,25 @@ def read_npy(found: WordVectors, vocabulary: Path | None, progress: Progress | N
 
 
 def _tensor(path: Path) -> tuple[str, tuple[int, ...], str, dict[str, str]]:
-    """The tensor to read, as the library sees it: its name, shape and type, and the metadata of the file."""
+    """The tensor ``vectors`` or the only 2-D one of floats: its name, shape and type, and the file's metadata."""
     from safetensors import SafetensorError, safe_open
 
     try:
         with safe_open(path, framework="numpy") as file:
-            name = _tensor_name(path, {key: file.get_slice(key) for key in file.keys()})  # noqa: SIM118, no dict
-            tensor = file.get_slice(name)
-            return name, tuple(tensor.get_shape()), tensor.get_dtype(), file.metadata() or {}
+            tensors = {key: file.get_slice(key) for key in file.keys()}  # noqa: SIM118, no dict
+            kinds = {key: (tuple(each.get_shape()), each.get_dtype()) for key, each in tensors.items()}
+            metadata = file.metadata() or {}
     except (SafetensorError, OSError) as error:
         raise _damaged(path, error) from None
+    suitable = [name for name, (shape, kind) in kinds.items() if len(shape) == 2 and kind in FLOAT_TYPES]
+    if "vectors" not in suitable and ("vectors" in kinds or len(suitable) != 1):
+        found = ", ".join(f"{name} {kind}{[*shape]}" for name, (shape, kind) in sorted(kinds.items())[:8])
+        raise InputError(
+            path, "no tensor to take vectors from", found=found or "no tensor",
+            expected="'vectors', or one 2-D tensor only, of float16, bfloat16, float32 or float64",
+        )  # fmt: skip
+    name = "vectors" if "vectors" in suitable else suitable[0]
+    return name, *kinds[name], metadata
 
 
 def _map(path: Path, name: str, shape: tuple[int, ...], kind: str) -> np.ndarray:
@@ -94,22 +99,6 @@ def _map(path: Path, name: str, shape: tuple[int, ...], kind: str) -> np.ndarray
         return np.memmap(path, FLOAT_TYPES[kind], "r", offset, shape)
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise _damaged(path, error) from None
-
-
-def _tensor_name(path: Path, tensors: dict[str, Any]) -> str:
-    """The tensor to read: ``vectors``, or the only one that is 2-D and of floats."""
-    suitable = [
-        name for name, tensor in tensors.items() if len(tensor.get_shape()) == 2 and tensor.get_dtype() in FLOAT_TYPES
-    ]
-    if "vectors" in suitable:
-        return "vectors"
-    if "vectors" in tensors or len(suitable) != 1:
-        all_of_them = [f"{name} {t.get_dtype()}{t.get_shape()}" for name, t in sorted(tensors.items())[:8]]
-        raise InputError(
-            path, "no tensor to take vectors from", found=", ".join(all_of_them) or "no tensor",
-            expected="'vectors', or one 2-D tensor only, of float16, bfloat16, float32 or float64",
-        )  # fmt: skip
-    return suitable[0]
 
 
 def _damaged(path: Path, error: Exception) -> InputError:

@@ -93,8 +93,7 @@ def _read_word2vec(found: WordVectors, format: str, progress: Progress | None) -
         sample = stream.read(SAMPLE)
         _refuse_unsafe(path, sample)
         if not sample.strip():
-            blank = "nothing but white space"
-            raise InputError(path, "the file is empty", found=blank, expected="word vectors")
+            raise InputError(path, "the file is empty", found="nothing but white space", expected="word vectors")
         header, binary = _recognise(path, sample, format)
         if header:
             _check_claim(path, header, binary, size if stream is file else size * GZIP_RATIO)
@@ -132,11 +131,9 @@ def _refuse_unsafe(path: Path, head: bytes) -> None:
     if suffix.lower() in PICKLE_SUFFIXES or head.startswith(PICKLE_MAGIC) or _is_pickle_archive(path, head):
         raise InputError(path, "a pickle is refused, since it can run code when it is opened", fix=EXPORT)
     if head.startswith(ZIP_MAGIC):
-        fix = "unzip it and name the file inside"
-        raise InputError(path, "a zip archive, not a file of vectors", fix=fix)
+        raise InputError(path, "a zip archive, not a file of vectors", fix="unzip it and name the file inside")
     if head.startswith(FASTTEXT_MAGIC):
-        fix = "name the .vec file that goes with it"
-        raise InputError(path, "a fastText model, not a file of vectors", fix=fix)
+        raise InputError(path, "a fastText model, not a file of vectors", fix="name the .vec file that goes with it")
 
 
 def _is_pickle_archive(path: Path, head: bytes) -> bool:
@@ -159,8 +156,7 @@ def _open_stream(path: Path) -> Iterator[tuple[IO[bytes], IO[bytes]]]:
         try:
             yield (cast(IO[bytes], gzip.GzipFile(fileobj=file)) if packed else file), file
         except (EOFError, gzip.BadGzipFile, zlib.error) as error:
-            what = "the gzip file is truncated or damaged"
-            raise InputError(path, what, found=error, fix="fetch it again") from None
+            raise InputError(path, "the gzip file is truncated or damaged", found=error, fix="fetch it again") from None
 
 
 def _recognise(path: Path, sample: bytes, format: str) -> tuple[tuple[int, int] | None, bool]:
@@ -196,8 +192,7 @@ def _check_claim(path: Path, header: tuple[int, int], binary: bool, largest_size
     """Holds the header against the most bytes that the file can have, before anything relies on it."""
     rows, dim = header
     if not rows or not dim:
-        found = f"{rows} rows of {dim} numbers"
-        raise InputError(f"{path}:1", "an empty header", found=found, expected="at least 1")
+        raise InputError(f"{path}:1", "an empty header", found=f"{rows} rows of {dim} numbers", expected="at least 1")
     # The shortest row: no word, a space, four bytes a number; in text a space and a digit each, a newline.
     row_size = 4 * dim + 1 if binary else 2 * dim + 1
     if rows * row_size - 1 > largest_size:

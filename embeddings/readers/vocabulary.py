@@ -23,8 +23,7 @@ def read_vocabulary(path: str | os.PathLike[str]) -> list[str]:
     try:
         lines = Path(path).read_bytes().split(b"\n")
     except FileNotFoundError:
-        expected = "the words of the rows, one a line"
-        raise InputError(path, "there is no such file", expected=expected) from None
+        raise InputError(path, "there is no such file", expected="the words of the rows, one a line") from None
     except OSError as error:
         raise InputError(path, "cannot be read", found=error.strerror, expected="one word a line") from None
     if not lines[-1]:

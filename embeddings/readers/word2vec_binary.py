@@ -63,6 +63,5 @@ def _end_of_word(chunk: bytes, start: int, where: str) -> int | None:
     """Where the space after a word stands; None if more of the file must be read to tell."""
     space = chunk.find(b" ", start, start + LONGEST_WORD)
     if space < 0 and len(chunk) - start >= LONGEST_WORD:
-        found = f"{LONGEST_WORD} bytes"
-        raise InputError(where, "no end of the word", found=found, expected="a word and a space")
+        raise InputError(where, "no end of the word", found=f"{LONGEST_WORD} bytes", expected="a word and a space")
     return space if space >= 0 else None

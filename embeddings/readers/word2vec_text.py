@@ -51,8 +51,7 @@ def read_text(
     for number, line in _lines(stream, found.path, 2 if header else 1):
         where = f"{found.path}:{number}"
         if found.row_count == rows:
-            what = "the header and the rows differ"
-            raise InputError(where, what, found="a further row", expected=f"{rows} rows")
+            raise InputError(where, "the header and the rows differ", found="a further row", expected=f"{rows} rows")
         spaced += " " in _read_row(line, found, where)
         if found.row_count % ROWS_BETWEEN_REPORTS == 0:
             report()

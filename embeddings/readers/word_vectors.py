@@ -81,8 +81,7 @@ class WordVectors:
                 fix=f"set `dim` to {dim}",
             )  # fmt: skip
         if dim > LARGEST_DIM:
-            expected = f"at most {LARGEST_DIM:,}"
-            raise InputError(self.path, "rows too long", found=f"{dim:,} numbers", expected=expected)
+            raise InputError(self.path, "rows too long", found=f"{dim:,} numbers", expected=f"at most {LARGEST_DIM:,}")
         self.dim = dim
 
     def wants(self, word: str, where: str) -> bool:

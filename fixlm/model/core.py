@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import importlib
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Protocol, cast
+from typing import TYPE_CHECKING, Protocol, cast
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -65,21 +65,3 @@ def core_class(name: str) -> type[RecurrentCore]:
     """The class of a core by its name; imports torch."""
     module, _, found = CORES[name].partition(":")
     return cast(type[RecurrentCore], getattr(importlib.import_module(module), found))
-
-
-def make_core(name: str, sizes: CoreSizes, between: float, weight_drop: float) -> Any:
-    """A new core.
-
-    Args:
-        between: rate of locked dropout between the layers.
-        weight_drop: rate of DropConnect on the recurrent weights.
-    """
-    make: Any = core_class(name)
-    return make(
-        sizes.input_size,
-        sizes.hidden_size,
-        sizes.num_layers,
-        between,
-        last_hidden_size=sizes.last_hidden_size,
-        weight_drop=weight_drop,
-    )

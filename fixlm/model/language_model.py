@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from fixlm.model.bfloat16 import multiplies_bfloat16
-from fixlm.model.core import CoreSizes, make_core
+from fixlm.model.core import core_class
 from fixlm.model.dropout import dropout_mask, locked_dropout
 
 if TYPE_CHECKING:
@@ -58,10 +58,11 @@ class LanguageModel(nn.Module):
         embed_size = embed_size or dim
         self.input_embedding = input_embedding
         self.input_projection = nn.Linear(dim, embed_size, bias=False) if dim != embed_size else None
-        sizes = CoreSizes(embed_size, hidden_size, num_layers, last_hidden_size or hidden_size)
         self.core_name = core
+        make: Any = core_class(core)
+        options = {"last_hidden_size": last_hidden_size, "weight_drop": weight_drop}
         # Under its own name, so that its parameters are called lstm.weight_ih_l0 and so on.
-        self.add_module(core, make_core(core, sizes, dropout_between, weight_drop))
+        self.add_module(core, make(embed_size, hidden_size, num_layers, dropout_between, **options))
         self.output = output
         self.dropout_input = dropout_input
         self.dropout_output = dropout_output

@@ -85,7 +85,7 @@ class LockedDropoutLSTM(nn.LSTM):
             filling = (0, state[0].shape[-1] - units)
             hidden.append(nn.functional.pad(h, filling))
             cell.append(nn.functional.pad(c, filling))
-        return x, (torch.cat(hidden), torch.cat(cell))
+        return x, (torch.cat(hidden), torch.cat(cell))  # (T, B, units), 2 × (layers, B, H)
 
     def _weights(self, layer: int) -> list[Tensor]:
         """Input, recurrent weights and the two biases; in training with the recurrent ones dropped."""

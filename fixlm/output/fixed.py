@@ -32,8 +32,7 @@ class ScaledOutput(DenseOutput):
         alpha: a value to fix α at; learned if None.
         alpha_start: where a learned α starts.
         normalize: False leaves x as it is, logits = α Q x + b.
-        log_unigram: (V,) start of the bias; zeros if None.
-        precision: type of the matrix products of `loss`.
+        options: ``log_unigram`` and ``precision``, as of `OutputLayer`.
     """
 
     alpha: Tensor
@@ -49,19 +48,16 @@ class ScaledOutput(DenseOutput):
         alpha: float | None = None,
         alpha_start: float = ALPHA_START,
         normalize: bool = True,
-        log_unigram: Tensor | None = None,
-        precision: torch.dtype | None = None,
+        **options: Any,
     ) -> None:
-        super().__init__(hidden_size, vocabulary_size, log_unigram, precision)
+        super().__init__(hidden_size, vocabulary_size, **options)
         self.dim = dim
+        width = hidden_size  # of what the projection reads
         self.hidden_map: nn.Linear | None = None
         if map == "mlp":
-            self.hidden_map = nn.Linear(hidden_size, map_size or 4 * hidden_size)
-            self.projection: nn.Linear | None = nn.Linear(self.hidden_map.out_features, dim, bias=False)
-        elif map == "linear":
-            self.projection = nn.Linear(hidden_size, dim, bias=False)
-        else:
-            self.projection = joining_projection(hidden_size, dim)
+            width = map_size or 4 * hidden_size
+            self.hidden_map = nn.Linear(hidden_size, width)
+        self.projection = joining_projection(width, dim, always=map != "auto")
         self.normalize = normalize
         if alpha is None:
             self.alpha = nn.Parameter(torch.tensor(float(alpha_start)))

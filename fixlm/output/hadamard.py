@@ -73,7 +73,7 @@ class HadamardOutput(ScaledOutput):
         return slots[:, : len(self.bias)]
 
     def _padded(self, hidden: Tensor) -> Tensor:
-        return F.pad(self.features(hidden), (0, order_for(self.dim) - self.dim))
+        return F.pad(self.features(hidden), (0, order_for(self.dim) - self.dim))  # (n, N) → (n, P)
 
     def _slot_bias(self) -> Tensor:
-        return F.pad(self.bias, (0, self.signs.numel() - len(self.bias)), value=UNUSED)
+        return F.pad(self.bias, (0, self.signs.numel() - len(self.bias)), value=UNUSED)  # (V,) → (blocks · P,)

@@ -175,6 +175,6 @@ class DenseOutput(OutputLayer):
         return linear_logits(self.features(hidden), self.matrix(), self.bias)
 
 
-def joining_projection(hidden_size: int, dim: int) -> nn.Linear | None:
-    """The learned map H → D where the two differ, else None."""
-    return nn.Linear(hidden_size, dim, bias=False) if hidden_size != dim else None
+def joining_projection(hidden_size: int, dim: int, *, always: bool = False) -> nn.Linear | None:
+    """The learned map H → D where the two differ, or always; else None."""
+    return nn.Linear(hidden_size, dim, bias=False) if always or hidden_size != dim else None

@@ -13,17 +13,10 @@ from fixlm.output.options import EMBEDDING_INIT
 
 
 class LearnedOutput(DenseOutput):
-    """logits = x Wᵀ + b with a learned W (V, H)."""
+    """logits = x Wᵀ + b with a learned W (V, H); the arguments are those of `OutputLayer`."""
 
-    def __init__(
-        self,
-        hidden_size: int,
-        vocabulary_size: int,
-        *,
-        log_unigram: Tensor | None = None,
-        precision: torch.dtype | None = None,
-    ) -> None:
-        super().__init__(hidden_size, vocabulary_size, log_unigram, precision)
+    def __init__(self, hidden_size: int, vocabulary_size: int, **options: Any) -> None:
+        super().__init__(hidden_size, vocabulary_size, **options)
         weight = torch.empty(vocabulary_size, hidden_size).uniform_(-EMBEDDING_INIT, EMBEDDING_INIT)
         self.weight = nn.Parameter(weight)
 
@@ -47,19 +40,13 @@ class TiedOutput(DenseOutput):
     Args:
         hidden_size: H.
         input_embedding: whose weight serves as W; it stays the embedding's parameter, not this module's.
+        options: ``log_unigram`` and ``precision``, as of `OutputLayer`.
     """
 
     shared: nn.Embedding
 
-    def __init__(
-        self,
-        hidden_size: int,
-        input_embedding: nn.Embedding,
-        *,
-        log_unigram: Tensor | None = None,
-        precision: torch.dtype | None = None,
-    ) -> None:
-        super().__init__(hidden_size, input_embedding.num_embeddings, log_unigram, precision)
+    def __init__(self, hidden_size: int, input_embedding: nn.Embedding, **options: Any) -> None:
+        super().__init__(hidden_size, input_embedding.num_embeddings, **options)
         self.projection = joining_projection(hidden_size, input_embedding.embedding_dim)
         # Past nn.Module's own bookkeeping: registered, the weight would stand twice in every state dict.
         object.__setattr__(self, "shared", input_embedding)
@@ -67,8 +54,7 @@ class TiedOutput(DenseOutput):
     @classmethod
     def create(cls, hidden_size: int, vocabulary_size: int, given: Ingredients, **options: Any) -> Self:
         if given.input_embedding is None:
-            fix = "pass input_embedding=nn.Embedding(…)"
-            raise InputError("tied", "no input embedding to share", fix=fix)
+            raise InputError("tied", "no input embedding to share", fix="pass input_embedding=nn.Embedding(…)")
         return cls(hidden_size, given.input_embedding, **options)
 
     def matrix(self) -> Tensor:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import torch
 import torch.nn.functional as F
@@ -18,8 +20,6 @@ from fixlm.output.kernels.block_hadamard import (
     walsh_hadamard,
 )
 from fixlm.output.layer import OutputLayer
-
-BASES = ("families", "codes")
 
 
 class WalshOutput(OutputLayer):
@@ -41,8 +41,7 @@ class WalshOutput(OutputLayer):
         halves: ``both``, or ``shared`` or ``own`` alone.
         basis: ``families`` or ``codes``, of the trained numbers.
         tied: the input vector of a word is the sum of its own and the row of its family.
-        log_unigram: (V,) start of the bias; zeros if None.
-        precision: type of the product with A in `loss`.
+        options: ``log_unigram`` and ``precision``, as of `OutputLayer`.
     """
 
     slots: Tensor
@@ -58,13 +57,10 @@ class WalshOutput(OutputLayer):
         halves: str = "both",
         basis: str = "families",
         tied: bool = False,
-        log_unigram: Tensor | None = None,
-        precision: torch.dtype | None = None,
+        **options: Any,
     ) -> None:
-        super().__init__(hidden_size, vocabulary_size, log_unigram, precision)
-        self.halves = halves
-        self.basis = basis
-        self.tied = tied
+        super().__init__(hidden_size, vocabulary_size, **options)
+        self.halves, self.basis, self.tied = halves, basis, tied
         slots = torch.arange(vocabulary_size) if slots is None else slots.long()
         blocks = int(slots.max()) // families + 1
         if blocks > vocabulary_size:
@@ -131,7 +127,7 @@ class WalshOutput(OutputLayer):
 
     def _features(self, hidden: Tensor) -> Tensor:
         """g · A x: (n, H) → (n, 2M) or (n, M)."""
-        products = F.linear(self.gain * hidden, self.weight)
+        products = F.linear(self.gain * hidden, self.weight)  # (n, 2M) or (n, M)
         return products if self.basis == "codes" else self._in_codes(products)
 
     def _slot_bias(self) -> Tensor:

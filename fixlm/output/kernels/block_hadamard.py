@@ -5,7 +5,7 @@ A slot is block c, position i, number c · M + i. Its logit for features [s, r] 
     scale · H_M[i] · (s + d_c ∘ r) + bias
 
 with H_M the Sylvester matrix and d_c a vector of signs, so that all logits of a block are one transform. On the CPU
-the kernel of `block_hadamard_kernel` does it; elsewhere, and for sizes outside its range, plain torch: H_M is the
+the kernel of `block_hadamard_numba` does it; elsewhere, and for sizes outside its range, plain torch: H_M is the
 Kronecker product of two smaller ones, and the transform two small matrix products.
 """
 
@@ -261,11 +261,11 @@ def cross_entropy_by_torch(
         log_probability = logits.log_softmax(1)
         nll[part] = -log_probability[tokens, slots[part]]
         if gradient is not None:
-            grad = log_probability.exp_()
+            grad = log_probability.exp_()  # (tile, blocks · M): softmax, then softmax − one-hot
             grad[tokens, slots[part]] -= 1
             grad_bias += grad.sum(0)
             blocks = scale * kronecker_transform(grad.unflatten(1, signs.shape))
-            own = (blocks * signs).sum(1)
+            own = (blocks * signs).sum(1)  # (tile, M)
             both = features.shape[1] > signs.shape[1]
             gradient[part] = torch.cat([blocks.sum(1), own], 1) if both else own
     return nll, grad_bias
