@@ -1,7 +1,8 @@
 """Readers against damaged and hostile files: a file is read, or refused in one line, and nothing else happens.
 
-``FIXLM_FUZZ_EXAMPLES=5000 python -m pytest tests/test_fuzz.py`` takes longer and other examples than the suite does;
-``scripts/fuzz.py`` is the same by atheris. Inputs that once were read wrongly are kept in ``tests/attacks/READER/``.
+``FIXLM_FUZZ_EXAMPLES=5000 python -m pytest tests/scripts/test_fuzz.py`` takes longer and other examples than the
+suite does; ``scripts/fuzz.py`` is the same by atheris. Inputs that once were read wrongly are kept in
+``tests/attacks/READER/``.
 """
 
 from __future__ import annotations
