@@ -64,6 +64,7 @@ def independent_perplexity(run: Path, text: Path) -> float:
     return math.exp(total / (len(ids) - 1))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "flags",
     [
