@@ -22,6 +22,7 @@ from typing import Any
 import fixlm
 from embeddings.files import parse_json
 from fixlm.config.read import read_config
+from fixlm.console import log_on_stderr
 from fixlm.errors import Ended, InputError, report
 from fixlm.runs.status import reason_of
 
@@ -124,7 +125,8 @@ def train_here(request: Mapping[str, Any]) -> int:
             raise
 
     try:
-        return report(body)
+        with log_on_stderr():
+            return report(body)
     finally:
         print(json.dumps(answer))
 

@@ -102,6 +102,7 @@ def test_all_problems_are_reported_at_once(capsys: pytest.CaptureFixture[str]) -
     assert sorted(line.split(":")[0] for line in lines) == ["--epochs", "--lr", "--output-embed", "--pmi-smoothing"]
 
 
+@pytest.mark.slow
 def test_a_run_directory_that_cannot_take_the_run(
     small: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -117,6 +118,7 @@ def test_a_run_directory_that_cannot_take_the_run(
     assert line.startswith(f"--run {other}: the directory is not empty. Fix: --resume to go on with it")
 
 
+@pytest.mark.slow
 def test_resuming_what_is_not_there_or_differs(
     small: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -23,6 +23,8 @@ from fixlm.comparison.training_process import TrainingProcess
 from fixlm.training import fit as training
 from fixlm.training.trainer import Trainer
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture
 def common(tiny_corpus: Path) -> dict[str, Any]:

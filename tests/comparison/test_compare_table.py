@@ -22,6 +22,8 @@ from fixlm.comparison.table import markdown
 from fixlm.runs.status import Status, write_status
 from fixlm.runs.summary import read_summary, summarise, write_summary
 
+pytestmark = pytest.mark.slow
+
 RESULTS = Path(__file__).parents[2] / "results"
 BANDS = [
     {"lowest": 0, "highest": 9, "words": 5, "targets": 10, "total_nats": 80.0},

@@ -45,6 +45,7 @@ def test_names_of_runs_are_short_and_written_in_the_file(study: Path) -> None:
     assert folders == [setting.folder for setting in read_plan(study).settings]
 
 
+@pytest.mark.slow
 def test_a_study_trains_its_layers_and_keeps_their_runs(
     program: ModuleType, tmp_path: Path, tiny_corpus: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -88,6 +89,7 @@ def test_what_the_program_says(program: ModuleType, capsys: pytest.CaptureFixtur
     assert "--plan: a study has its own plan" in capsys.readouterr().err
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("study", STUDIES, ids=lambda path: path.stem)
 def test_committed_runs_are_of_the_study_that_its_file_describes(study: Path) -> None:
     directory = RESULTS / study.stem
@@ -95,6 +97,7 @@ def test_committed_runs_are_of_the_study_that_its_file_describes(study: Path) ->
     assert {*directory.glob("*-seed*.json")} == {run.path for run in runs if run.result}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("page", ["README.md", "docs/study.md"])
 def test_the_tables_of_a_page_are_those_of_the_committed_runs(page: str, program: ModuleType) -> None:
     text = (ROOT / page).read_text(encoding="utf-8")

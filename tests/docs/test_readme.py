@@ -13,6 +13,8 @@ import pytest
 
 from fixlm import cli
 
+pytestmark = pytest.mark.slow
+
 ROOT = Path(__file__).parents[2]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 SMALL = shlex.split("--batch-size 4 --bptt 10 --max-steps 2 --threads 1")

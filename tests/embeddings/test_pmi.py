@@ -71,6 +71,7 @@ def test_vectors_are_u_s_to_the_p(weight: float, centre: bool, discount: float) 
     np.testing.assert_allclose(found, expected, atol=1e-10)
 
 
+@pytest.mark.slow
 def test_the_sparse_solver_agrees_with_the_dense_one(monkeypatch: pytest.MonkeyPatch) -> None:
     """The solver of large vocabularies, on one that numpy can check."""
     text = zipf_text(600, 20_000)
@@ -101,6 +102,7 @@ def test_dimension_n_is_the_beginning_of_a_larger_one() -> None:
     np.testing.assert_allclose(large[:, :8], small, atol=1e-10)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("limit", [2048, 100])
 def test_the_same_seed_gives_the_same_bytes(limit: int, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(singular, "DENSE_LIMIT", limit)

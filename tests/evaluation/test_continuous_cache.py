@@ -50,6 +50,7 @@ def reference(model: LanguageModel, stream: np.ndarray, settings: CacheSettings)
     return np.array(nats)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("size", [1, 7, 50, 10_000])
 @pytest.mark.parametrize("theta", [0.0, 0.66, 20.0])
 def test_the_fast_cache_is_the_equation_over_the_borders_of_windows_and_tiles(

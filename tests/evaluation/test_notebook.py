@@ -12,6 +12,8 @@ import nbformat
 import pytest
 from helpers import train
 
+pytestmark = pytest.mark.slow
+
 NOTEBOOK = Path(__file__).parents[2] / "scripts" / "evaluate_perplexity.ipynb"
 FLAGS = "--hidden-size 16 --embed-size 16 --batch-size 4 --bptt 10 --max-steps 24 --threads 1"
 

@@ -44,6 +44,7 @@ def untrained(layer: str, data: Path, **more: str) -> tuple[LanguageModel, Corpu
     return new_model(read_config(flags), text)[0], text
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("layer", LAYERS)
 def test_however_the_stream_is_cut_every_target_counts_once(
     layer: str, tiny_corpus: Path, monkeypatch: pytest.MonkeyPatch
@@ -104,6 +105,7 @@ def test_the_same_seed_gives_the_same_file_and_another_one_another(
     assert np.array_equal(*vectors) != drawn
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("layer", LAYERS)
 def test_the_same_seed_gives_the_same_short_run(layer: str, small: list[str], tmp_path: Path) -> None:
     for name, seed in (("a", "3"), ("b", "3"), ("c", "4")):
@@ -116,6 +118,7 @@ def test_the_same_seed_gives_the_same_short_run(layer: str, small: list[str], tm
     assert results[0] == results[1] != results[2]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("layer", LAYERS)
 def test_bfloat16_products_give_nearly_the_run_of_float32(layer: str, small: list[str], tmp_path: Path) -> None:
     """Perplexity within 2 %: bfloat16 keeps 8 bits, so that a logit of 16 is off by up to 0.03."""

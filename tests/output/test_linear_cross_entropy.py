@@ -34,6 +34,7 @@ def problem(dtype: torch.dtype = torch.float64, tokens: int = 37) -> tuple[Tenso
     return features, weight, bias, torch.randint(0, 17, (tokens,), generator=generator)
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("_tile", "_both")
 @pytest.mark.parametrize("needs", [(True, True, True), (True, False, True), (True, False, False)])
 def test_gradients_are_those_of_finite_differences(needs: tuple[bool, bool, bool]) -> None:

@@ -13,6 +13,7 @@ from fixlm.corpus.corpus import load
 from fixlm.runs.new_model import new_model
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("flags", "named"),
     [

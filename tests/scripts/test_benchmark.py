@@ -10,6 +10,8 @@ from pathlib import Path
 
 import pytest
 
+pytestmark = pytest.mark.slow
+
 SCRIPT = Path(__file__).parents[2] / "scripts" / "benchmark.py"
 SMALL = ["--vocabulary-size", "300", "--hidden-size", "16", "--batch-size", "4", "--bptt", "5", "--rounds", "1"]
 

@@ -30,6 +30,8 @@ from hypothesis import strategies as st
 from embeddings.errors import InputError
 from embeddings.readers.read_vectors import read_vectors
 
+pytestmark = pytest.mark.slow
+
 ROOT = Path(__file__).parents[2]
 EXAMPLES = int(os.environ.get("FIXLM_FUZZ_EXAMPLES", "0"))
 FOUND = sorted(path for path in (ROOT / "tests" / "attacks").rglob("*") if path.is_file())

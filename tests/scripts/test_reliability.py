@@ -12,7 +12,7 @@ ROOT = Path(__file__).parents[2]
 TEXT = (ROOT / "docs" / "reliability.md").read_text(encoding="utf-8")
 
 
-@pytest.mark.parametrize("name", sorted(set(re.findall(r"`(tests/\w+\.py::\w+)`", TEXT))))
+@pytest.mark.parametrize("name", sorted(set(re.findall(r"`(tests/[\w/]+\.py::\w+)`", TEXT))))
 def test_a_test_that_is_named_exists(name: str) -> None:
     path, _, function = name.partition("::")
     assert f"\ndef {function}(" in (ROOT / path).read_text(encoding="utf-8")

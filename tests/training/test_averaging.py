@@ -185,6 +185,7 @@ def test_a_run_without_patience_ends_early_and_stays_ended(
 AWD = "--recipe awd --hidden-size 12 --embed-size 16 --batch-size 4 --bptt 10 --lr 20 --nonmono 1 --threads 1"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("layer", ["hadamard", "tied"])
 def test_the_awd_recipe_stopped_before_and_after_the_trigger_is_the_uninterrupted_run(
     layer: str, small: list[str], tmp_path: Path, at_step: Callable[..., None]

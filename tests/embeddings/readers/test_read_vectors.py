@@ -130,6 +130,7 @@ def test_only_wanted_rows_are_kept(tmp_path: Path, vectors: np.ndarray) -> None:
         assert found.examples == WORDS[:5]
 
 
+@pytest.mark.slow
 def test_memory_follows_what_is_kept(tmp_path: Path) -> None:
     rows = np.ones((60_000, 50), dtype=np.float32)  # 12 MB
     path = write(tmp_path / "v.bin", binary(rows, [f"w{i}" for i in range(len(rows))]))
