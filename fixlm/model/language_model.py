@@ -60,7 +60,7 @@ class LanguageModel(nn.Module):
         self.input_projection = nn.Linear(dim, embed_size, bias=False) if dim != embed_size else None
         self.core_name = core
         make: Any = core_class(core)
-        options = {"last_hidden_size": last_hidden_size, "weight_drop": weight_drop}
+        options = {"last_hidden_size": last_hidden_size or hidden_size, "weight_drop": weight_drop}
         # Under its own name, so that its parameters are called lstm.weight_ih_l0 and so on.
         self.add_module(core, make(embed_size, hidden_size, num_layers, dropout_between, **options))
         self.output = output
