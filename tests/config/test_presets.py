@@ -158,6 +158,7 @@ ACTING = [
 ]
 
 
+@pytest.mark.slow
 def test_each_flag_acts(small: list[str], tmp_path: Path) -> None:
     flags = [*small, "--output-embed", "hadamard", "--max-steps", "12", "--run"]
     ends = []
