@@ -15,6 +15,8 @@ from fixlm.config.schema import OptimizationConfig
 from fixlm.runs import checkpoint
 from fixlm.training.optimizer import OPTIMIZERS
 
+pytestmark = pytest.mark.slow
+
 
 class CountingSGD(torch.optim.Optimizer):
     """Keeps a plain number for each parameter: how many steps it took. Each step is shorter than the last."""
