@@ -16,12 +16,17 @@ __all__ = [
     "InputErrors",
     "Interrupted",
     "RunsFailed",
+    "WriteError",
     "as_input_error",
     "report",
     "unknown_name",
 ]
 
 NO_MEMORY = re.compile(r"(can't|not enough|tried to) allocate|out of memory|Storage size calculation overflowed")
+
+
+class WriteError(InputError):
+    """A file of a run cannot be written: the disk is full, or the directory is not the user's."""
 
 
 class Ended(Exception):

@@ -25,7 +25,7 @@ from typing import TYPE_CHECKING, Any
 from embeddings.files import parse_json, write_atomically, write_json
 from embeddings.readers.vocabulary import read_vocabulary
 from fixlm.config.schema import RUN_SETTINGS, RunConfig, TrainConfig
-from fixlm.errors import InputError, InputErrors
+from fixlm.errors import InputError, InputErrors, WriteError
 from fixlm.runs.run_files import RunFiles
 from fixlm.runs.versions import versions
 
@@ -142,7 +142,7 @@ def writing(path: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        raise InputError(
+        raise WriteError(
             path, "cannot be written", found=error.strerror or error, fix="make room, then --resume"
         ) from error
 
