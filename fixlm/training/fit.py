@@ -133,7 +133,7 @@ def set_up_torch(config: TrainConfig) -> None:
         ) from None
     if config.optimization.precision == "bfloat16" and not multiplies_bfloat16(config.run.device):
         logger.warning(
-            "--precision bfloat16: this processor has no bfloat16 products; the LSTM is trained in float32, "
+            "--precision bfloat16: this processor has no bfloat16 products; the recurrent core is trained in float32, "
             "and the output layer would be faster in it."
         )
 
