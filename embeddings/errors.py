@@ -1,7 +1,5 @@
 """The exceptions for everything that a user's input can get wrong."""
 
-from __future__ import annotations
-
 import difflib
 import re
 from collections.abc import Iterable, Mapping, Sequence
@@ -29,7 +27,7 @@ class InputError(ValueError):
         self.where = str(where)
         self._rest: dict[str, Any] = {"what": what, "found": found, "expected": expected, "fix": fix}
 
-    def at(self, where: object, flags: Mapping[str, str] | None = None) -> InputError:
+    def at(self, where: object, flags: Mapping[str, str] | None = None) -> "InputError":
         """The same error at another place: a builder names an option, its caller knows the flag.
 
         Args:

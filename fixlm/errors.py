@@ -1,7 +1,5 @@
 """The exceptions a user can meet, and the one place that prints them."""
 
-from __future__ import annotations
-
 import os
 import re
 import sys

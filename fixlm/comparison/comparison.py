@@ -1,7 +1,5 @@
 """A comparison from its plan to its table: look at what is there, train what is left, write what came of it."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path

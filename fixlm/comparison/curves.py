@@ -1,7 +1,5 @@
 """Curves of a run from the records of its metrics: {step: value}."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Mapping, Sequence
 from typing import Any

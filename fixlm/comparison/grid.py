@@ -1,7 +1,5 @@
 """The plan that a command line describes: a grid, where its flags have several values."""
 
-from __future__ import annotations
-
 import itertools
 import os
 import re

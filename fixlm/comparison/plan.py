@@ -1,7 +1,5 @@
 """Which runs a comparison has: settings × seeds, each with its flags, its configuration and its directory."""
 
-from __future__ import annotations
-
 import dataclasses
 import itertools
 import json
@@ -74,7 +72,7 @@ class Plan:
     def __post_init__(self) -> None:
         object.__setattr__(self, "common", plain_flags(self.common))
 
-    def overridden(self, flags: Mapping[str, Any], seeds: Sequence[int] | None = None) -> Plan:
+    def overridden(self, flags: Mapping[str, Any], seeds: Sequence[int] | None = None) -> "Plan":
         """The same plan with these flags in place of whatever a setting has."""
         flags = plain_flags(flags)
         settings = [

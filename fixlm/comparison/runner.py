@@ -1,7 +1,5 @@
 """Trains the runs of a comparison that are not done: one after another here, or several at a time in processes."""
 
-from __future__ import annotations
-
 import dataclasses
 import logging
 import os

@@ -1,7 +1,5 @@
 """The table of a comparison: one pandas frame, written as Markdown to read, CSV with a line a run, and JSON."""
 
-from __future__ import annotations
-
 import json
 import math
 import os

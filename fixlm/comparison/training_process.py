@@ -5,8 +5,6 @@ says on stderr is for people. Why it failed stands on its stdout as JSON, since 
 directory has no ``status.json`` to say so.
 """
 
-from __future__ import annotations
-
 import contextlib
 import json
 import logging

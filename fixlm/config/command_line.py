@@ -4,8 +4,6 @@ Flags take strings. `read_options` converts and checks them all, so that every p
 once. What a field may hold stands in its annotation, see `embeddings.options`.
 """
 
-from __future__ import annotations
-
 import argparse
 import dataclasses
 import typing

@@ -1,7 +1,5 @@
 """A configuration out of flags, and the list of all flags that there are."""
 
-from __future__ import annotations
-
 import dataclasses
 import os
 from collections.abc import Iterator, Mapping

@@ -4,12 +4,10 @@ A configuration that is wrong cannot exist: every class checks its values when a
 or JSON describe it. `fixlm.config.read` makes one from flags.
 """
 
-from __future__ import annotations
-
 import dataclasses
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Self
 
 from annotated_types import Ge, Gt, Le, Lt
 
@@ -230,7 +228,7 @@ class TrainConfig:
         }
 
     @classmethod
-    def from_json(cls, values: Mapping[str, Any], run: RunConfig | None = None) -> TrainConfig:
+    def from_json(cls, values: Mapping[str, Any], run: RunConfig | None = None) -> Self:
         """The configuration that `to_json` gave, also in an older version.
 
         Raises:

@@ -1,7 +1,5 @@
 """The continuous cache's θ and λ, chosen on the valid split."""
 
-from __future__ import annotations
-
 import itertools
 from collections.abc import Callable
 

@@ -5,8 +5,6 @@ last, and then renamed. ``last`` and ``best`` are relative links, swapped by ren
 nothing that is read here can run code. No link is followed out of the directory.
 """
 
-from __future__ import annotations
-
 import contextlib
 import hashlib
 import json

@@ -1,7 +1,5 @@
 """The model of a run directory, as of one of its checkpoints."""
 
-from __future__ import annotations
-
 import torch
 from torch import Tensor
 

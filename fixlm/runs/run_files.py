@@ -1,7 +1,5 @@
 """The files of a run by name, and which process may write them."""
 
-from __future__ import annotations
-
 import contextlib
 import errno
 import os

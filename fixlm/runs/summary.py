@@ -10,8 +10,6 @@
     log       the lines of ``log.txt``
 """
 
-from __future__ import annotations
-
 import itertools
 import json
 import math

@@ -1,7 +1,5 @@
 """Training: a configuration in, a run directory with its result out."""
 
-from __future__ import annotations
-
 import logging
 import os
 from collections.abc import Mapping

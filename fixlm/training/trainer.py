@@ -1,7 +1,5 @@
 """The loop of a training run: steps, validations and checkpoints, from wherever the newest of them left it."""
 
-from __future__ import annotations
-
 import logging
 import math
 import time

@@ -7,8 +7,6 @@ What follows the reader's name goes to libFuzzer; a folder in it keeps interesti
 `tests/attacks/`.
 """
 
-from __future__ import annotations
-
 import contextlib
 import gzip
 import io
