@@ -74,9 +74,9 @@ def report(command: Callable[[], None], *, debug: bool = False) -> int:
     return 0
 
 
-def as_input_error(error: Exception) -> InputError | InputErrors | None:
+def as_input_error(error: Exception) -> InputError | None:
     """What a user is told of an exception; None if that is no matter of the input or the machine."""
-    if isinstance(error, InputError | InputErrors):
+    if isinstance(error, InputError):
         return error
     if isinstance(error, OSError):
         _discard_stdout()  # it may be what could not be written

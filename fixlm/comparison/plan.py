@@ -105,8 +105,8 @@ class Plan:
             config = None
             try:
                 config = read_config(flags)
-            except (InputError, InputErrors) as error:
-                for each in getattr(error, "errors", [error]):
+            except InputError as error:
+                for each in error.errors:
                     wrong.setdefault(str(each), (each, []))[1].append(setting.name)
             path = directory / f"{setting.folder}-seed{seed}"
             found.append(PlannedRun(setting, seed, path, flags, config))

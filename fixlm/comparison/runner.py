@@ -20,7 +20,7 @@ from fixlm.comparison.training_process import TrainingProcess
 from fixlm.config.command_line import flag_name
 from fixlm.config.schema import RUN_SETTINGS
 from fixlm.console import listening
-from fixlm.errors import InputError, InputErrors, Interrupted, WriteError, as_input_error
+from fixlm.errors import InputError, Interrupted, WriteError, as_input_error
 from fixlm.runs.directory import RunDirectory, writing
 from fixlm.runs.status import Status, reason_of, write_status
 from fixlm.training.signals import StopRequest
@@ -117,7 +117,7 @@ class Runner:
         run = self.runs[index]
         with suppress(WriteError):  # a full disk may be the very reason
             log(f"failed: {reason}")
-        with suppress(InputError, InputErrors):  # or a damaged file
+        with suppress(InputError):  # or a damaged file
             if self._resumes(index):
                 run = read_run(run.path, run.seed)
         status = Status("failed", reason, run.runs_at_a_time)

@@ -152,10 +152,5 @@ def naming_flags(options: Any, prefix: str = "", **others: str) -> Iterator[None
     names = {field.name: flag_name(field.name, prefix) for field in dataclasses.fields(options)} | others
     try:
         yield
-    except (InputError, InputErrors) as error:
-        InputErrors.raise_if_any([each.at(names.get(each.where, each.where), names) for each in all_of(error)])
-
-
-def all_of(error: InputError | InputErrors) -> list[InputError]:
-    """The single errors of either exception."""
-    return error.errors if isinstance(error, InputErrors) else [error]
+    except InputError as error:
+        InputErrors.raise_if_any([each.at(names.get(each.where, each.where), names) for each in error.errors])

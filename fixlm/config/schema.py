@@ -252,10 +252,9 @@ class TrainConfig:
         ):
             try:
                 place[name] = kind(**{**_before(kind), **given})
-            except (InputError, InputErrors) as error:
+            except InputError as error:
                 prefix = f"{name}_" if place is matrices else ""
-                found = error.errors if isinstance(error, InputErrors) else [error]
-                errors += [each.at(f"{prefix}{each.where}") for each in found]
+                errors += error.inside(prefix).errors
         InputErrors.raise_if_any(errors)
         return cls(**parts, run=run or RunConfig(), matrices=matrices)
 

@@ -40,7 +40,7 @@ def train(
         What stands in ``result.json``, with ``run`` (the directory) beside it.
 
     Raises:
-        InputError, InputErrors: something in the configuration, the corpus or the run directory is wrong.
+        InputError: something in the configuration, the corpus or the run directory is wrong.
         Interrupted: a signal came; the run is saved and can be resumed.
     """
     set_up_torch(config)
@@ -69,7 +69,7 @@ def train_unless_there(path: str | os.PathLike[str], flags: Mapping[str, Any]) -
         The path.
 
     Raises:
-        InputError, InputErrors: a flag is wrong, or the directory holds something else.
+        InputError: a flag is wrong, or the directory holds something else.
     """
     directory = RunDirectory(path)
     if not directory.config.is_file():

@@ -20,7 +20,6 @@ from pathlib import Path
 
 from embeddings.errors import InputError, unknown_name
 from fixlm import cli
-from fixlm.errors import InputErrors
 
 WORDS = ["<eos>", "the", "cat", "of", "naïve", "10,000"]
 RUN_FILES = (
@@ -97,7 +96,7 @@ def read_run(content: bytes, folder: Path) -> None:
         lambda: evaluate_run(str(folder / "run"), EvaluateConfig(data=str(folder.parent / "data"))),
         lambda: _resume(folder / "run"),
     ):
-        with contextlib.suppress(InputError, InputErrors):
+        with contextlib.suppress(InputError):
             work()
 
 
@@ -197,8 +196,8 @@ def run_target(name: str, content: bytes, folder: Path) -> str | None:
     inside.mkdir()
     try:
         TARGETS[name](content, inside)
-    except (InputError, InputErrors) as error:
-        lines = [str(each) for each in getattr(error, "errors", [error])]
+    except InputError as error:
+        lines = [str(each) for each in error.errors]
         assert all(len(line.splitlines()) == 1 for line in lines), lines
         return lines[0]
     finally:
