@@ -138,7 +138,7 @@ def _without_effect(config: TrainConfig, given: Mapping[str, Any]) -> Iterator[I
 
 
 def _of_other_layers(config: TrainConfig, given: Mapping[str, Any]) -> Iterator[InputError]:
-    own = {item.name for item in dataclasses.fields(config.layer_options)}
+    own = {item.name for item in dataclasses.fields(config.output)}
     inputs = {item.name for item in dataclasses.fields(ModelConfig)}
     for kind in registry.all_options():
         for item in dataclasses.fields(kind):

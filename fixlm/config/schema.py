@@ -167,7 +167,7 @@ class TrainConfig:
     model: ModelConfig = field(default_factory=ModelConfig)
     optimization: OptimizationConfig = field(default_factory=OptimizationConfig)
     run: RunConfig = field(default_factory=RunConfig)
-    output: LayerOptions | None = None
+    output: LayerOptions = None  # type: ignore[assignment] # the layer's defaults, which depend on the layer
     matrices: Mapping[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
@@ -182,12 +182,6 @@ class TrainConfig:
     def layer(self) -> registry.LayerEntry:
         """The entry of the output layer."""
         return registry.entry(self.model.output_embed)
-
-    @property
-    def layer_options(self) -> LayerOptions:
-        """The options of the output layer."""
-        assert self.output is not None
-        return self.output
 
     def matrix_options(self, method: str) -> Any:
         """The options of a method, its defaults where none were given."""
@@ -204,7 +198,7 @@ class TrainConfig:
 
     def methods(self) -> list[str]:
         """The methods of `embeddings` that this run needs, each once."""
-        start = getattr(self.layer_options, "output_start", "random")
+        start = getattr(self.output, "output_start", "random")
         named = [name for name in (self.input_matrix(), start) if name not in (None, "same", "random")]
         own = [] if self.layer.method is None else [self.layer.method]
         return sorted({*own, *(registry.method_of(str(name)) for name in named)})
@@ -218,7 +212,7 @@ class TrainConfig:
 
     def to_json(self) -> dict[str, Any]:
         """Nested plain values: what `from_json` reads, without the `RunConfig`."""
-        model = dataclasses.asdict(self.model) | dataclasses.asdict(self.layer_options)
+        model = dataclasses.asdict(self.model) | dataclasses.asdict(self.output)
         matrices = {method: dataclasses.asdict(self.matrix_options(method)) for method in self.methods()}
         return {
             "data": dataclasses.asdict(self.data),
