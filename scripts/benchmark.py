@@ -20,13 +20,16 @@ from pathlib import Path
 from typing import Any
 
 import benchmark_cases as cases
+import torch
 from benchmark_cases import PLAIN, Call, Sizes
 from benchmark_report import plot_growth, print_report
 
 from embeddings.options import Count, option
 from fixlm.cli import run
-from fixlm.config.command_line import Parser, add_options, flag_name, read_options
+from fixlm.config.command_line import flag_name, read_command_line
 from fixlm.errors import InputError
+from fixlm.model.bfloat16 import multiplies_bfloat16
+from fixlm.runs.versions import versions
 
 SIZES = (1_000, 4_000, 16_000, 64_000, 256_000, 1_000_000)
 DIMS = (64, 128, 256, 512, 1024, 2048)
@@ -47,16 +50,12 @@ class Settings(Sizes):
 
 def command(arguments: Sequence[str]) -> None:
     """Parses, measures, prints and writes."""
-    parser = Parser(prog="benchmark.py", description=__doc__)
-    add_options(parser, Settings)
-    settings = read_options(parser.parse_args(list(arguments)), Settings)
+    settings = read_command_line(arguments, Settings, __doc__)
     for flag, path in (("--json", settings.json), ("--plot", settings.plot)):
         if path is not None and not Path(path).absolute().parent.is_dir():
             raise InputError(flag, "there is no such directory", found=Path(path).parent)
     if settings.plot is not None and importlib.util.find_spec("matplotlib") is None:
         raise InputError("--plot", "matplotlib is not installed", fix="pip install matplotlib")
-
-    import torch
 
     torch.set_num_threads(settings.threads)
     torch.manual_seed(1)
@@ -81,22 +80,19 @@ def measure(settings: Settings) -> dict[str, Any]:
         section[name], ratios = in_turns(calls, rounds)
         report["ratios"] |= {f"{key}_{name}": ratio for key, ratio in ratios.items()}
 
-    compare("loss", cases.loss_calls(settings))
+    compare("loss", cases.loss_calls(settings, [PLAIN, "adaptive_softmax", *cases.OUTPUTS[1:]]))
     if not settings.quick:
         compare("nll", cases.nll_calls(settings))
     compare("decode", cases.decode_calls(settings))
     compare("step", cases.step_calls(settings))
     if not settings.quick:
-        report["extra_memory_mb"] = measure_memory(settings, [PLAIN, *cases.layers(settings)])
+        report["extra_memory_mb"] = measure_memory(settings, cases.OUTPUTS)
         report["growth"] = measure_growth(max(3, rounds // 2))
     return report
 
 
 def describe(settings: Settings, rounds: int) -> dict[str, Any]:
     """Sizes, versions and processor."""
-    from fixlm.model.bfloat16 import multiplies_bfloat16
-    from fixlm.runs.versions import versions
-
     sizes = asdict(settings) | {"rounds": rounds}
     for name in ("quick", "json", "plot", "memory_of"):
         del sizes[name]
@@ -105,8 +101,6 @@ def describe(settings: Settings, rounds: int) -> dict[str, Any]:
 
 def processor() -> str:
     """Its name and widest vectors."""
-    import torch
-
     found = platform.processor() or platform.machine()
     try:
         for line in Path("/proc/cpuinfo").read_text().splitlines():
@@ -138,12 +132,10 @@ def in_turns(calls: Mapping[str, Call], rounds: int) -> tuple[dict[str, float], 
 
 def measure_memory(settings: Settings, names: Sequence[str]) -> dict[str, dict[str, float | None]]:
     """(d): extra memory of a loss with its gradients, in MB, at B·T and at four times as many tokens."""
-    found: dict[str, dict[str, float | None]] = {}
+    found: dict[str, dict[str, float | None]] = {name: {} for name in names}
     for name in names:
-        found[name] = {}
-        for factor in (1, 4):
-            if name == PLAIN and factor > 1:
-                continue
+        # The logits of plain torch grow with the tokens: four times as many do not fit everywhere.
+        for factor in (1,) if name == PLAIN else (1, 4):
             sized = replace(settings, batch_size=settings.batch_size * factor)
             passed = {item: getattr(sized, item) for item in ("threads", *(field.name for field in fields(Sizes)))}
             flags = [f"{flag_name(item)}={value}" for item, value in passed.items() if value is not None]
@@ -158,22 +150,15 @@ def extra_memory(name: str, settings: Settings) -> float | None:
 
     None where the system does not tell.
     """
-    import torch.nn.functional as F
-
-    layer = cases.plain_layer(settings) if name == PLAIN else cases.layers(settings)[name]
+    layer = cases.build_layer(name, settings)
     hidden, targets = cases.random_tokens(settings, settings.tokens)
-
-    def loss(hidden: Any, targets: Any) -> Any:
-        return F.cross_entropy(layer(hidden), targets) if name == PLAIN else layer.loss(hidden, targets)
-
-    small = hidden[:16].detach().requires_grad_()
-    cases.backward(loss(small, targets[:16]), layer, small)  # compiles, starts threads
+    cases.loss_and_gradients(layer, hidden[:16].detach().requires_grad_(), targets[:16])  # compiles, starts threads
     try:
         Path("/proc/self/clear_refs").write_text("5")  # the peak starts anew
     except OSError:
         return None
     before = resident("VmRSS")
-    loss(hidden, targets).backward()
+    layer.loss(hidden, targets).backward()
     gradients = [parameter.grad for parameter in (hidden, *layer.parameters())]
     kept = sum(gradient.numel() * gradient.element_size() for gradient in gradients)
     return round((resident("VmHWM") - before - kept) / 2**20, 1)
@@ -190,11 +175,10 @@ def resident(field: str) -> int:
 def measure_growth(rounds: int) -> list[dict[str, Any]]:
     """(e): microseconds a token of loss and gradients as V grows at N = 512, and as N grows at V = 33,278."""
     rows = []
-    grown = [("V", size, 512) for size in SIZES] + [("N", 33_278, dim) for dim in DIMS]
-    for axis, size, dim in grown:
+    for axis, size, dim in [("V", size, 512) for size in SIZES] + [("N", 33_278, dim) for dim in DIMS]:
         # Few tokens, since plain torch holds all logits; hadamard gets as many as a round of its threads needs.
-        settings = Settings(vocabulary_size=size, hidden_size=dim, batch_size=FEW_TOKENS, bptt=1)
-        times, _ = in_turns(cases.growth_calls(settings), rounds)
+        sizes = Sizes(vocabulary_size=size, hidden_size=dim, batch_size=FEW_TOKENS, bptt=1)
+        times, _ = in_turns(cases.loss_calls(sizes, cases.GROWN), rounds)
         rows.append({"axis": axis, "V": size, "N": dim, "tokens": FEW_TOKENS, **times})
     return rows
 

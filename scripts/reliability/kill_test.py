@@ -31,7 +31,7 @@ from typing import Any
 from embeddings.files import write_json
 from embeddings.options import Checked, Count, Natural, option
 from fixlm import cli, console
-from fixlm.config.command_line import Parser, add_options, read_options
+from fixlm.config.command_line import read_command_line
 from fixlm.config.read import applies
 from fixlm.errors import InputError
 from fixlm.runs import checkpoint
@@ -79,9 +79,7 @@ class Alone:
 
 def command(arguments: list[str]) -> None:
     """Parses, kills, prints."""
-    parser = Parser(prog="kill_test.py", description=__doc__.partition("\n")[0])
-    add_options(parser, Settings)
-    settings = read_options(parser.parse_args(arguments), Settings)
+    settings = read_command_line(arguments, Settings, __doc__)
     with tempfile.TemporaryDirectory() as folder, console.progress() as show:
         os.environ["FIXLM_CACHE"] = f"{folder}/cache"
         found = kill_and_resume(settings, Path(folder), show)

@@ -25,7 +25,7 @@ from annotated_types import Ge, Le
 
 from embeddings.options import LARGEST, Checked, Count, Natural, Positive, option
 from fixlm import cli
-from fixlm.config.command_line import Parser, add_options, read_options
+from fixlm.config.command_line import read_command_line
 from fixlm.errors import InputError
 
 LINES_TO_SCORE = 100  # of valid and of test: how long they are is not what is measured
@@ -48,9 +48,7 @@ class Settings(Checked):
 
 def command(arguments: list[str]) -> None:
     """Parses, runs both parts in processes of their own, prints."""
-    parser = Parser(prog="load_test.py", description=__doc__.partition("\n")[0])
-    add_options(parser, Settings)
-    settings = read_options(parser.parse_args(arguments), Settings)
+    settings = read_command_line(arguments, Settings, __doc__)
     figures: dict[str, Any] = {
         "command": shlex.join(["python", "scripts/reliability/load_test.py", *_without_paths(arguments)])
     }
