@@ -8,14 +8,16 @@ so that a machine that is slower for a while slows both. Data are random; the ti
 
 from __future__ import annotations
 
+import contextlib
 import importlib.util
 import json
+import multiprocessing
 import platform
 import statistics
-import subprocess
 import sys
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, fields, replace
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +28,7 @@ from benchmark_report import plot_growth, print_report
 
 from embeddings.options import Count, option
 from fixlm.cli import run
-from fixlm.config.command_line import flag_name, read_command_line
+from fixlm.config.command_line import read_command_line
 from fixlm.errors import InputError
 from fixlm.model.bfloat16 import multiplies_bfloat16
 from fixlm.runs.versions import versions
@@ -45,7 +47,6 @@ class Settings(Sizes):
     plot: str | None = option(None, "PNG file for the growth with V and N")
     rounds: Count | None = option(None, "turns of everything that is compared (none: 7, quick 3)")
     threads: Count = option(2, "threads of torch")
-    memory_of: str | None = option(None, "only measure the extra memory of this layer, in this process")
 
 
 def command(arguments: Sequence[str]) -> None:
@@ -59,9 +60,6 @@ def command(arguments: Sequence[str]) -> None:
 
     torch.set_num_threads(settings.threads)
     torch.manual_seed(1)
-    if settings.memory_of is not None:
-        print(extra_memory(settings.memory_of, settings))
-        return
     report = measure(settings)
     print_report(report)
     if settings.json is not None:
@@ -94,7 +92,7 @@ def measure(settings: Settings) -> dict[str, Any]:
 def describe(settings: Settings, rounds: int) -> dict[str, Any]:
     """Sizes, versions and processor."""
     sizes = asdict(settings) | {"rounds": rounds}
-    for name in ("quick", "json", "plot", "memory_of"):
+    for name in ("quick", "json", "plot"):
         del sizes[name]
     return {**sizes, "processor": processor(), "bfloat16_products": multiplies_bfloat16(), "versions": versions()}
 
@@ -102,13 +100,9 @@ def describe(settings: Settings, rounds: int) -> dict[str, Any]:
 def processor() -> str:
     """Its name and widest vectors."""
     found = platform.processor() or platform.machine()
-    try:
-        for line in Path("/proc/cpuinfo").read_text().splitlines():
-            if line.startswith("model name"):
-                found = line.partition(":")[2].strip()
-                break
-    except OSError:
-        pass
+    with contextlib.suppress(OSError, StopIteration):  # no Linux, or a processor without a name
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+        found = next(line.partition(":")[2].strip() for line in lines if line.startswith("model name"))
     return f"{found}, {torch.backends.cpu.get_cpu_capability()}"
 
 
@@ -137,11 +131,10 @@ def measure_memory(settings: Settings, names: Sequence[str]) -> dict[str, dict[s
         # The logits of plain torch grow with the tokens: four times as many do not fit everywhere.
         for factor in (1,) if name == PLAIN else (1, 4):
             sized = replace(settings, batch_size=settings.batch_size * factor)
-            passed = {item: getattr(sized, item) for item in ("threads", *(field.name for field in fields(Sizes)))}
-            flags = [f"{flag_name(item)}={value}" for item, value in passed.items() if value is not None]
-            flags.append(f"--memory-of={name}")
-            done = subprocess.run([sys.executable, __file__, *flags], capture_output=True, text=True, check=True)
-            found[name][f"{sized.tokens} tokens"] = None if done.stdout.strip() == "None" else float(done.stdout)
+            # In a process of its own, whose memory no other layer has grown.
+            with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as processes:
+                megabytes = processes.submit(extra_memory, name, sized).result()
+            found[name][f"{sized.tokens} tokens"] = megabytes
     return found
 
 
@@ -150,6 +143,7 @@ def extra_memory(name: str, settings: Settings) -> float | None:
 
     None where the system does not tell.
     """
+    torch.set_num_threads(settings.threads)
     layer = cases.build_layer(name, settings)
     hidden, targets = cases.random_tokens(settings, settings.tokens)
     cases.loss_and_gradients(layer, hidden[:16].detach().requires_grad_(), targets[:16])  # compiles, starts threads

@@ -7,18 +7,18 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
 from embeddings import registry
 from embeddings.options import Checked, Count, Natural, option
 from fixlm.cli import run
-from fixlm.config.command_line import Parser, add_options, naming_flags, read_options
+from fixlm.config.command_line import Parser, add_options, all_of, naming_flags, read_options
 from fixlm.errors import InputError, InputErrors
 
 if TYPE_CHECKING:
-    from embeddings import CorpusStatistics, OutputMatrix
+    from embeddings import OutputMatrix
     from embeddings.diagnostics import Diagnostics
 
 PROGRAM = "build_embeddings.py"
@@ -48,6 +48,7 @@ def command(arguments: Sequence[str]) -> None:
     method = arguments[0]
     settings, options = parse(method, arguments[1:])
 
+    from embeddings import build
     from embeddings.diagnostics import diagnose
     from embeddings.output_matrix import check_export, check_words
     from fixlm.console import progress
@@ -61,7 +62,11 @@ def command(arguments: Sequence[str]) -> None:
         statistics = text.statistics()
         check_words(path, statistics.words)
         started = time.monotonic()
-        matrix = build_matrix(method, statistics, settings, options, show)
+        own_dim = getattr(registry.get(method), "OWN_DIM", False)
+        dim = DEFAULT_DIM if settings.dim is None and not own_dim else settings.dim
+        with naming_flags(options, dim="--dim"):
+            # Always built anew, so that the time shown is that of building.
+            matrix = build(method, statistics, dim, settings.seed, options, show)
         seconds = time.monotonic() - started
         matrix.export(path, statistics.words)
         measured = diagnose(matrix.vectors, statistics.words, statistics.counts, progress=show)
@@ -79,27 +84,12 @@ def parse(method: str, arguments: Sequence[str]) -> tuple[Settings, Any]:
     for kind in (Settings, module.Options):
         try:
             results.append(read_options(given, kind))
-        except InputError as error:
-            errors.append(error)
-        except InputErrors as several:
-            errors.extend(several.errors)
+        except (InputError, InputErrors) as error:
+            errors += all_of(error)
     if vars(given).get("out", "none") == "none":
         errors.append(InputError("--out", "no file to write is named", fix="add --out FILE.safetensors"))
     InputErrors.raise_if_any(errors)
     return results[0], results[1]
-
-
-def build_matrix(
-    method: str, statistics: CorpusStatistics, settings: Settings, options: Any, progress: registry.Progress
-) -> OutputMatrix:
-    """The matrix that the settings describe; always built anew, so that the time shown is honest."""
-    from embeddings import build
-
-    dim = settings.dim
-    if dim is None and not getattr(registry.get(method), "OWN_DIM", False):
-        dim = DEFAULT_DIM
-    with naming_flags(options, dim="--dim"):
-        return build(method, statistics, dim, settings.seed, options, progress)
 
 
 def print_report(matrix: OutputMatrix, measured: Diagnostics, *, written: str, seconds: float) -> None:
@@ -108,34 +98,31 @@ def print_report(matrix: OutputMatrix, measured: Diagnostics, *, written: str, s
 
     from fixlm.console import rich_console
 
+    sample = "" if measured.coherence_rows == measured.size else f", of {measured.coherence_rows:,} sampled rows"
+    lines = {
+        "method": matrix.recipe["method"],
+        "V × N": f"{measured.size:,} × {measured.dim:,}",
+        "coherence": f"{measured.coherence:.4f} (Welch bound {measured.welch_bound:.4f}{sample})",
+        "rank": f"{measured.rank:,} of {min(measured.size, measured.dim):,}",
+        "row norms": f"{measured.norm_min:.4f} to {measured.norm_max:.4f}, mean {measured.norm_mean:.4f}",
+        "distinct rows": f"{measured.distinct_rows:,} of {measured.size:,}",
+        "SHA-256": matrix.sha256,
+        "built in": f"{seconds:.1f} s",
+        "written": written,
+    }
     table = Table(box=None, show_header=False, pad_edge=False)
-    for name, value in _lines(matrix, measured, written, seconds):
+    for name, value in lines.items():
         table.add_row(name, value)
-    screen = rich_console(highlight=False, markup=False)
-    if not screen.is_terminal:
-        screen = rich_console(highlight=False, markup=False, width=120)
+    # In a file or a pipe, where there is no width, a path or a SHA-256 stays on one line.
+    screen = rich_console(highlight=False, markup=False, width=None if sys.stdout.isatty() else 120)
     screen.print(table, soft_wrap=False)
     if measured.neighbours:
-        nearest = Table(box=None, pad_edge=False, title="nearest neighbours (cosine)", title_justify="left")
-        nearest.add_column("word")
-        nearest.add_column("neighbours")
+        title = "nearest neighbours (cosine)"
+        nearest = Table("word", "neighbours", box=None, pad_edge=False, title=title, title_justify="left")
         for word, others in measured.neighbours.items():
             nearest.add_row(word, "  ".join(f"{other} {cosine:.2f}" for other, cosine in others))
         screen.print()
         screen.print(nearest)
-
-
-def _lines(matrix: OutputMatrix, measured: Diagnostics, written: str, seconds: float) -> Iterator[tuple[str, str]]:
-    sample = "" if measured.coherence_rows == measured.size else f", of {measured.coherence_rows:,} sampled rows"
-    yield "method", matrix.recipe["method"]
-    yield "V × N", f"{measured.size:,} × {measured.dim:,}"
-    yield "coherence", f"{measured.coherence:.4f} (Welch bound {measured.welch_bound:.4f}{sample})"
-    yield "rank", f"{measured.rank:,} of {min(measured.size, measured.dim):,}"
-    yield "row norms", f"{measured.norm_min:.4f} to {measured.norm_max:.4f}, mean {measured.norm_mean:.4f}"
-    yield "distinct rows", f"{measured.distinct_rows:,} of {measured.size:,}"
-    yield "SHA-256", matrix.sha256
-    yield "built in", f"{seconds:.1f} s"
-    yield "written", written
 
 
 def _overview(arguments: Sequence[str]) -> None:

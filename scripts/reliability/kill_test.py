@@ -23,7 +23,6 @@ import tempfile
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
-from multiprocessing.connection import Connection
 from pathlib import Path
 from types import FrameType
 from typing import Any
@@ -84,8 +83,9 @@ def command(arguments: list[str]) -> None:
         os.environ["FIXLM_CACHE"] = f"{folder}/cache"
         found = kill_and_resume(settings, Path(folder), show)
     if settings.out:
-        figures = {**dataclasses.asdict(settings), **dataclasses.asdict(found), "versions": versions()}
-        write_json(Path(settings.out), {name: figures[name] for name in figures if name != "out"})
+        figures = dataclasses.asdict(settings) | dataclasses.asdict(found) | {"versions": versions()}
+        del figures["out"]
+        write_json(Path(settings.out), figures)
     print(
         f"{found.kills} kills in {found.runs} runs and {found.seconds:.0f} s ({found.kills_during_a_save} during a "
         f"save), and {found.kills_before_the_start} before there was a run: every run ended as the one left alone, bit "
@@ -125,15 +125,13 @@ def _one_run(
         started = (path / "config.json").exists()
         arguments = ["train", *(["--resume"] if started else flags), "--run", str(path)]
         part = draw.random()  # of an undisturbed run
-        if found.kills >= settings.kills:
-            ended = train(arguments, path.with_suffix(".log"))
-        elif settings.clock:
-            ended = train(arguments, path.with_suffix(".log"), kill_after=part * alone.seconds)
-        else:
-            kind = (found.kills + found.kills_before_the_start) % 2
-            kill_at = (kind, 1 + int(part * alone.calls[kind]))
-            ended = train(arguments, path.with_suffix(".log"), kill_at=kill_at)
-        if ended is not None:
+        kind = (found.kills + found.kills_before_the_start) % 2  # any calls and calls for files in turn
+        when: dict[str, Any] = {}
+        if found.kills < settings.kills and settings.clock:
+            when["kill_after"] = part * alone.seconds
+        elif found.kills < settings.kills:
+            when["kill_at"] = (kind, 1 + int(part * alone.calls[kind]))
+        if train(arguments, path.with_suffix(".log"), **when) is not None:
             return
         found.kills += started
         found.kills_before_the_start += not started
@@ -158,24 +156,22 @@ def train(
         InputError: it ended in any other way.
     """
     context = multiprocessing.get_context("fork")
-    receiver, sender = context.Pipe(duplex=False)
-    process = context.Process(target=_in_child, args=(arguments, log, kill_at, sender))
+    counted = context.RawArray("q", 2)
+    process = context.Process(target=_in_child, args=(arguments, log, kill_at, counted))
     process.start()
-    sender.close()
     process.join(kill_after)
-    if process.is_alive():
-        process.kill()
-        process.join()
+    process.kill()  # nothing happens if it has ended
+    process.join()
     if process.exitcode == -signal.SIGKILL:
         return None
     if process.exitcode != 0:
         last = (log.read_text().splitlines() or [""])[-1]
         raise InputError(" ".join(arguments), "ended in an error", found=f"status {process.exitcode}: {last}")
-    calls: tuple[int, int] = receiver.recv()
-    return calls
+    return counted[0], counted[1]
 
 
-def _in_child(arguments: list[str], log: Path, kill_at: tuple[int, int] | None, sender: Connection) -> None:
+def _in_child(arguments: list[str], log: Path, kill_at: tuple[int, int] | None, counted: Any) -> None:
+    """Trains, and counts calls meanwhile; kills itself at the one it is told."""
     calls = [0, 0]
 
     def count(frame: FrameType, event: str, function: Any) -> None:
@@ -189,7 +185,7 @@ def _in_child(arguments: list[str], log: Path, kill_at: tuple[int, int] | None, 
         sys.setprofile(count)
         status = cli.main(arguments)
         sys.setprofile(None)
-    sender.send(tuple(calls))
+    counted[:] = calls
     sys.exit(status)
 
 
