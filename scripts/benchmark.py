@@ -13,7 +13,6 @@ import importlib.util
 import json
 import multiprocessing
 import platform
-import statistics
 import sys
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
@@ -22,6 +21,7 @@ from pathlib import Path
 from typing import Any
 
 import benchmark_cases as cases
+import numpy as np
 import torch
 from benchmark_cases import PLAIN, Call, Sizes
 from benchmark_report import plot_growth, print_report
@@ -71,14 +71,17 @@ def command(arguments: Sequence[str]) -> None:
 def measure(settings: Settings) -> dict[str, Any]:
     """All figures, as they stand in the JSON."""
     rounds = settings.rounds or (3 if settings.quick else 7)
-    report: dict[str, Any] = {"setting": describe(settings, rounds), "ratios": {}}
+    setting = asdict(settings) | {"rounds": rounds, "processor": processor()}
+    setting |= {"bfloat16_products": multiplies_bfloat16(), "versions": versions()}
+    for name in ("quick", "json", "plot"):  # what is asked for, not how it is measured
+        del setting[name]
+    report: dict[str, Any] = {"setting": setting, "microseconds_per_token": {}, "ratios": {}}
 
     def compare(name: str, calls: Mapping[str, Call]) -> None:
-        section = report.setdefault("microseconds_per_token", {})
-        section[name], ratios = in_turns(calls, rounds)
+        report["microseconds_per_token"][name], ratios = in_turns(calls, rounds)
         report["ratios"] |= {f"{key}_{name}": ratio for key, ratio in ratios.items()}
 
-    compare("loss", cases.loss_calls(settings, [PLAIN, "adaptive_softmax", *cases.OUTPUTS[1:]]))
+    compare("loss", cases.loss_calls(settings, [*cases.OUTPUTS, "adaptive_softmax"]))
     if not settings.quick:
         compare("nll", cases.nll_calls(settings))
     compare("decode", cases.decode_calls(settings))
@@ -87,14 +90,6 @@ def measure(settings: Settings) -> dict[str, Any]:
         report["extra_memory_mb"] = measure_memory(settings, cases.OUTPUTS)
         report["growth"] = measure_growth(max(3, rounds // 2))
     return report
-
-
-def describe(settings: Settings, rounds: int) -> dict[str, Any]:
-    """Sizes, versions and processor."""
-    sizes = asdict(settings) | {"rounds": rounds}
-    for name in ("quick", "json", "plot"):
-        del sizes[name]
-    return {**sizes, "processor": processor(), "bfloat16_products": multiplies_bfloat16(), "versions": versions()}
 
 
 def processor() -> str:
@@ -110,18 +105,19 @@ def in_turns(calls: Mapping[str, Call], rounds: int) -> tuple[dict[str, float], 
     """Median microseconds a token of each call, and median ratio of the first call's to each other's."""
     for call in calls.values():
         call.work()  # compiles, allocates, fills caches
-    seconds: dict[str, list[float]] = {name: [] for name in calls}
+    seconds = np.empty((rounds, len(calls)))
     for turn in range(rounds):
-        for name, call in calls.items():
-            seconds[name].append(call.seconds_per_token())
+        seconds[turn] = [call.seconds_per_token() for call in calls.values()]
         print(f"\r{len(calls)} in turns: {turn + 1}/{rounds} ", end="", file=sys.stderr, flush=True)
     print(file=sys.stderr)
-    plain, *others = calls
-    ratios = {
-        name: statistics.median(a / b for a, b in zip(seconds[plain], seconds[name], strict=True)) for name in others
-    }
-    ratios = {name: float(f"{ratio:.3g}") for name, ratio in ratios.items()}  # a small one is not 0
-    return {name: round(statistics.median(s) * 1e6, 2) for name, s in seconds.items()}, ratios
+    times = np.median(seconds, axis=0) * 1e6  # (calls,)
+    ratios = np.median(seconds[:, :1] / seconds[:, 1:], axis=0)  # (calls - 1,)
+    _, *others = calls
+    return (
+        {name: round(float(time), 2) for name, time in zip(calls, times, strict=True)},
+        # Three digits, so that a small one is not 0.
+        {name: float(f"{ratio:.3g}") for name, ratio in zip(others, ratios, strict=True)},
+    )
 
 
 def measure_memory(settings: Settings, names: Sequence[str]) -> dict[str, dict[str, float | None]]:
@@ -160,10 +156,8 @@ def extra_memory(name: str, settings: Settings) -> float | None:
 
 def resident(field: str) -> int:
     """Bytes, from /proc/self/status."""
-    for line in Path("/proc/self/status").read_text().splitlines():
-        if line.startswith(field):
-            return int(line.split()[1]) * 1024
-    raise KeyError(field)
+    lines = Path("/proc/self/status").read_text().splitlines()
+    return next(int(line.split()[1]) * 1024 for line in lines if line.startswith(field))
 
 
 def measure_growth(rounds: int) -> list[dict[str, Any]]:

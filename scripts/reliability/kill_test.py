@@ -107,10 +107,9 @@ def kill_and_resume(settings: Settings, folder: Path, show: Any) -> Found:
             alone[layer] = undisturbed(flags, folder / f"alone-{layer}")
         path = folder / f"run-{found.runs}"
         _one_run(flags, path, alone[layer], draw, settings, found, show)
-        if (end := digest(path)) != alone[layer].end:
-            raise InputError(
-                path.name, f"ended otherwise than {layer} left alone", found=end, expected=alone[layer].end
-            )
+        end, expected = digest(path), alone[layer].end
+        if end != expected:
+            raise InputError(path.name, f"ended otherwise than {layer} left alone", found=end, expected=expected)
         found.runs += 1
     found.seconds = round(time.monotonic() - began, 1)
     return found
@@ -125,11 +124,11 @@ def _one_run(
         started = (path / "config.json").exists()
         arguments = ["train", *(["--resume"] if started else flags), "--run", str(path)]
         part = draw.random()  # of an undisturbed run
-        kind = (found.kills + found.kills_before_the_start) % 2  # any calls and calls for files in turn
         when: dict[str, Any] = {}
         if found.kills < settings.kills and settings.clock:
             when["kill_after"] = part * alone.seconds
         elif found.kills < settings.kills:
+            kind = (found.kills + found.kills_before_the_start) % 2  # any calls and calls for files in turn
             when["kill_at"] = (kind, 1 + int(part * alone.calls[kind]))
         if train(arguments, path.with_suffix(".log"), **when) is not None:
             return
@@ -137,7 +136,11 @@ def _one_run(
         found.kills_before_the_start += not started
         found.kills_during_a_save += any((path / "checkpoints").glob(".step-*"))
         show("kills", found.kills, settings.kills)
-        whole = count_whole(path / "checkpoints")
+        whole = 0
+        for saved in (path / "checkpoints").glob("step-*"):
+            with contextlib.suppress(InputError):
+                checkpoint.verify(saved)
+                whole += 1
         if had_two and whole < 2:
             raise InputError(path.name, "a kill cost a checkpoint", found=f"{whole} whole", expected="at least 2")
         had_two = whole >= 2
@@ -215,20 +218,9 @@ def digest(path: Path) -> str:
     result = json.loads((path / "result.json").read_text())
     content.append(json.dumps([result["valid"], result["test"], result["best_step"]]).encode())
     for line in (path / "metrics.jsonl").read_text().splitlines():
-        record = json.loads(line)
-        record.pop("tokens_per_second", None)
+        record = json.loads(line) | {"tokens_per_second": None}  # which no two runs share
         content.append(json.dumps(record).encode())
     return hashlib.sha256(b"\n".join(content)).hexdigest()
-
-
-def count_whole(root: Path) -> int:
-    """How many checkpoints there are that verify."""
-    whole = 0
-    for path in root.glob("step-*"):
-        with contextlib.suppress(InputError):
-            checkpoint.verify(path)
-            whole += 1
-    return whole
 
 
 def write_corpus(folder: Path) -> None:
