@@ -35,6 +35,9 @@ from fixlm.runs.versions import versions
 
 SIZES = (1_000, 4_000, 16_000, 64_000, 256_000, 1_000_000)
 DIMS = (64, 128, 256, 512, 1024, 2048)
+COMPARED = {
+    "loss": cases.loss_calls, "nll": cases.nll_calls, "decode": cases.decode_calls, "step": cases.step_calls,
+}  # fmt: skip
 FEW_TOKENS = 64  # plain torch holds 4 GB of logits a thousand tokens at a million words
 
 
@@ -76,16 +79,10 @@ def measure(settings: Settings) -> dict[str, Any]:
     for name in ("quick", "json", "plot"):  # what is asked for, not how it is measured
         del setting[name]
     report: dict[str, Any] = {"setting": setting, "microseconds_per_token": {}, "ratios": {}}
-
-    def compare(name: str, calls: Mapping[str, Call]) -> None:
-        report["microseconds_per_token"][name], ratios = in_turns(calls, rounds)
-        report["ratios"] |= {f"{key}_{name}": ratio for key, ratio in ratios.items()}
-
-    compare("loss", cases.loss_calls(settings, [*cases.OUTPUTS, "adaptive_softmax"]))
-    if not settings.quick:
-        compare("nll", cases.nll_calls(settings))
-    compare("decode", cases.decode_calls(settings))
-    compare("step", cases.step_calls(settings))
+    for name, calls in COMPARED.items():
+        if name != "nll" or not settings.quick:
+            report["microseconds_per_token"][name], ratios = in_turns(calls(settings), rounds)
+            report["ratios"] |= {f"{key}_{name}": ratio for key, ratio in ratios.items()}
     if not settings.quick:
         report["extra_memory_mb"] = measure_memory(settings, cases.OUTPUTS)
         report["growth"] = measure_growth(max(3, rounds // 2))

@@ -130,7 +130,7 @@ def loss_and_gradients(layer: Any, hidden: Tensor, targets: Tensor) -> None:
     layer.zero_grad(set_to_none=True)
 
 
-def loss_calls(sizes: Sizes, names: Iterable[str]) -> dict[str, Call]:
+def loss_calls(sizes: Sizes, names: Iterable[str] = (*OUTPUTS, "adaptive_softmax")) -> dict[str, Call]:
     """(a): loss and gradients of B·T tokens."""
     hidden, targets = random_tokens(sizes, sizes.tokens)
     calls = {}
@@ -173,15 +173,15 @@ def plain_step(sizes: Sizes) -> Callable[[], object]:
     embedding, dropout = nn.Embedding(size, hidden_size), nn.Dropout(0.2)
     lstm = nn.LSTM(hidden_size, hidden_size, 2, dropout=0.2)
     decoder = nn.Linear(hidden_size, size)
-    parameters = [p for module in (embedding, lstm, decoder) for p in module.parameters()]
-    ids = torch.randint(0, size, (sizes.bptt + 1, sizes.batch_size))
+    model = nn.ModuleList([embedding, lstm, decoder])
+    parameters = [*model.parameters()]
+    ids = torch.randint(0, size, (sizes.bptt + 1, sizes.batch_size))  # (T + 1, B)
     state = [torch.zeros(2, sizes.batch_size, hidden_size)] * 2
 
     def step() -> None:
-        for parameter in parameters:
-            parameter.grad = None
+        model.zero_grad()
         hidden, after = lstm(dropout(embedding(ids[:-1])), tuple(state))
-        logits = decoder(dropout(hidden)).view(-1, size)
+        logits = decoder(dropout(hidden)).view(-1, size)  # (T·B, V)
         loss = F.nll_loss(logits.log_softmax(1), ids[1:].view(-1))
         loss.backward()
         nn.utils.clip_grad_norm_(parameters, 0.25)
@@ -205,7 +205,7 @@ def our_step(name: str, sizes: Sizes) -> Callable[[], object]:
         embedding, hidden_size, layer, dropout_input=0.2, dropout_between=0.2, dropout_output=0.2, precision=precision
     ).train()
     optimizer = make_optimizer(model, config)
-    ids = torch.randint(0, size, (sizes.bptt + 1, sizes.batch_size))
+    ids = torch.randint(0, size, (sizes.bptt + 1, sizes.batch_size))  # (T + 1, B)
     state = [model.start_state(sizes.batch_size)]
 
     def step() -> None:

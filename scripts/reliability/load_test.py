@@ -9,6 +9,7 @@ memory of the process so far are printed; more than --limit of it is an error.
 from __future__ import annotations
 
 import json
+import math
 import multiprocessing
 import os
 import random
@@ -77,16 +78,17 @@ def large_corpus(settings: Settings, folder: Path, stage: Callable[[str], None])
     stage("write the text")
     with progress() as show:
         text = corpus.load(str(data), progress=show)
-        stage("vocabulary and ids")
-        # Into the cache, where training finds it.
-        matrix = embeddings.build_cached(
+    stage("vocabulary and ids")
+    with progress() as show:
+        # Into the cache, where training finds it; not kept here, since the memory of training is measured too.
+        sha256 = embeddings.build_cached(
             "pmi", text.statistics(), settings.dim, 1, pmi.Options(), show, directory=cache_directory() / "matrices"
-        )
-        stage("co-occurrence and PMI")
+        ).sha256
+    stage("co-occurrence and PMI")
     _train(["--data", str(data), "--output-embed", "pmi"], settings, folder)
     stage(f"{settings.steps} steps of training")
     size = (data / "train.txt").stat().st_size
-    return {"tokens": len(text.splits["train"]), "V": len(text), "matrix": matrix.sha256, "bytes of text": size}
+    return {"tokens": len(text.splits["train"]), "V": len(text), "matrix": sha256, "bytes of text": size}
 
 
 def large_vocabulary(settings: Settings, folder: Path, stage: Callable[[str], None]) -> dict[str, Any]:
@@ -115,13 +117,11 @@ def write_large_corpus(source: Any, settings: Settings, folder: Path) -> None:
     folder.mkdir()
     draw = random.Random(settings.seed)
     lines = [words for words, _ in source.lines("train")]
-    tokens = 0
+    tokens = sum(len(words) + 1 for words in lines)  # each line ends in <eos>
     with open(folder / "train.txt", "w", encoding="utf-8") as file:
-        while tokens < settings.tokens:
+        for _ in range(math.ceil(settings.tokens / tokens)):
             draw.shuffle(lines)
-            for words in lines:
-                file.write(" ".join(words) + "\n")
-                tokens += len(words) + 1
+            file.writelines(" ".join(words) + "\n" for words in lines)
     for split in ("valid", "test"):
         some = [words for words, _ in source.lines(split)][:LINES_TO_SCORE]
         (folder / f"{split}.txt").write_text("".join(" ".join(words) + "\n" for words in some), encoding="utf-8")
