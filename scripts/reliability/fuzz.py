@@ -17,7 +17,7 @@ import os
 import shutil
 import sys
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
 import numpy as np
@@ -155,35 +155,30 @@ def files_of_run(folder: Path) -> list[bytes]:
 ROWS = np.random.default_rng(1).standard_normal((len(WORDS), 3)).astype(np.float32)  # (V, N)
 HEADER = f"{len(WORDS)} 3\n".encode()
 GLOVE = "".join(f"{w} {' '.join(map(str, r.tolist()))}\n" for w, r in zip(WORDS, ROWS, strict=True)).encode()
+WORD2VEC = HEADER + GLOVE
 BINARY = HEADER + b"".join(w.encode() + b" " + r.tobytes() + b"\n" for w, r in zip(WORDS, ROWS, strict=True))
-RECIPE = json.dumps({"vocabulary_size": len(WORDS), "sha256": None})
+MATRIX = save({"vectors": ROWS}, metadata={"recipe": json.dumps({"vocabulary_size": len(WORDS), "sha256": None})})
 TEXTS = [f"{TEXT}<unk>\n".encode(), "\n".join([*WORDS, "<unk>"]).encode()]
 
-TARGETS: dict[str, tuple[Target, Callable[[Path], list[bytes]]]] = {
-    "word2vec-text": (read_vectors("v.txt"), lambda _: [HEADER + GLOVE]),
+TARGETS: dict[str, tuple[Target, Callable[[Path], Iterable[bytes]]]] = {
+    "word2vec-text": (read_vectors("v.txt"), lambda _: [WORD2VEC]),
     "word2vec-binary": (read_vectors("v.bin"), lambda _: [BINARY]),
     "glove": (read_vectors("v"), lambda _: [GLOVE]),
-    "gzip": (read_vectors("v.txt.gz"), lambda _: [HEADER + GLOVE]),
-    "gzip-damaged": (
-        read_vectors("v.gz.txt"),
-        lambda _: [gzip.compress(content, mtime=0) for content in (HEADER + GLOVE, BINARY)],
-    ),
-    "safetensors": (
-        read_vectors("v.safetensors"),
-        lambda _: [save({"vectors": ROWS}, metadata={"recipe": RECIPE}), save({"a": ROWS, "b": ROWS[0]})],
-    ),
+    "gzip": (read_vectors("v.txt.gz"), lambda _: [WORD2VEC]),
+    "gzip-damaged": (read_vectors("v.gz.txt"), lambda _: [gzip.compress(file, mtime=0) for file in (WORD2VEC, BINARY)]),
+    "safetensors": (read_vectors("v.safetensors"), lambda _: [MATRIX, save({"a": ROWS, "b": ROWS[0]})]),
     "npy": (read_vectors("v.npy"), lambda _: [array(ROWS), array(np.asfortranarray(ROWS.astype(np.float16)))]),
     "vocabulary": (read_vocabulary, lambda _: TEXTS),
-    "sentencepiece": (read_pieces, lambda _: [train_pieces(kind) for kind in ("unigram", "bpe")]),
+    "sentencepiece": (read_pieces, lambda _: map(train_pieces, ("unigram", "bpe"))),
     "corpus": (read_corpus, lambda _: TEXTS),
     "run": (read_run, files_of_run),
 }
-"""Each reader with files that it does take, to begin with, made in a folder that is given."""
+"""Of each reader: what has it read some bytes, and files that it takes, which may be made in a folder."""
 
 
 def well_formed(name: str, folder: Path) -> list[bytes]:
     """What a reader does take, to begin with; ``folder`` is for the run."""
-    return TARGETS[name][1](folder)
+    return list(TARGETS[name][1](folder))
 
 
 def run_target(name: str, content: bytes, folder: Path) -> str | None:
