@@ -34,7 +34,7 @@ from fixlm.model.bfloat16 import multiplies_bfloat16
 from fixlm.runs.versions import versions
 
 SIZES = (1_000, 4_000, 16_000, 64_000, 256_000, 1_000_000)
-DIMS = (64, 128, 256, 512, 1024, 2048)
+DIMS = (64, 128, 256, 512, 1024, 2048)  # powers of two, as hadamard wants
 COMPARED = {
     "loss": cases.loss_calls, "nll": cases.nll_calls, "decode": cases.decode_calls, "step": cases.step_calls,
 }  # fmt: skip
@@ -109,11 +109,10 @@ def in_turns(calls: Mapping[str, Call], rounds: int) -> tuple[dict[str, float], 
     print(file=sys.stderr)
     times = np.median(seconds, axis=0) * 1e6  # (calls,)
     ratios = np.median(seconds[:, :1] / seconds[:, 1:], axis=0)  # (calls - 1,)
-    _, *others = calls
     return (
         {name: round(float(time), 2) for name, time in zip(calls, times, strict=True)},
         # Three digits, so that a small one is not 0.
-        {name: float(f"{ratio:.3g}") for name, ratio in zip(others, ratios, strict=True)},
+        {name: float(f"{ratio:.3g}") for name, ratio in zip([*calls][1:], ratios, strict=True)},
     )
 
 

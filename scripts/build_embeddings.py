@@ -86,7 +86,7 @@ def parse(method: str, arguments: Sequence[str]) -> tuple[Settings, Any]:
             results.append(read_options(given, kind))
         except (InputError, InputErrors) as error:
             errors += all_of(error)
-    if vars(given).get("out", "none") == "none":
+    if vars(given).get("out", "none") == "none":  # a flag's word for None
         errors.append(InputError("--out", "no file to write is named", fix="add --out FILE.safetensors"))
     InputErrors.raise_if_any(errors)
     return results[0], results[1]

@@ -224,7 +224,7 @@ def digest(path: Path) -> str:
 
 
 def write_corpus(folder: Path) -> None:
-    """Three splits of random sentences of 12 words."""
+    """Three splits of random lines of 8 words, which are drawn from 12."""
     draw = random.Random(1)
     folder.mkdir()
     for split, lines in (("train", 300), ("valid", 10), ("test", 10)):
