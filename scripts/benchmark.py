@@ -6,28 +6,36 @@ Every ratio is the plain program's time over ours, taken in turns: the median ov
 so that a machine that is slower for a while slows both. Data are random; the time does not depend on them.
 """
 
+import contextlib
 import importlib.util
 import json
+import multiprocessing
 import platform
-import statistics
-import subprocess
 import sys
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, fields, replace
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import benchmark_cases as cases
+import numpy as np
+import torch
 from benchmark_cases import PLAIN, Call, Sizes
 from benchmark_report import plot_growth, print_report
 
 from embeddings.options import Count, option
 from fixlm.cli import run
-from fixlm.config.command_line import Parser, add_options, flag_name, read_options
+from fixlm.config.command_line import read_command_line
 from fixlm.errors import InputError
+from fixlm.model.bfloat16 import multiplies_bfloat16
+from fixlm.runs.versions import versions
 
 SIZES = (1_000, 4_000, 16_000, 64_000, 256_000, 1_000_000)
-DIMS = (64, 128, 256, 512, 1024, 2048)
+DIMS = (64, 128, 256, 512, 1024, 2048)  # powers of two, as hadamard wants
+COMPARED = {
+    "loss": cases.loss_calls, "nll": cases.nll_calls, "decode": cases.decode_calls, "step": cases.step_calls,
+}  # fmt: skip
 FEW_TOKENS = 64  # plain torch holds 4 GB of logits a thousand tokens at a million words
 
 
@@ -40,27 +48,19 @@ class Settings(Sizes):
     plot: str | None = option(None, "PNG file for the growth with V and N")
     rounds: Count | None = option(None, "turns of everything that is compared (none: 7, quick 3)")
     threads: Count = option(2, "threads of torch")
-    memory_of: str | None = option(None, "only measure the extra memory of this layer, in this process")
 
 
 def command(arguments: Sequence[str]) -> None:
     """Parses, measures, prints and writes."""
-    parser = Parser(prog="benchmark.py", description=__doc__)
-    add_options(parser, Settings)
-    settings = read_options(parser.parse_args(list(arguments)), Settings)
+    settings = read_command_line(arguments, Settings, __doc__)
     for flag, path in (("--json", settings.json), ("--plot", settings.plot)):
         if path is not None and not Path(path).absolute().parent.is_dir():
             raise InputError(flag, "there is no such directory", found=Path(path).parent)
     if settings.plot is not None and importlib.util.find_spec("matplotlib") is None:
         raise InputError("--plot", "matplotlib is not installed", fix="pip install matplotlib")
 
-    import torch
-
     torch.set_num_threads(settings.threads)
     torch.manual_seed(1)
-    if settings.memory_of is not None:
-        print(extra_memory(settings.memory_of, settings))
-        return
     report = measure(settings)
     print_report(report)
     if settings.json is not None:
@@ -72,47 +72,27 @@ def command(arguments: Sequence[str]) -> None:
 def measure(settings: Settings) -> dict[str, Any]:
     """All figures, as they stand in the JSON."""
     rounds = settings.rounds or (3 if settings.quick else 7)
-    report: dict[str, Any] = {"setting": describe(settings, rounds), "ratios": {}}
-
-    def compare(name: str, calls: Mapping[str, Call]) -> None:
-        section = report.setdefault("microseconds_per_token", {})
-        section[name], ratios = in_turns(calls, rounds)
-        report["ratios"] |= {f"{key}_{name}": ratio for key, ratio in ratios.items()}
-
-    compare("loss", cases.loss_calls(settings))
+    setting = asdict(settings) | {"rounds": rounds, "processor": processor()}
+    setting |= {"bfloat16_products": multiplies_bfloat16(), "versions": versions()}
+    for name in ("quick", "json", "plot"):  # what is asked for, not how it is measured
+        del setting[name]
+    report: dict[str, Any] = {"setting": setting, "microseconds_per_token": {}, "ratios": {}}
+    for name, calls in COMPARED.items():
+        if name != "nll" or not settings.quick:
+            report["microseconds_per_token"][name], ratios = in_turns(calls(settings), rounds)
+            report["ratios"] |= {f"{key}_{name}": ratio for key, ratio in ratios.items()}
     if not settings.quick:
-        compare("nll", cases.nll_calls(settings))
-    compare("decode", cases.decode_calls(settings))
-    compare("step", cases.step_calls(settings))
-    if not settings.quick:
-        report["extra_memory_mb"] = measure_memory(settings, [PLAIN, *cases.layers(settings)])
+        report["extra_memory_mb"] = measure_memory(settings, cases.OUTPUTS)
         report["growth"] = measure_growth(max(3, rounds // 2))
     return report
 
 
-def describe(settings: Settings, rounds: int) -> dict[str, Any]:
-    """Sizes, versions and processor."""
-    from fixlm.model.bfloat16 import multiplies_bfloat16
-    from fixlm.runs.versions import versions
-
-    sizes = asdict(settings) | {"rounds": rounds}
-    for name in ("quick", "json", "plot", "memory_of"):
-        del sizes[name]
-    return {**sizes, "processor": processor(), "bfloat16_products": multiplies_bfloat16(), "versions": versions()}
-
-
 def processor() -> str:
     """Its name and widest vectors."""
-    import torch
-
     found = platform.processor() or platform.machine()
-    try:
-        for line in Path("/proc/cpuinfo").read_text().splitlines():
-            if line.startswith("model name"):
-                found = line.partition(":")[2].strip()
-                break
-    except OSError:
-        pass
+    with contextlib.suppress(OSError, StopIteration):  # no Linux, or a processor without a name
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+        found = next(line.partition(":")[2].strip() for line in lines if line.startswith("model name"))
     return f"{found}, {torch.backends.cpu.get_cpu_capability()}"
 
 
@@ -120,34 +100,31 @@ def in_turns(calls: Mapping[str, Call], rounds: int) -> tuple[dict[str, float], 
     """Median microseconds a token of each call, and median ratio of the first call's to each other's."""
     for call in calls.values():
         call.work()  # compiles, allocates, fills caches
-    seconds: dict[str, list[float]] = {name: [] for name in calls}
+    seconds = np.empty((rounds, len(calls)))
     for turn in range(rounds):
-        for name, call in calls.items():
-            seconds[name].append(call.seconds_per_token())
+        seconds[turn] = [call.seconds_per_token() for call in calls.values()]
         print(f"\r{len(calls)} in turns: {turn + 1}/{rounds} ", end="", file=sys.stderr, flush=True)
     print(file=sys.stderr)
-    plain, *others = calls
-    ratios = {
-        name: statistics.median(a / b for a, b in zip(seconds[plain], seconds[name], strict=True)) for name in others
-    }
-    ratios = {name: float(f"{ratio:.3g}") for name, ratio in ratios.items()}  # a small one is not 0
-    return {name: round(statistics.median(s) * 1e6, 2) for name, s in seconds.items()}, ratios
+    times = np.median(seconds, axis=0) * 1e6  # (calls,)
+    ratios = np.median(seconds[:, :1] / seconds[:, 1:], axis=0)  # (calls - 1,)
+    return (
+        {name: round(float(time), 2) for name, time in zip(calls, times, strict=True)},
+        # Three digits, so that a small one is not 0.
+        {name: float(f"{ratio:.3g}") for name, ratio in zip([*calls][1:], ratios, strict=True)},
+    )
 
 
 def measure_memory(settings: Settings, names: Sequence[str]) -> dict[str, dict[str, float | None]]:
     """(d): extra memory of a loss with its gradients, in MB, at B·T and at four times as many tokens."""
-    found: dict[str, dict[str, float | None]] = {}
+    found: dict[str, dict[str, float | None]] = {name: {} for name in names}
     for name in names:
-        found[name] = {}
-        for factor in (1, 4):
-            if name == PLAIN and factor > 1:
-                continue
+        # The logits of plain torch grow with the tokens: four times as many do not fit everywhere.
+        for factor in (1,) if name == PLAIN else (1, 4):
             sized = replace(settings, batch_size=settings.batch_size * factor)
-            passed = {item: getattr(sized, item) for item in ("threads", *(field.name for field in fields(Sizes)))}
-            flags = [f"{flag_name(item)}={value}" for item, value in passed.items() if value is not None]
-            flags.append(f"--memory-of={name}")
-            done = subprocess.run([sys.executable, __file__, *flags], capture_output=True, text=True, check=True)
-            found[name][f"{sized.tokens} tokens"] = None if done.stdout.strip() == "None" else float(done.stdout)
+            # In a process of its own, whose memory no other layer has grown.
+            with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as processes:
+                megabytes = processes.submit(extra_memory, name, sized).result()
+            found[name][f"{sized.tokens} tokens"] = megabytes
     return found
 
 
@@ -156,22 +133,16 @@ def extra_memory(name: str, settings: Settings) -> float | None:
 
     None where the system does not tell.
     """
-    import torch.nn.functional as F
-
-    layer = cases.plain_layer(settings) if name == PLAIN else cases.layers(settings)[name]
+    torch.set_num_threads(settings.threads)
+    layer = cases.build_layer(name, settings)
     hidden, targets = cases.random_tokens(settings, settings.tokens)
-
-    def loss(hidden: Any, targets: Any) -> Any:
-        return F.cross_entropy(layer(hidden), targets) if name == PLAIN else layer.loss(hidden, targets)
-
-    small = hidden[:16].detach().requires_grad_()
-    cases.backward(loss(small, targets[:16]), layer, small)  # compiles, starts threads
+    cases.loss_and_gradients(layer, hidden[:16].detach().requires_grad_(), targets[:16])  # compiles, starts threads
     try:
         Path("/proc/self/clear_refs").write_text("5")  # the peak starts anew
     except OSError:
         return None
     before = resident("VmRSS")
-    loss(hidden, targets).backward()
+    layer.loss(hidden, targets).backward()
     gradients = [parameter.grad for parameter in (hidden, *layer.parameters())]
     kept = sum(gradient.numel() * gradient.element_size() for gradient in gradients)
     return round((resident("VmHWM") - before - kept) / 2**20, 1)
@@ -179,20 +150,17 @@ def extra_memory(name: str, settings: Settings) -> float | None:
 
 def resident(field: str) -> int:
     """Bytes, from /proc/self/status."""
-    for line in Path("/proc/self/status").read_text().splitlines():
-        if line.startswith(field):
-            return int(line.split()[1]) * 1024
-    raise KeyError(field)
+    lines = Path("/proc/self/status").read_text().splitlines()
+    return next(int(line.split()[1]) * 1024 for line in lines if line.startswith(field))
 
 
 def measure_growth(rounds: int) -> list[dict[str, Any]]:
     """(e): microseconds a token of loss and gradients as V grows at N = 512, and as N grows at V = 33,278."""
     rows = []
-    grown = [("V", size, 512) for size in SIZES] + [("N", 33_278, dim) for dim in DIMS]
-    for axis, size, dim in grown:
+    for axis, size, dim in [("V", size, 512) for size in SIZES] + [("N", 33_278, dim) for dim in DIMS]:
         # Few tokens, since plain torch holds all logits; hadamard gets as many as a round of its threads needs.
-        settings = Settings(vocabulary_size=size, hidden_size=dim, batch_size=FEW_TOKENS, bptt=1)
-        times, _ = in_turns(cases.growth_calls(settings), rounds)
+        sizes = Sizes(vocabulary_size=size, hidden_size=dim, batch_size=FEW_TOKENS, bptt=1)
+        times, _ = in_turns(cases.loss_calls(sizes, cases.GROWN), rounds)
         rows.append({"axis": axis, "V": size, "N": dim, "tokens": FEW_TOKENS, **times})
     return rows
 

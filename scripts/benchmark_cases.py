@@ -1,16 +1,30 @@
 """What is timed: output layers, decoding and training steps, ours and those of plain torch, on random data."""
 
-import functools
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from functools import partial
 from typing import Annotated, Any
 
+import torch
+import torch.nn.functional as F
 from annotated_types import Ge, Le
+from torch import Tensor, nn
 
 from embeddings.options import LARGEST, Checked, Count, option
+from fixlm import output
+from fixlm.config.schema import OptimizationConfig
+from fixlm.errors import InputError
+from fixlm.model.bfloat16 import multiplies_bfloat16
+from fixlm.model.embedding import input_embedding
+from fixlm.model.language_model import LanguageModel
+from fixlm.training.optimizer import make_optimizer, take_gradients
 
 PLAIN = "plain torch, learned"
+GROWN = (PLAIN, "dense_fixed_float32", "hadamard", "walsh")
+OUTPUTS = (PLAIN, "learned_fused", "dense_fixed_float32", "dense_fixed_bfloat16", "hadamard", "walsh")
+STEPS = {"tied": "tied", "pmi": "pretrained", "hadamard": "hadamard", "walsh": "walsh"}
+"""The output layer of each training step that is measured; the time does not depend on what a fixed matrix holds."""
 ADAPTIVE_CUTOFFS = (2000, 10000)
 DECODED = 20  # tokens in a row
 SLOW_TOKENS = 140  # of bfloat16 products where the processor has none
@@ -37,10 +51,6 @@ class Sizes(Checked):
         """What `output.build` takes for walsh: words in a row, or strewn over all places if families may be larger."""
         if self.walsh_family_size is None:
             return {"families": self.walsh_families}
-        import torch
-
-        from fixlm.errors import InputError
-
         places = self.walsh_families * self.walsh_family_size
         if places < self.vocabulary_size:
             what = f"too small for {self.vocabulary_size:,} words in {self.walsh_families:,} families"
@@ -62,136 +72,116 @@ class Call:
         return (time.perf_counter() - began) / self.tokens
 
 
-def layers(sizes: Sizes) -> dict[str, Any]:
-    """The output layers by the names of the report."""
-    import torch
+class PlainLayer(nn.Linear):
+    """A linear layer and cross-entropy as plain torch has them, with the methods of `fixlm.output`'s layers."""
 
-    from fixlm import output
+    def logits(self, hidden: Tensor) -> Tensor:
+        return self(hidden)  # (n, V)
 
+    def loss(self, hidden: Tensor, targets: Tensor) -> Tensor:
+        return F.cross_entropy(self(hidden), targets)
+
+    @torch.no_grad()
+    def nll(self, hidden: Tensor, targets: Tensor) -> Tensor:
+        return F.cross_entropy(self(hidden), targets, reduction="none")  # (n,)
+
+
+class AdaptiveSoftmax(nn.AdaptiveLogSoftmaxWithLoss):
+    """torch's adaptive softmax, with the `loss` of `fixlm.output`'s layers."""
+
+    def loss(self, hidden: Tensor, targets: Tensor) -> Tensor:
+        return self(hidden, targets).loss
+
+
+def build_layer(name: str, sizes: Sizes, **more: Any) -> Any:
+    """An output layer.
+
+    Args:
+        name: one of the report, or of `fixlm.output`.
+        more: further arguments of `fixlm.output.build`.
+    """
     size, hidden = sizes.vocabulary_size, sizes.hidden_size
-    vectors = torch.nn.functional.normalize(torch.randn(size, hidden), dim=1)
-    return {
-        "learned_fused": output.build("learned", hidden, size),
-        "dense_fixed_float32": output.build("pretrained", hidden, size, vectors=vectors),
-        "dense_fixed_bfloat16": output.build("pretrained", hidden, size, vectors=vectors, precision=torch.bfloat16),
-        "hadamard": output.build("hadamard", hidden, size),
-        "walsh": output.build("walsh", hidden, size, **sizes.walsh),
-    }
+    if name == PLAIN:
+        return PlainLayer(hidden, size)
+    if name == "adaptive_softmax":
+        cutoffs = [cutoff for cutoff in ADAPTIVE_CUTOFFS if cutoff < size] or [size // 2]
+        return AdaptiveSoftmax(hidden, size, cutoffs)
+    if name == "walsh":
+        more |= sizes.walsh
+    if name == "dense_fixed_bfloat16":
+        more["precision"] = torch.bfloat16
+    if name.startswith("dense_fixed") or name == "pretrained":
+        name, more["vectors"] = "pretrained", F.normalize(torch.randn(size, hidden), dim=1)  # (V, N)
+    return output.build(name.removesuffix("_fused"), hidden, size, **more)
 
 
-def random_tokens(sizes: Sizes, tokens: int) -> tuple[Any, Any]:
+def random_tokens(sizes: Sizes, tokens: int) -> tuple[Tensor, Tensor]:
     """Hidden states (n, H) that want a gradient, and targets (n,)."""
-    import torch
-
     hidden = torch.randn(tokens, sizes.hidden_size, requires_grad=True)
     return hidden, torch.randint(0, sizes.vocabulary_size, (tokens,))
 
 
-def plain_layer(sizes: Sizes) -> Any:
-    """`nn.Linear` to the vocabulary."""
-    import torch
-
-    return torch.nn.Linear(sizes.hidden_size, sizes.vocabulary_size)
-
-
-def backward(loss: Any, module: Any, hidden: Any) -> None:
-    """Gradients, which are then dropped."""
-    loss.backward()
+def loss_and_gradients(layer: Any, hidden: Tensor, targets: Tensor) -> None:
+    """Of one output layer; the gradients are dropped."""
+    layer.loss(hidden, targets).backward()
     hidden.grad = None
-    module.zero_grad(set_to_none=True)
+    layer.zero_grad(set_to_none=True)
 
 
-def loss_calls(sizes: Sizes) -> dict[str, Call]:
+def loss_calls(sizes: Sizes, names: Iterable[str] = (*OUTPUTS, "adaptive_softmax")) -> dict[str, Call]:
     """(a): loss and gradients of B·T tokens."""
-    import torch
-    import torch.nn.functional as F
-
-    from fixlm.model.bfloat16 import multiplies_bfloat16
-
-    tokens = sizes.tokens
-    hidden, targets = random_tokens(sizes, tokens)
-    linear = plain_layer(sizes)
-    size = sizes.vocabulary_size
-    cutoffs = [cutoff for cutoff in ADAPTIVE_CUTOFFS if cutoff < size] or [size // 2]
-    adaptive = torch.nn.AdaptiveLogSoftmaxWithLoss(sizes.hidden_size, sizes.vocabulary_size, cutoffs)
-    calls = {
-        PLAIN: Call(lambda: backward(F.cross_entropy(linear(hidden), targets), linear, hidden), tokens),
-        "adaptive_softmax": Call(lambda: backward(adaptive(hidden, targets).loss, adaptive, hidden), tokens),
-    }
-    for name, layer in layers(sizes).items():
+    hidden, targets = random_tokens(sizes, sizes.tokens)
+    calls = {}
+    for name in names:
         slow = name == "dense_fixed_bfloat16" and not multiplies_bfloat16()
-        calls[name] = loss_call(layer, hidden, targets, SLOW_TOKENS if slow else tokens)
+        tokens = min(SLOW_TOKENS, sizes.tokens) if slow else sizes.tokens
+        inputs = hidden[:tokens].detach().requires_grad_()
+        calls[name] = Call(partial(loss_and_gradients, build_layer(name, sizes), inputs, targets[:tokens]), tokens)
     return calls
-
-
-def loss_call(layer: Any, hidden: Any, targets: Any, tokens: int) -> Call:
-    """Loss and gradients of the first tokens."""
-    inputs = hidden[:tokens].detach().requires_grad_()
-    return Call(lambda: backward(layer.loss(inputs, targets[:tokens]), layer, inputs), tokens)
 
 
 def nll_calls(sizes: Sizes) -> dict[str, Call]:
     """(b): scoring without gradient."""
-    import torch
-    import torch.nn.functional as F
-
-    tokens = sizes.tokens
-    hidden, targets = random_tokens(sizes, tokens)
-    linear = plain_layer(sizes)
-    plain = torch.no_grad()(lambda: F.cross_entropy(linear(hidden), targets, reduction="none"))
-    calls = {PLAIN: Call(plain, tokens)}
-    for name, layer in layers(sizes).items():
-        if name != "dense_fixed_bfloat16":  # always scored in float32
-            calls[name] = Call(functools.partial(layer.nll, hidden, targets), tokens)
-    return calls
+    hidden, targets = random_tokens(sizes, sizes.tokens)
+    names = [name for name in OUTPUTS if name != "dense_fixed_bfloat16"]  # always scored in float32
+    return {name: Call(partial(build_layer(name, sizes).nll, hidden, targets), sizes.tokens) for name in names}
 
 
 def decode_calls(sizes: Sizes) -> dict[str, Call]:
     """(c): the logits of one token after another."""
-    import torch
-
     hidden, _ = random_tokens(sizes, 1)
 
-    def repeated(logits: Callable[[Any], object]) -> Call:
-        def work() -> None:
-            with torch.no_grad():
-                for _ in range(DECODED):
-                    logits(hidden)
+    def work(layer: Any) -> None:
+        with torch.no_grad():
+            for _ in range(DECODED):
+                layer.logits(hidden)
 
-        return Call(work, DECODED)
-
-    built = layers(sizes)
-    calls = {PLAIN: repeated(plain_layer(sizes))}
-    return calls | {name: repeated(built[name].logits) for name in ("dense_fixed_float32", "hadamard", "walsh")}
+    return {name: Call(partial(work, build_layer(name, sizes)), DECODED) for name in GROWN}
 
 
 def step_calls(sizes: Sizes) -> dict[str, Call]:
     """(f): whole training steps of the 2-layer model."""
-    tokens = sizes.tokens
-    ours = {"tied": "tied", "pmi": "pretrained", "hadamard": "hadamard", "walsh": "walsh"}
-    calls = {PLAIN: Call(plain_step(sizes), tokens)}
-    return calls | {name: Call(our_step(layer, sizes), tokens) for name, layer in ours.items()}
+    calls = {PLAIN: Call(plain_step(sizes), sizes.tokens)}
+    return calls | {name: Call(our_step(layer, sizes), sizes.tokens) for name, layer in STEPS.items()}
 
 
 def plain_step(sizes: Sizes) -> Callable[[], object]:
     """One step of a language model as PyTorch's word_language_model example trains it."""
-    import torch
-    from torch import nn
-
     hidden_size, size = sizes.hidden_size, sizes.vocabulary_size
+    # Two layers, dropout of 0.2 and clipping at 0.25 are what the example has by default.
     embedding, dropout = nn.Embedding(size, hidden_size), nn.Dropout(0.2)
     lstm = nn.LSTM(hidden_size, hidden_size, 2, dropout=0.2)
     decoder = nn.Linear(hidden_size, size)
-    parameters = [p for module in (embedding, lstm, decoder) for p in module.parameters()]
-    ids = torch.randint(0, size, (sizes.bptt + 1, sizes.batch_size))
+    model = nn.ModuleList([embedding, lstm, decoder])
+    parameters = [*model.parameters()]
+    ids = torch.randint(0, size, (sizes.bptt + 1, sizes.batch_size))  # (T + 1, B)
     state = [torch.zeros(2, sizes.batch_size, hidden_size)] * 2
 
     def step() -> None:
-        for parameter in parameters:
-            parameter.grad = None
+        model.zero_grad()
         hidden, after = lstm(dropout(embedding(ids[:-1])), tuple(state))
-        logits = decoder(dropout(hidden)).view(-1, size)
-        loss = nn.functional.nll_loss(logits.log_softmax(1), ids[1:].view(-1))
+        logits = decoder(dropout(hidden)).view(-1, size)  # (T·B, V)
+        loss = F.nll_loss(logits.log_softmax(1), ids[1:].view(-1))
         loss.backward()
         nn.utils.clip_grad_norm_(parameters, 0.25)
         with torch.no_grad():
@@ -205,28 +195,16 @@ def plain_step(sizes: Sizes) -> Callable[[], object]:
 
 def our_step(name: str, sizes: Sizes) -> Callable[[], object]:
     """One step of `fixlm.train` with that output layer."""
-    import torch
-
-    from fixlm import output
-    from fixlm.config.schema import OptimizationConfig
-    from fixlm.model.bfloat16 import multiplies_bfloat16
-    from fixlm.model.embedding import input_embedding
-    from fixlm.model.language_model import LanguageModel
-    from fixlm.training.optimizer import make_optimizer, take_gradients
-
     hidden_size, size = sizes.hidden_size, sizes.vocabulary_size
     precision = torch.bfloat16 if multiplies_bfloat16() else None
     config = OptimizationConfig()
     embedding = input_embedding(size, hidden_size)
-    options: dict[str, Any] = sizes.walsh if name == "walsh" else {}
-    if name == "pretrained":
-        options["vectors"] = torch.nn.functional.normalize(torch.randn(size, hidden_size), dim=1)
-    layer = output.build(name, hidden_size, size, input_embedding=embedding, precision=precision, **options)
+    layer = build_layer(name, sizes, input_embedding=embedding, precision=precision)
     model = LanguageModel(
         embedding, hidden_size, layer, dropout_input=0.2, dropout_between=0.2, dropout_output=0.2, precision=precision
     ).train()
     optimizer = make_optimizer(model, config)
-    ids = torch.randint(0, size, (sizes.bptt + 1, sizes.batch_size))
+    ids = torch.randint(0, size, (sizes.bptt + 1, sizes.batch_size))  # (T + 1, B)
     state = [model.start_state(sizes.batch_size)]
 
     def step() -> None:
@@ -234,24 +212,3 @@ def our_step(name: str, sizes: Sizes) -> Callable[[], object]:
         optimizer.step()
 
     return step
-
-
-def growth_calls(sizes: Sizes) -> dict[str, Call]:
-    """Loss and gradients of a few tokens."""
-    import torch
-    import torch.nn.functional as F
-
-    from fixlm import output
-
-    size, hidden_size = sizes.vocabulary_size, sizes.hidden_size
-    hidden, targets = random_tokens(sizes, sizes.tokens)
-    linear = plain_layer(sizes)
-    vectors = torch.nn.functional.normalize(torch.randn(size, hidden_size), dim=1)
-    built = {
-        "dense_fixed_float32": output.build("pretrained", hidden_size, size, vectors=vectors),
-        "hadamard": output.build("hadamard", hidden_size, size),
-        "walsh": output.build("walsh", hidden_size, size, **sizes.walsh),
-    }
-    plain = Call(lambda: backward(F.cross_entropy(linear(hidden), targets), linear, hidden), sizes.tokens)
-    ours = {name: loss_call(layer, hidden, targets, sizes.tokens) for name, layer in built.items()}
-    return {PLAIN: plain} | ours

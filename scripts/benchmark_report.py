@@ -4,44 +4,52 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from benchmark_cases import DECODED, PLAIN
+from benchmark_cases import DECODED, GROWN
+from rich.table import Table
+
+from fixlm.console import rich_console
+
+NAMES = {
+    "adaptive_softmax": "plain torch, adaptive softmax",
+    "learned_fused": "learned",
+    "dense_fixed_float32": "dense fixed matrix, float32",
+    "dense_fixed_bfloat16": "dense fixed matrix, bfloat16",
+}
+"""What is shown for a key of the figures, where the key itself is not readable."""
+TITLES = {
+    "loss": "loss and gradients",
+    "nll": "scoring",
+    "decode": f"logits of one token, {DECODED} in a row",
+    "step": "whole training step",
+}
 
 
 def print_report(report: Mapping[str, Any]) -> None:
     """Tables on stdout."""
-    from rich.table import Table
-
-    from fixlm.console import rich_console
-
     screen = rich_console(highlight=False, markup=False)
     setting = report["setting"]
     screen.print(
         f"{setting['processor']}, {setting['threads']} threads, V = {setting['vocabulary_size']:,}, "
         f"N = H = {setting['hidden_size']}, {setting['batch_size'] * setting['bptt']:,} tokens"
     )
-    titles = {
-        "loss": "loss and gradients",
-        "nll": "scoring",
-        "decode": f"logits of one token, {DECODED} in a row",
-        "step": "whole training step",
-    }
     for name, times in report["microseconds_per_token"].items():
-        table = Table("", "µs a token", "times faster", title=titles[name], title_justify="left")
+        table = Table("", "µs a token", "times faster", title=TITLES[name], title_justify="left")
         for call, microseconds in times.items():
             ratio = report["ratios"].get(f"{call}_{name}")
-            table.add_row(call, f"{microseconds:,.1f}", "" if ratio is None else f"{ratio:.1f}")
+            table.add_row(NAMES.get(call, call), f"{microseconds:,.1f}", "" if ratio is None else f"{ratio:.1f}")
         screen.print(table)
     if "extra_memory_mb" in report:
         table = Table("", "tokens", "MB", title="peak extra memory", title_justify="left")
         for name, measured in report["extra_memory_mb"].items():
             for tokens, megabytes in measured.items():
-                table.add_row(name, tokens, str(megabytes))
+                table.add_row(NAMES.get(name, name), tokens, str(megabytes))
         screen.print(table)
     if "growth" in report:
-        names = [name for name in report["growth"][0] if name not in ("axis", "V", "N", "tokens")]
-        table = Table("V", "N", *names, title="growth, µs a token", title_justify="left")
+        table = Table(
+            "V", "N", *(NAMES.get(name, name) for name in GROWN), title="growth, µs a token", title_justify="left"
+        )
         for row in report["growth"]:
-            table.add_row(f"{row['V']:,}", f"{row['N']:,}", *(f"{row[name]:,.1f}" for name in names))
+            table.add_row(f"{row['V']:,}", f"{row['N']:,}", *(f"{row[name]:,.1f}" for name in GROWN))
         screen.print(table)
 
 
@@ -56,8 +64,10 @@ def plot_growth(rows: Sequence[Mapping[str, Any]], path: Path) -> None:
     labels = {"V": "vocabulary size V (N = 512)", "N": "dimension N (V = 33,278)"}
     for axis, panel in zip(("V", "N"), axes, strict=True):
         points = [row for row in rows if row["axis"] == axis]
-        for name in (PLAIN, "dense_fixed_float32", "walsh", "hadamard"):
-            panel.loglog([row[axis] for row in points], [row[name] for row in points], "o-", label=name)
+        for name in GROWN:
+            panel.loglog(
+                [row[axis] for row in points], [row[name] for row in points], "o-", label=NAMES.get(name, name)
+            )
         panel.set_xlabel(labels[axis])
         panel.grid(alpha=0.3)
     axes[0].set_ylabel("µs a token, loss and gradients")

@@ -7,18 +7,19 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 from embeddings import registry
 from embeddings.options import Checked, Count, Natural, option
 from fixlm.cli import run
 from fixlm.config.command_line import Parser, add_options, naming_flags, read_options
+from fixlm.config.schema import DataConfig
 from fixlm.errors import InputError, InputErrors
 
 if TYPE_CHECKING:
-    from embeddings import CorpusStatistics, OutputMatrix
+    from embeddings import OutputMatrix
     from embeddings.diagnostics import Diagnostics
 
 PROGRAM = "build_embeddings.py"
@@ -32,10 +33,6 @@ class Settings(Checked):
     out: str | None = option(
         None, "the file to write: .safetensors, .txt or .vec (word2vec text), .bin (word2vec binary)"
     )
-    data: str = option("auto", "auto, wikitext-2, sample, or a folder with train.txt, valid.txt and test.txt")
-    tokenizer: str = option("word", "word, sentencepiece, or a sentencepiece .model file")
-    vocab_size: Count | None = option(None, "number of pieces for sentencepiece")
-    tokenizer_type: Literal["unigram", "bpe"] = option("unigram", "kind of sentencepiece model")
     dim: Count | None = option(None, f"N; if none, {DEFAULT_DIM}, or what a file or the method's options say")
     seed: Natural = option(1, "all randomness of the matrix comes from it")
 
@@ -46,8 +43,9 @@ def command(arguments: Sequence[str]) -> None:
         _overview(arguments)
         return
     method = arguments[0]
-    settings, options = parse(method, arguments[1:])
+    settings, data, options = parse(method, arguments[1:])
 
+    from embeddings import build
     from embeddings.diagnostics import diagnose
     from embeddings.output_matrix import check_export, check_words
     from fixlm.console import progress
@@ -55,51 +53,39 @@ def command(arguments: Sequence[str]) -> None:
 
     path = check_export(settings.out or "")
     with progress() as show:
-        text = corpus.load(
-            settings.data, settings.tokenizer, settings.vocab_size, settings.tokenizer_type, progress=show
-        )
+        text = corpus.load(**vars(data), progress=show)
         statistics = text.statistics()
         check_words(path, statistics.words)
         started = time.monotonic()
-        matrix = build_matrix(method, statistics, settings, options, show)
+        own_dim = getattr(registry.get(method), "OWN_DIM", False)
+        dim = DEFAULT_DIM if settings.dim is None and not own_dim else settings.dim
+        with naming_flags(options, dim="--dim"):
+            # Always built anew, so that the time shown is that of building.
+            matrix = build(method, statistics, dim, settings.seed, options, show)
         seconds = time.monotonic() - started
         matrix.export(path, statistics.words)
         measured = diagnose(matrix.vectors, statistics.words, statistics.counts, progress=show)
     print_report(matrix, measured, written=str(path), seconds=seconds)
 
 
-def parse(method: str, arguments: Sequence[str]) -> tuple[Settings, Any]:
-    """The common settings and the method's own options; every wrong value is reported at once."""
+def parse(method: str, arguments: Sequence[str]) -> tuple[Settings, DataConfig, Any]:
+    """The common settings, the text and the method's own options; every wrong value is reported at once."""
     module = registry.get(method, where="METHOD")
     parser = Parser(prog=f"{PROGRAM} {method}", description=module.SUMMARY)
     add_options(parser.add_argument_group("every method"), Settings)
+    add_options(parser.add_argument_group("text", DataConfig.__doc__), DataConfig)
     add_options(parser.add_argument_group(f"{method} only"), module.Options)
     given = parser.parse_args(list(arguments))
     results, errors = [], []
-    for kind in (Settings, module.Options):
+    for kind in (Settings, DataConfig, module.Options):
         try:
             results.append(read_options(given, kind))
         except InputError as error:
-            errors.append(error)
-        except InputErrors as several:
-            errors.extend(several.errors)
-    if vars(given).get("out", "none") == "none":
+            errors += error.errors
+    if vars(given).get("out", "none") == "none":  # a flag's word for None
         errors.append(InputError("--out", "no file to write is named", fix="add --out FILE.safetensors"))
     InputErrors.raise_if_any(errors)
-    return results[0], results[1]
-
-
-def build_matrix(
-    method: str, statistics: CorpusStatistics, settings: Settings, options: Any, progress: registry.Progress
-) -> OutputMatrix:
-    """The matrix that the settings describe; always built anew, so that the time shown is honest."""
-    from embeddings import build
-
-    dim = settings.dim
-    if dim is None and not getattr(registry.get(method), "OWN_DIM", False):
-        dim = DEFAULT_DIM
-    with naming_flags(options, dim="--dim"):
-        return build(method, statistics, dim, settings.seed, options, progress)
+    return results[0], results[1], results[2]
 
 
 def print_report(matrix: OutputMatrix, measured: Diagnostics, *, written: str, seconds: float) -> None:
@@ -108,34 +94,31 @@ def print_report(matrix: OutputMatrix, measured: Diagnostics, *, written: str, s
 
     from fixlm.console import rich_console
 
+    sample = "" if measured.coherence_rows == measured.size else f", of {measured.coherence_rows:,} sampled rows"
+    lines = {
+        "method": matrix.recipe["method"],
+        "V × N": f"{measured.size:,} × {measured.dim:,}",
+        "coherence": f"{measured.coherence:.4f} (Welch bound {measured.welch_bound:.4f}{sample})",
+        "rank": f"{measured.rank:,} of {min(measured.size, measured.dim):,}",
+        "row norms": f"{measured.norm_min:.4f} to {measured.norm_max:.4f}, mean {measured.norm_mean:.4f}",
+        "distinct rows": f"{measured.distinct_rows:,} of {measured.size:,}",
+        "SHA-256": matrix.sha256,
+        "built in": f"{seconds:.1f} s",
+        "written": written,
+    }
     table = Table(box=None, show_header=False, pad_edge=False)
-    for name, value in _lines(matrix, measured, written, seconds):
+    for name, value in lines.items():
         table.add_row(name, value)
-    screen = rich_console(highlight=False, markup=False)
-    if not screen.is_terminal:
-        screen = rich_console(highlight=False, markup=False, width=120)
+    # In a file or a pipe, where there is no width, a path or a SHA-256 stays on one line.
+    screen = rich_console(highlight=False, markup=False, width=None if sys.stdout.isatty() else 120)
     screen.print(table, soft_wrap=False)
     if measured.neighbours:
-        nearest = Table(box=None, pad_edge=False, title="nearest neighbours (cosine)", title_justify="left")
-        nearest.add_column("word")
-        nearest.add_column("neighbours")
+        title = "nearest neighbours (cosine)"
+        nearest = Table("word", "neighbours", box=None, pad_edge=False, title=title, title_justify="left")
         for word, others in measured.neighbours.items():
             nearest.add_row(word, "  ".join(f"{other} {cosine:.2f}" for other, cosine in others))
         screen.print()
         screen.print(nearest)
-
-
-def _lines(matrix: OutputMatrix, measured: Diagnostics, written: str, seconds: float) -> Iterator[tuple[str, str]]:
-    sample = "" if measured.coherence_rows == measured.size else f", of {measured.coherence_rows:,} sampled rows"
-    yield "method", matrix.recipe["method"]
-    yield "V × N", f"{measured.size:,} × {measured.dim:,}"
-    yield "coherence", f"{measured.coherence:.4f} (Welch bound {measured.welch_bound:.4f}{sample})"
-    yield "rank", f"{measured.rank:,} of {min(measured.size, measured.dim):,}"
-    yield "row norms", f"{measured.norm_min:.4f} to {measured.norm_max:.4f}, mean {measured.norm_mean:.4f}"
-    yield "distinct rows", f"{measured.distinct_rows:,} of {measured.size:,}"
-    yield "SHA-256", matrix.sha256
-    yield "built in", f"{seconds:.1f} s"
-    yield "written", written
 
 
 def _overview(arguments: Sequence[str]) -> None:

@@ -9,15 +9,18 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import torch
 from benchmark import processor
-from benchmark_cases import Sizes, our_step
+from benchmark_cases import STEPS, Sizes, our_step
+from torch.profiler import ProfilerActivity
+from torch.profiler import profile as torch_profile
 
 from embeddings.options import Checked, Count, option
 from fixlm.cli import run
-from fixlm.config.command_line import Parser, add_options, read_options
+from fixlm.config.command_line import read_command_line
+from fixlm.runs.versions import versions
 
-LAYERS = {"hadamard": "hadamard", "walsh": "walsh", "pmi": "pretrained", "tied": "tied"}
-STEPS = 5
+REPEATED = 5  # steps, after a first one that compiles and allocates
 PARTS = {
     "LSTM": ("rnn_layer", "lstm", "RnnLayer"),
     "output layer": ("CrossEntropy", "LossByTiles", "aten::mm", "aten::addmm", "aten::addmv"),
@@ -38,18 +41,11 @@ class Settings(Checked):
 
 def command(arguments: Sequence[str]) -> None:
     """Parses, profiles and prints."""
-    parser = Parser(prog="profile_step.py", description=__doc__)
-    add_options(parser, Settings)
-    settings = read_options(parser.parse_args(list(arguments)), Settings)
-
-    import torch
-
-    from fixlm.runs.versions import versions
-
+    settings = read_command_line(arguments, Settings, __doc__)
     torch.set_num_threads(settings.threads)
     torch.manual_seed(1)
     sizes = Sizes()
-    shares = {name: profile(layer, sizes) for name, layer in LAYERS.items()}
+    shares = {name: profile(layer, sizes) for name, layer in STEPS.items()}
     for name, parts in shares.items():
         print(f"{name}: " + ", ".join(f"{part} {share:.1f} %" for part, share in parts.items()))
     if settings.json is not None:
@@ -59,13 +55,10 @@ def command(arguments: Sequence[str]) -> None:
 
 def profile(layer: str, sizes: Sizes) -> dict[str, float]:
     """Percent of the time of some steps that each part takes."""
-    from torch.profiler import ProfilerActivity
-    from torch.profiler import profile as torch_profile
-
     step = our_step(layer, sizes)
     step()
     with torch_profile(activities=[ProfilerActivity.CPU]) as found:
-        for _ in range(STEPS):
+        for _ in range(REPEATED):
             step()
     times = dict.fromkeys([*PARTS, "rest"], 0.0)
     for event in found.key_averages():

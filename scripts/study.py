@@ -76,9 +76,8 @@ def collect(runs: Path, results: Path) -> None:
     from fixlm.comparison.stored_run import DONE
     from fixlm.runs.summary import summarise, summary_path, write_summary
 
-    found = [read_run(config.parent) for config in sorted(runs.glob("*/config.json"))]
-    done = [each for each in found if each.state == DONE]
-    if not done:
+    found = map(read_run, sorted(config.parent for config in runs.glob("*/config.json")))
+    if not (done := [each for each in found if each.state == DONE]):
         raise InputError(runs, "there is no run below it that is done")
     results.mkdir(parents=True, exist_ok=True)
     for each in done:

@@ -139,6 +139,17 @@ def read_options(namespace: argparse.Namespace | Mapping[str, Any], options: typ
         return options(**values)
 
 
+def read_command_line(arguments: Sequence[str], options: type[T], description: str | None) -> T:
+    """The options of a program whose flags are the fields of one dataclass.
+
+    Raises:
+        InputError, InputErrors: a flag is unknown, or its value is wrong.
+    """
+    parser = Parser(description=description)
+    add_options(parser, options)
+    return read_options(parser.parse_args(list(arguments)), options)
+
+
 @contextmanager
 def naming_flags(options: Any, prefix: str = "", **others: str) -> Iterator[None]:
     """Turns an error about an option, which is raised under the name of its field, into one about its flag.

@@ -15,8 +15,11 @@ import os
 import shutil
 import sys
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
+
+import numpy as np
+from safetensors.numpy import save
 
 from embeddings.errors import InputError, unknown_name
 from fixlm import cli
@@ -29,9 +32,11 @@ RUN_FILES = (
 )  # fmt: skip
 """Of a run directory, in the order in which the first byte of an input chooses one."""
 TEXT = "the cat of naïve the 10,000\nof the cat\n"
+Target = Callable[[bytes, Path], None]
+"""Reads bytes, from a file that it writes into the folder."""
 
 
-def read_vectors(name: str) -> Callable[[bytes, Path], None]:
+def read_vectors(name: str) -> Target:
     """A target that reads the bytes as a file of vectors of that name."""
 
     def target(content: bytes, folder: Path) -> None:
@@ -79,8 +84,10 @@ def read_corpus(content: bytes, folder: Path) -> None:
 
 def read_run(content: bytes, folder: Path) -> None:
     """Puts the bytes in the place of one file of a run, whose manifest agrees with it, evaluates and resumes it."""
+    from fixlm.config.read import read_config
     from fixlm.evaluate import EvaluateConfig, evaluate_run
     from fixlm.runs.checkpoint import MANIFEST, _sha256
+    from fixlm.training.fit import train
 
     make_run(folder.parent)
     shutil.copytree(folder.parent / "run", folder / "run", symlinks=True)
@@ -92,20 +99,11 @@ def read_run(content: bytes, folder: Path) -> None:
         entries = json.loads(manifest.read_text())
         manifest.write_text(json.dumps(entries | {path.name: {"bytes": len(content), "sha256": _sha256(content)}}))
     (folder / "run" / "result.json").unlink(missing_ok=name != "result.json")
-    for work in (
-        lambda: evaluate_run(str(folder / "run"), EvaluateConfig(data=str(folder.parent / "data"))),
-        lambda: _resume(folder / "run"),
-    ):
-        with contextlib.suppress(InputError):
-            work()
-
-
-def _resume(path: Path) -> None:
-    from fixlm.config.read import read_config
-    from fixlm.training.fit import train
-
-    given = {"run": str(path), "resume": True}
-    train(read_config(given), given)
+    with contextlib.suppress(InputError):
+        evaluate_run(str(folder / "run"), EvaluateConfig(data=str(folder.parent / "data")))
+    with contextlib.suppress(InputError):
+        given = {"run": str(folder / "run"), "resume": True}
+        train(read_config(given), given)
 
 
 def make_run(folder: Path) -> None:
@@ -126,55 +124,8 @@ def make_run(folder: Path) -> None:
         (folder / "run" / "checkpoints" / link).symlink_to("step-2")
 
 
-TARGETS: dict[str, Callable[[bytes, Path], None]] = {
-    "word2vec-text": read_vectors("v.txt"),
-    "word2vec-binary": read_vectors("v.bin"),
-    "glove": read_vectors("v"),
-    "gzip": read_vectors("v.txt.gz"),
-    "gzip-damaged": read_vectors("v.gz.txt"),
-    "safetensors": read_vectors("v.safetensors"),
-    "npy": read_vectors("v.npy"),
-    "vocabulary": read_vocabulary,
-    "sentencepiece": read_pieces,
-    "corpus": read_corpus,
-    "run": read_run,
-}
-
-
-def well_formed(name: str, folder: Path) -> list[bytes]:
-    """What a reader does take, to begin with; ``folder`` is for the run."""
-    import numpy as np
-
-    rows = np.random.default_rng(1).standard_normal((len(WORDS), 3)).astype(np.float32)
-    lines = [" ".join([word, *map(str, row.tolist())]) for word, row in zip(WORDS, rows, strict=True)]
-    glove = ("\n".join(lines) + "\n").encode()
-    header = f"{len(WORDS)} 3\n".encode()
-    binary = header + b"".join(w.encode() + b" " + r.tobytes() + b"\n" for w, r in zip(WORDS, rows, strict=True))
-    if name in ("word2vec-text", "gzip"):
-        return [header + glove]
-    if name in ("word2vec-binary", "glove"):
-        return [binary if name == "word2vec-binary" else glove]
-    if name == "gzip-damaged":
-        return [gzip.compress(content, mtime=0) for content in (header + glove, binary)]
-    if name == "safetensors":
-        from safetensors.numpy import save
-
-        recipe = json.dumps({"vocabulary_size": len(WORDS), "sha256": None})
-        return [save({"vectors": rows}, metadata={"recipe": recipe}), save({"a": rows, "b": rows[0]})]
-    if name == "npy":
-        arrays = io.BytesIO(), io.BytesIO()
-        np.save(arrays[0], rows)
-        np.save(arrays[1], np.asfortranarray(rows.astype(np.float16)))
-        return [array.getvalue() for array in arrays]
-    if name == "sentencepiece":
-        return [_model(kind) for kind in ("unigram", "bpe")]
-    if name == "run":
-        make_run(folder)
-        return [bytes([i]) + (folder / "run" / file).read_bytes() for i, file in enumerate(RUN_FILES)]
-    return [f"{TEXT}<unk>\n".encode(), "\n".join([*WORDS, "<unk>"]).encode()]
-
-
-def _model(kind: str) -> bytes:
+def train_pieces(kind: str) -> bytes:
+    """A sentencepiece model of the text."""
     from sentencepiece import SentencePieceTrainer
 
     model = io.BytesIO()
@@ -183,6 +134,52 @@ def _model(kind: str) -> bytes:
         model_type=kind, normalization_rule_name="identity", hard_vocab_limit=False,
     )  # fmt: skip
     return model.getvalue()
+
+
+def array(rows: np.ndarray) -> bytes:
+    """A file of numpy."""
+    file = io.BytesIO()
+    np.save(file, rows)
+    return file.getvalue()
+
+
+def files_of_run(folder: Path) -> list[bytes]:
+    """Each file of the run in a folder, after the byte that chooses it."""
+    make_run(folder)
+    return [bytes([i]) + (folder / "run" / file).read_bytes() for i, file in enumerate(RUN_FILES)]
+
+
+ROWS = np.random.default_rng(1).standard_normal((len(WORDS), 3)).astype(np.float32)  # (V, N)
+HEADER = f"{len(WORDS)} 3\n".encode()
+GLOVE = "".join(f"{w} {' '.join(map(str, r.tolist()))}\n" for w, r in zip(WORDS, ROWS, strict=True)).encode()
+WORD2VEC = HEADER + GLOVE
+BINARY = HEADER + b"".join(w.encode() + b" " + r.tobytes() + b"\n" for w, r in zip(WORDS, ROWS, strict=True))
+MATRIX = save({"vectors": ROWS}, metadata={"recipe": json.dumps({"vocabulary_size": len(WORDS), "sha256": None})})
+TEXTS = [
+    f"{TEXT}<unk>\n".encode(),
+    "\n".join([*WORDS, "<unk>"]).encode(),
+]  # a text, and a list of words: either reader takes both
+
+# Without the time in a packed file the same seeds come each time.
+TARGETS: dict[str, tuple[Target, Callable[[Path], Iterable[bytes]]]] = {
+    "word2vec-text": (read_vectors("v.txt"), lambda _: [WORD2VEC]),
+    "word2vec-binary": (read_vectors("v.bin"), lambda _: [BINARY]),
+    "glove": (read_vectors("v"), lambda _: [GLOVE]),
+    "gzip": (read_vectors("v.txt.gz"), lambda _: [WORD2VEC]),
+    "gzip-damaged": (read_vectors("v.gz.txt"), lambda _: [gzip.compress(file, mtime=0) for file in (WORD2VEC, BINARY)]),
+    "safetensors": (read_vectors("v.safetensors"), lambda _: [MATRIX, save({"a": ROWS, "b": ROWS[0]})]),
+    "npy": (read_vectors("v.npy"), lambda _: [array(ROWS), array(np.asfortranarray(ROWS.astype(np.float16)))]),
+    "vocabulary": (read_vocabulary, lambda _: TEXTS),
+    "sentencepiece": (read_pieces, lambda _: map(train_pieces, ("unigram", "bpe"))),
+    "corpus": (read_corpus, lambda _: TEXTS),
+    "run": (read_run, files_of_run),
+}
+"""Of each reader: what has it read some bytes, and files that it takes, which may be made in a folder."""
+
+
+def well_formed(name: str, folder: Path) -> list[bytes]:
+    """What a reader does take, to begin with; ``folder`` is for the run."""
+    return list(TARGETS[name][1](folder))
 
 
 def run_target(name: str, content: bytes, folder: Path) -> str | None:
@@ -195,7 +192,7 @@ def run_target(name: str, content: bytes, folder: Path) -> str | None:
     inside = folder / "input"
     inside.mkdir()
     try:
-        TARGETS[name](content, inside)
+        TARGETS[name][0](content, inside)
     except InputError as error:
         lines = [str(each) for each in error.errors]
         assert all(len(line.splitlines()) == 1 for line in lines), lines
@@ -227,13 +224,13 @@ def command(arguments: list[str]) -> None:
         for number, content in enumerate(well_formed(name, Path(folder))):
             (seeds / str(number)).write_bytes(content)
         sys.stderr = io.StringIO() if name == "run" else sys.stderr  # what training says of itself
-        atheris.Setup([sys.argv[0], *arguments[1:], str(seeds)], lambda content: _once(name, content, Path(folder)))
+
+        def once(content: bytes) -> None:
+            shutil.rmtree(f"{folder}/cache", ignore_errors=True)  # or inputs would fill the disk
+            run_target(name, content, Path(folder))
+
+        atheris.Setup([sys.argv[0], *arguments[1:], str(seeds)], once)
         atheris.Fuzz()
-
-
-def _once(name: str, content: bytes, folder: Path) -> None:
-    shutil.rmtree(folder / "cache", ignore_errors=True)
-    run_target(name, content, folder)
 
 
 if __name__ == "__main__":

@@ -21,7 +21,6 @@ import tempfile
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
-from multiprocessing.connection import Connection
 from pathlib import Path
 from types import FrameType
 from typing import Any
@@ -29,7 +28,7 @@ from typing import Any
 from embeddings.files import write_json
 from embeddings.options import Checked, Count, Natural, option
 from fixlm import cli, console
-from fixlm.config.command_line import Parser, add_options, read_options
+from fixlm.config.command_line import read_command_line
 from fixlm.config.read import applies
 from fixlm.errors import InputError
 from fixlm.runs import checkpoint
@@ -77,15 +76,14 @@ class Alone:
 
 def command(arguments: list[str]) -> None:
     """Parses, kills, prints."""
-    parser = Parser(prog="kill_test.py", description=__doc__.partition("\n")[0])
-    add_options(parser, Settings)
-    settings = read_options(parser.parse_args(arguments), Settings)
+    settings = read_command_line(arguments, Settings, __doc__)
     with tempfile.TemporaryDirectory() as folder, console.progress() as show:
         os.environ["FIXLM_CACHE"] = f"{folder}/cache"
         found = kill_and_resume(settings, Path(folder), show)
     if settings.out:
-        figures = {**dataclasses.asdict(settings), **dataclasses.asdict(found), "versions": versions()}
-        write_json(Path(settings.out), {name: figures[name] for name in figures if name != "out"})
+        figures = dataclasses.asdict(settings) | dataclasses.asdict(found) | {"versions": versions()}
+        del figures["out"]
+        write_json(Path(settings.out), figures)
     print(
         f"{found.kills} kills in {found.runs} runs and {found.seconds:.0f} s ({found.kills_during_a_save} during a "
         f"save), and {found.kills_before_the_start} before there was a run: every run ended as the one left alone, bit "
@@ -107,10 +105,9 @@ def kill_and_resume(settings: Settings, folder: Path, show: Any) -> Found:
             alone[layer] = undisturbed(flags, folder / f"alone-{layer}")
         path = folder / f"run-{found.runs}"
         _one_run(flags, path, alone[layer], draw, settings, found, show)
-        if (end := digest(path)) != alone[layer].end:
-            raise InputError(
-                path.name, f"ended otherwise than {layer} left alone", found=end, expected=alone[layer].end
-            )
+        end, expected = digest(path), alone[layer].end
+        if end != expected:
+            raise InputError(path.name, f"ended otherwise than {layer} left alone", found=end, expected=expected)
         found.runs += 1
     found.seconds = round(time.monotonic() - began, 1)
     return found
@@ -125,21 +122,23 @@ def _one_run(
         started = (path / "config.json").exists()
         arguments = ["train", *(["--resume"] if started else flags), "--run", str(path)]
         part = draw.random()  # of an undisturbed run
-        if found.kills >= settings.kills:
-            ended = train(arguments, path.with_suffix(".log"))
-        elif settings.clock:
-            ended = train(arguments, path.with_suffix(".log"), kill_after=part * alone.seconds)
-        else:
-            kind = (found.kills + found.kills_before_the_start) % 2
-            kill_at = (kind, 1 + int(part * alone.calls[kind]))
-            ended = train(arguments, path.with_suffix(".log"), kill_at=kill_at)
-        if ended is not None:
+        when: dict[str, Any] = {}
+        if found.kills < settings.kills and settings.clock:
+            when["kill_after"] = part * alone.seconds
+        elif found.kills < settings.kills:
+            kind = (found.kills + found.kills_before_the_start) % 2  # any calls and calls for files in turn
+            when["kill_at"] = (kind, 1 + int(part * alone.calls[kind]))
+        if train(arguments, path.with_suffix(".log"), **when) is not None:
             return
         found.kills += started
         found.kills_before_the_start += not started
         found.kills_during_a_save += any((path / "checkpoints").glob(".step-*"))
         show("kills", found.kills, settings.kills)
-        whole = count_whole(path / "checkpoints")
+        whole = 0
+        for saved in (path / "checkpoints").glob("step-*"):
+            with contextlib.suppress(InputError):
+                checkpoint.verify(saved)
+                whole += 1
         if had_two and whole < 2:
             raise InputError(path.name, "a kill cost a checkpoint", found=f"{whole} whole", expected="at least 2")
         had_two = whole >= 2
@@ -158,24 +157,22 @@ def train(
         InputError: it ended in any other way.
     """
     context = multiprocessing.get_context("fork")
-    receiver, sender = context.Pipe(duplex=False)
-    process = context.Process(target=_in_child, args=(arguments, log, kill_at, sender))
+    counted = context.RawArray("q", 2)
+    process = context.Process(target=_in_child, args=(arguments, log, kill_at, counted))
     process.start()
-    sender.close()
     process.join(kill_after)
-    if process.is_alive():
-        process.kill()
-        process.join()
+    process.kill()  # nothing happens if it has ended
+    process.join()
     if process.exitcode == -signal.SIGKILL:
         return None
     if process.exitcode != 0:
         last = (log.read_text().splitlines() or [""])[-1]
         raise InputError(" ".join(arguments), "ended in an error", found=f"status {process.exitcode}: {last}")
-    calls: tuple[int, int] = receiver.recv()
-    return calls
+    return counted[0], counted[1]
 
 
-def _in_child(arguments: list[str], log: Path, kill_at: tuple[int, int] | None, sender: Connection) -> None:
+def _in_child(arguments: list[str], log: Path, kill_at: tuple[int, int] | None, counted: Any) -> None:
+    """Trains, and counts calls meanwhile; kills itself at the one it is told."""
     calls = [0, 0]
 
     def count(frame: FrameType, event: str, function: Any) -> None:
@@ -189,7 +186,7 @@ def _in_child(arguments: list[str], log: Path, kill_at: tuple[int, int] | None, 
         sys.setprofile(count)
         status = cli.main(arguments)
         sys.setprofile(None)
-    sender.send(tuple(calls))
+    counted[:] = calls
     sys.exit(status)
 
 
@@ -219,24 +216,13 @@ def digest(path: Path) -> str:
     result = json.loads((path / "result.json").read_text())
     content.append(json.dumps([result["valid"], result["test"], result["best_step"]]).encode())
     for line in (path / "metrics.jsonl").read_text().splitlines():
-        record = json.loads(line)
-        record.pop("tokens_per_second", None)
+        record = json.loads(line) | {"tokens_per_second": None}  # which no two runs share
         content.append(json.dumps(record).encode())
     return hashlib.sha256(b"\n".join(content)).hexdigest()
 
 
-def count_whole(root: Path) -> int:
-    """How many checkpoints there are that verify."""
-    whole = 0
-    for path in root.glob("step-*"):
-        with contextlib.suppress(InputError):
-            checkpoint.verify(path)
-            whole += 1
-    return whole
-
-
 def write_corpus(folder: Path) -> None:
-    """Three splits of random sentences of 12 words."""
+    """Three splits of random lines of 8 words, which are drawn from 12."""
     draw = random.Random(1)
     folder.mkdir()
     for split, lines in (("train", 300), ("valid", 10), ("test", 10)):

@@ -6,6 +6,8 @@ The corpus is the train split of a real one, its lines repeated and shuffled. Ea
 memory of the process so far are printed; more than --limit of it is an error.
 """
 
+import json
+import math
 import multiprocessing
 import os
 import random
@@ -21,12 +23,17 @@ from typing import Annotated, Any, Literal
 
 from annotated_types import Ge, Le
 
+from embeddings.files import write_json
 from embeddings.options import LARGEST, Checked, Count, Natural, Positive, option
 from fixlm import cli
-from fixlm.config.command_line import Parser, add_options, read_options
+from fixlm.config.command_line import read_command_line
 from fixlm.errors import InputError
+from fixlm.runs.versions import versions
 
 LINES_TO_SCORE = 100  # of valid and of test: how long they are is not what is measured
+FIGURES = "figures.json"
+Part = Callable[["Settings", Path, Callable[[str], None]], dict[str, Any]]
+"""Does its work in a folder of its own, and says at the end of each stage what it was."""
 
 
 @dataclass(frozen=True)
@@ -46,24 +53,21 @@ class Settings(Checked):
 
 def command(arguments: list[str]) -> None:
     """Parses, runs both parts in processes of their own, prints."""
-    parser = Parser(prog="load_test.py", description=__doc__.partition("\n")[0])
-    add_options(parser, Settings)
-    settings = read_options(parser.parse_args(arguments), Settings)
-    figures: dict[str, Any] = {
-        "command": shlex.join(["python", "scripts/reliability/load_test.py", *_without_paths(arguments)])
-    }
+    settings = read_command_line(arguments, Settings, __doc__)
+    words = [Path(word).name if os.path.isabs(word) else word for word in arguments]  # not where files lie here
+    figures: dict[str, Any] = {"command": shlex.join(["python", "scripts/reliability/load_test.py", *words])}
     for part in (large_corpus, large_vocabulary):
         if settings.part in ("both", part.__name__.removeprefix("large_")):
             figures[part.__name__] = _apart(part, settings)
     if settings.out:
-        from embeddings.files import write_json
-        from fixlm.runs.versions import versions
-
         write_json(Path(settings.out), {**figures, "versions": versions()})
 
 
 def large_corpus(settings: Settings, folder: Path, stage: Callable[[str], None]) -> dict[str, Any]:
     """Vocabulary, co-occurrence, PMI and a few steps of training on a corpus of so many tokens."""
+    import embeddings
+    from embeddings.methods import pmi
+    from fixlm.cache_directory import cache_directory
     from fixlm.console import progress
     from fixlm.corpus import corpus, registry
 
@@ -72,14 +76,17 @@ def large_corpus(settings: Settings, folder: Path, stage: Callable[[str], None])
     stage("write the text")
     with progress() as show:
         text = corpus.load(str(data), progress=show)
-    figures = {"tokens": len(text.splits["train"]), "V": len(text)}
     stage("vocabulary and ids")
-    size = (data / "train.txt").stat().st_size
-    _build(text.statistics(), settings, figures)
+    with progress() as show:
+        # Into the cache, where training finds it; not kept here, since the memory of training is measured too.
+        sha256 = embeddings.build_cached(
+            "pmi", text.statistics(), settings.dim, 1, pmi.Options(), show, directory=cache_directory() / "matrices"
+        ).sha256
     stage("co-occurrence and PMI")
     _train(["--data", str(data), "--output-embed", "pmi"], settings, folder)
     stage(f"{settings.steps} steps of training")
-    return {**figures, "bytes of text": size}
+    size = (data / "train.txt").stat().st_size
+    return {"tokens": len(text.splits["train"]), "V": len(text), "matrix": sha256, "bytes of text": size}
 
 
 def large_vocabulary(settings: Settings, folder: Path, stage: Callable[[str], None]) -> dict[str, Any]:
@@ -108,76 +115,56 @@ def write_large_corpus(source: Any, settings: Settings, folder: Path) -> None:
     folder.mkdir()
     draw = random.Random(settings.seed)
     lines = [words for words, _ in source.lines("train")]
-    tokens = 0
+    tokens = sum(len(words) + 1 for words in lines)  # each line ends in <eos>
     with open(folder / "train.txt", "w", encoding="utf-8") as file:
-        while tokens < settings.tokens:
+        for _ in range(math.ceil(settings.tokens / tokens)):
             draw.shuffle(lines)
-            for words in lines:
-                file.write(" ".join(words) + "\n")
-                tokens += len(words) + 1
+            file.writelines(" ".join(words) + "\n" for words in lines)
     for split in ("valid", "test"):
         some = [words for words, _ in source.lines(split)][:LINES_TO_SCORE]
         (folder / f"{split}.txt").write_text("".join(" ".join(words) + "\n" for words in some), encoding="utf-8")
 
 
-def _build(statistics: Any, settings: Settings, figures: dict[str, Any]) -> None:
-    """The PMI matrix, into the cache, where training finds it."""
-    import embeddings
-    from embeddings.methods import pmi
-    from fixlm.cache_directory import cache_directory
-    from fixlm.console import progress
-
-    with progress() as show:
-        matrix = embeddings.build_cached(
-            "pmi", statistics, settings.dim, 1, pmi.Options(), show, directory=cache_directory() / "matrices"
-        )
-    figures["matrix"] = matrix.sha256
-
-
 def _train(flags: list[str], settings: Settings, folder: Path) -> None:
-    sizes = ["--hidden-size", str(settings.dim), "--max-steps", str(settings.steps), "--run", str(folder / "run")]
-    status = cli.main(
-        ["train", *(["--embed-size", str(settings.dim)] if "--embed-size" not in flags else []), *flags, *sizes]
-    )
-    if status:
+    """Some steps in this process; of a flag that is given twice the last one counts."""
+    dim, steps = str(settings.dim), str(settings.steps)
+    sizes = ["--hidden-size", dim, "--embed-size", dim, "--max-steps", steps, "--run", str(folder / "run")]
+    if status := cli.main(["train", *sizes, *flags]):
         raise InputError("load test", "training ended in an error", found=f"status {status}")
 
 
-def _apart(part: Callable[..., dict[str, Any]], settings: Settings) -> dict[str, Any]:
+def _apart(part: Part, settings: Settings) -> dict[str, Any]:
     """The figures of a part, from a process that does nothing else."""
-    context = multiprocessing.get_context("spawn")
-    receiver, sender = context.Pipe(duplex=False)
-    process = context.Process(target=_measure, args=(part.__name__, settings, sender))
-    process.start()
-    sender.close()
-    try:
-        figures: dict[str, Any] = receiver.recv()
-    except EOFError:
+    # The folder is this process's, so that it goes even if the system kills the other one for its memory.
+    with tempfile.TemporaryDirectory() as folder:
+        process = multiprocessing.get_context("spawn").Process(target=_measure, args=(part, settings, Path(folder)))
+        process.start()
         process.join()
-        raise InputError("load test", f"{part.__name__} ended early", found=f"status {process.exitcode}") from None
-    process.join()
+        if process.exitcode:
+            raise InputError("load test", f"{part.__name__} ended early", found=f"status {process.exitcode}")
+        figures: dict[str, Any] = json.loads(Path(folder, FIGURES).read_text())
     if figures["peak_gb"] > settings.limit:
         raise InputError("memory", "over the limit", found=f"{figures['peak_gb']} GB", expected=f"{settings.limit} GB")
     return figures
 
 
-def _measure(name: str, settings: Settings, sender: Any) -> None:
+def _measure(part: Part, settings: Settings, folder: Path) -> None:
+    """Writes the figures of a part, which has the folder to itself."""
     stages: list[dict[str, Any]] = []
     began = time.monotonic()
 
     def stage(what: str) -> None:
         nonlocal began
         now = time.monotonic()
-        stages.append({"stage": what, "seconds": round(now - began, 1), "peak_gb": peak_gb()})
-        print(f"{name}: {what}: {stages[-1]['seconds']:,} s, {stages[-1]['peak_gb']} GB at most so far", flush=True)
-        began = now
+        seconds, peak, began = round(now - began, 1), peak_gb(), now
+        stages.append({"stage": what, "seconds": seconds, "peak_gb": peak})
+        print(f"{part.__name__}: {what}: {seconds:,} s, {peak} GB at most so far", flush=True)
 
-    def work(arguments: list[str]) -> None:
-        with tempfile.TemporaryDirectory() as folder:
-            os.environ["FIXLM_CACHE"] = f"{folder}/cache"
-            figures = globals()[name](settings, Path(folder), stage)
+    def work(_: list[str]) -> None:
+        os.environ["FIXLM_CACHE"] = str(folder / "cache")
+        figures = part(settings, folder, stage)
         seconds = round(sum(each["seconds"] for each in stages), 1)
-        sender.send({**figures, "seconds": seconds, "peak_gb": peak_gb(), "stages": stages})
+        write_json(folder / FIGURES, {**figures, "seconds": seconds, "peak_gb": peak_gb(), "stages": stages})
 
     sys.exit(cli.run(work, []))
 
@@ -186,10 +173,6 @@ def peak_gb() -> float:
     """The most memory that this process has had, in GB of 10⁹ bytes."""
     unit = 1 if sys.platform == "darwin" else 1024
     return round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 1e9, 2)
-
-
-def _without_paths(arguments: list[str]) -> list[str]:
-    return [Path(argument).name if os.path.isabs(argument) else argument for argument in arguments]
 
 
 if __name__ == "__main__":

@@ -39,6 +39,7 @@ def test_quick_measures_layers_decoding_and_steps(tmp_path: Path) -> None:
     assert all(ratio > 0 for ratio in figures["ratios"].values())
     assert figures["setting"]["versions"]["torch"]
     assert "whole training step" in done.stdout
+    assert "dense fixed matrix, bfloat16" in done.stdout
 
 
 def test_families_too_small_for_the_words_are_refused() -> None:
