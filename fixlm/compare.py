@@ -96,10 +96,5 @@ def __getattr__(name: str) -> Any:
     raise AttributeError(name)
 
 
-def main() -> int:
-    """Exit status of the entry point."""
-    return run(command)
-
-
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(run(command))

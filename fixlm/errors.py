@@ -8,17 +8,8 @@ from collections.abc import Callable
 
 from embeddings.errors import InputError, InputErrors, unknown_name
 
-__all__ = [
-    "Ended",
-    "InputError",
-    "InputErrors",
-    "Interrupted",
-    "RunsFailed",
-    "WriteError",
-    "as_input_error",
-    "report",
-    "unknown_name",
-]
+__all__ = ["Ended", "InputError", "InputErrors", "Interrupted", "RunsFailed", "WriteError", "unknown_name"]
+__all__ += ["as_input_error", "report"]
 
 NO_MEMORY = re.compile(r"(can't|not enough|tried to) allocate|out of memory|Storage size calculation overflowed")
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import sys
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 from annotated_types import Ge, Le
 
@@ -44,18 +44,14 @@ def command(arguments: list[str], program: str = "python -m fixlm.evaluate") -> 
     given = vars(parser.parse_args(arguments))
     config = read_options(given, EvaluateConfig)
     InputErrors.raise_if_any([*_contradictions(config, given)])
-    evaluation = evaluate_run(given["run"], config)
+    score, cache = evaluate_run(given["run"], config)
     if config.json:
-        print(json.dumps({"split": config.split, **evaluation.to_json()}))
-    else:
-        score, with_cache = evaluation.score, ""
-        if evaluation.cache:
-            with_cache = " " + evaluation.cache.describe("word" if score.words is None else "piece")
-            with_cache += ", chosen on valid" if config.cache_tune else ""
-        print(
-            f"{given['run']}: {config.split} perplexity {score}{with_cache}, {score.nll:.4f} nats, "
-            f"{score.targets:,} targets"
-        )
+        print(json.dumps({"split": config.split, **score.to_json(), **({"cache": cache.to_json()} if cache else {})}))
+        return
+    chosen = ", chosen on valid" if config.cache_tune else ""
+    with_cache = f" {cache.describe('word' if score.words is None else 'piece')}{chosen}" if cache else ""
+    counts = f"{score.nll:.4f} nats, {score.targets:,} targets"
+    print(f"{given['run']}: {config.split} perplexity {score}{with_cache}, {counts}")
 
 
 def _contradictions(config: EvaluateConfig, given: Collection[str]) -> Iterator[InputError]:
@@ -67,20 +63,8 @@ def _contradictions(config: EvaluateConfig, given: Collection[str]) -> Iterator[
             yield InputError(f"--{flag}", "--cache-tune chooses it", fix="drop one of the two")
 
 
-@dataclasses.dataclass(frozen=True)
-class Evaluation:
-    """A score, and the continuous cache that it was had with, if any."""
-
-    score: Score
-    cache: CacheSettings | None = None
-
-    def to_json(self) -> dict[str, Any]:
-        """The score's plain values, and those of the cache under ``cache``."""
-        return self.score.to_json() | ({"cache": self.cache.to_json()} if self.cache else {})
-
-
-def evaluate_run(path: str, config: EvaluateConfig) -> Evaluation:
-    """Scores a split of the corpus that a run was trained on.
+def evaluate_run(path: str, config: EvaluateConfig) -> tuple[Score, CacheSettings | None]:
+    """Scores a split of the corpus that a run was trained on; with a continuous cache, if the flags ask for one.
 
     Raises:
         InputError: the run, its checkpoint or its corpus is missing or not what it was.
@@ -102,13 +86,8 @@ def evaluate_run(path: str, config: EvaluateConfig) -> Evaluation:
             cache = choose(opened.model, opened.corpus, config.cache_size, show)
         elif config.cache_size:
             cache = CacheSettings(config.cache_size, config.cache_theta, config.cache_lambda)
-        return Evaluation(evaluate(opened.model, opened.corpus, config.split, show, cache), cache)
-
-
-def main() -> int:
-    """Exit status of the entry point."""
-    return run(command)
+        return evaluate(opened.model, opened.corpus, config.split, show, cache), cache
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(run(command))

@@ -67,10 +67,12 @@ def add_flags(parser: Parser, skip: Sequence[str] = ()) -> None:
     from fixlm.config.read import flag_groups
 
     groups = flag_groups()
-    kept = {title: [flag for flag in flags if flag.name not in skip] for title, flags in groups.items()}
-    places = {place: [flag for flags in kept.values() for flag in flags if flag.place == place] for place in PLACES}
-    rest = {title: [flag for flag in flags if flag.place not in PLACES] for title, flags in kept.items()}
-    for title, flags in {PLACES["first"]: places["first"], **rest, PLACES["ablation"]: places["ablation"]}.items():
+    shown: dict[str, list[Any]] = {title: [] for title in (PLACES["first"], *groups, PLACES["ablation"])}
+    for title, flags in groups.items():
+        for flag in flags:
+            if flag.name not in skip:
+                shown[PLACES.get(flag.place or "", title)].append(flag)
+    for title, flags in shown.items():
         if flags:
             group = parser.add_argument_group(title, DESCRIPTIONS.get(title))
             for flag in flags:
@@ -104,10 +106,5 @@ def _number(perplexity: float | None) -> str:
     return in_digits(math.inf if perplexity is None else perplexity)
 
 
-def main() -> int:
-    """Exit status of the entry point."""
-    return run(command)
-
-
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(run(command))

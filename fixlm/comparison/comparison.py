@@ -111,11 +111,7 @@ def tabulate(directory: Path, plan: Plan | None = None, best_by: str | None = No
 
 
 def _texts(planned: Sequence[PlannedRun], runs: Sequence[StoredRun]) -> dict[DataConfig, Corpus]:
-    """The texts of the grid; none where nothing is left to train and no text may be another one.
-
-    Raises:
-        InputError: a text cannot be read, or is too short for a batch.
-    """
+    """The texts of the grid; none where nothing is left to train and no text may be another one."""
     from fixlm.training.fit import check_length
 
     configs = [each.config for each in planned if each.config]

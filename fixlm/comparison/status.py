@@ -59,11 +59,7 @@ def survey(planned: Sequence[PlannedRun], corpora: Mapping[Path, str] | None = N
 
 
 def _look(planned: PlannedRun, corpus: str | None) -> StoredRun:
-    """One run of a plan, in its directory or in a summary beside the place of the directory.
-
-    Raises:
-        InputError: the directory holds another run, or no run.
-    """
+    """One run of a plan, in its directory or in a summary beside it; refuses another run that lies there."""
     path, directory = planned.path, RunDirectory(planned.path)
     if not path.exists() and summary_path(path).is_file():
         path = summary_path(path)

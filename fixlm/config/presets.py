@@ -71,11 +71,7 @@ def fill_in(part: T, preset: str, given: Mapping[str, Any]) -> T:
 
 def as_flags(preset: str) -> str:
     """The preset as it would stand on a command line: ``--num-layers 3 --hidden-size 1150 …``."""
-    return " ".join(
-        flag_name(name)
-        if value is True
-        else f"{flag_name(name)} {value:g}"
-        if isinstance(value, float)
-        else f"{flag_name(name)} {value}"
-        for name, value in PRESETS[preset].items()
-    )
+    values = {
+        name: f" {value:g}" if type(value) in (int, float) else f" {value}" for name, value in PRESETS[preset].items()
+    }
+    return " ".join(flag_name(name) + value.removesuffix(" True") for name, value in values.items())

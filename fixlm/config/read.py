@@ -31,23 +31,19 @@ def applies(flag: str, given: Mapping[str, Any]) -> bool:
         flag: without dashes in front.
         given: the flags of the run. Where they name no layer, every flag applies: the error is another one.
     """
-    method = method_of_flag(flag)
-    owners = [kind for kind in registry.all_options() if flag in {each.name for each in flags_of(kind)}]
-    if method is None and not owners:
+
+    def is_of(kind: type[Any], prefix: str = "") -> bool:
+        return flag in {each.name for each in flags_of(kind, prefix)}
+
+    methods = {method for method in embeddings.names() if is_of(embeddings.get(method).Options, method)}
+    layers = [kind for kind in registry.all_options() if is_of(kind)]
+    if not methods and not layers:
         return True
     try:
         config = _by_names(given)
     except InputError:
         return True
-    return method in config.methods() if method else config.layer.options in owners
-
-
-def method_of_flag(flag: str) -> str | None:
-    """The method of `embeddings` whose option a flag is; None for a flag of every run."""
-    for method in embeddings.names():
-        if flag in {each.name for each in flags_of(embeddings.get(method).Options, method)}:
-            return method
-    return None
+    return config.layer.options in layers or not methods.isdisjoint(config.methods())
 
 
 def _by_names(given: Mapping[str, Any]) -> TrainConfig:
@@ -128,9 +124,8 @@ def _without_effect(config: TrainConfig, given: Mapping[str, Any]) -> Iterator[I
         chosen = getattr(settings, owner)
         if flag_name(name)[2:] in given and chosen != needed:
             what, found = f"has no effect without {flag_name(owner)} {needed}", f"{flag_name(owner)} {chosen}"
-            yield InputError(
-                flag_name(name), what, found=found, fix=f"remove the flag, or add {flag_name(owner)} {needed}"
-            )
+            fix = f"remove the flag, or add {flag_name(owner)} {needed}"
+            yield InputError(flag_name(name), what, found=found, fix=fix)
     if settings.fine_tune is not None and "nonmono" in given and settings.average == "nt-asgd":
         found = f"--fine-tune {settings.fine_tune}"
         what = "has no effect: fine-tuning averages from its first step"
@@ -159,8 +154,6 @@ def _of_other_matrices(config: TrainConfig, given: Mapping[str, Any]) -> Iterato
     for method in embeddings.names():
         for flag in flags_of(embeddings.get(method).Options, method):
             if flag.name in given and method not in used:
-                what, fix = (
-                    f"has no effect: no {method} matrix is built",
-                    f"remove the flag, or choose --output-embed {method}",
-                )
+                what = f"has no effect: no {method} matrix is built"
+                fix = f"remove the flag, or choose --output-embed {method}"
                 yield InputError(f"--{flag.name}", what, found=f"--output-embed {config.model.output_embed}", fix=fix)

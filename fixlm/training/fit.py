@@ -96,10 +96,7 @@ def _train(config: TrainConfig, text: Corpus, directory: RunDirectory, runs_at_a
 
 
 def _open(directory: RunDirectory, config: TrainConfig, given: Mapping[str, Any], held: ExitStack) -> TrainConfig:
-    """Takes the directory for a new run, or the stored configuration of the run that is there.
-
-    ``held`` keeps the directory from other processes until the run is over.
-    """
+    """Takes the directory, which ``held`` keeps from other processes, for a new run or for the one that is there."""
     if config.run.resume:
         config = resumed_config(directory, given, config)
         set_up_torch(config)

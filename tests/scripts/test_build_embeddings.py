@@ -122,7 +122,7 @@ def test_warnings_of_a_builder_are_shown(run: Run, data: Path, tmp_path: Path) -
 
 
 def test_each_method_has_its_options_as_flags(script: ModuleType) -> None:
-    settings, data, options = script.parse(
+    settings, _, options = script.parse(
         "pretrained", ["--out", "m.bin", "--file", "v", "--lowercase-fallback", "--seed", "9", "--format", "text"]
     )
     assert (settings.out, settings.seed, settings.dim) == ("m.bin", 9, None)
