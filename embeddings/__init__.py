@@ -16,27 +16,12 @@ if TYPE_CHECKING:
     from embeddings.registry import get, names, register, vector_names
     from embeddings.statistics import CorpusStatistics
 
-__all__ = [
-    "CorpusStatistics",
-    "InputError",
-    "OutputMatrix",
-    "build",
-    "build_cached",
-    "from_keyed_vectors",
-    "get",
-    "names",
-    "register",
-    "vector_names",
-]
+__all__ = ["CorpusStatistics", "InputError", "OutputMatrix", "build", "build_cached", "from_keyed_vectors", "get"]
+__all__ += ["names", "register", "vector_names"]
 
-_MODULES = {
-    "builder": ("build", "build_cached", "from_keyed_vectors"),
-    "errors": ("InputError",),
-    "output_matrix": ("OutputMatrix",),
-    "registry": ("get", "names", "register", "vector_names"),
-    "statistics": ("CorpusStatistics",),
-}
-_HOME = {name: module for module, exported in _MODULES.items() for name in exported}
+_HOME = {"CorpusStatistics": "statistics", "InputError": "errors", "OutputMatrix": "output_matrix"}
+_HOME |= dict.fromkeys(("build", "build_cached", "from_keyed_vectors"), "builder")
+_HOME |= dict.fromkeys(("get", "names", "register", "vector_names"), "registry")
 
 
 def __getattr__(name: str) -> Any:

@@ -1,7 +1,5 @@
 """Which codeword each word has: all that a layer with codes made by rule has to know of a corpus."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from typing import Any
 

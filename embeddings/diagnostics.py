@@ -1,7 +1,5 @@
 """What can be measured of any output matrix: coherence, rank, norms, distinct rows, nearest neighbours."""
 
-from __future__ import annotations
-
 import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass, field

@@ -1,7 +1,5 @@
 """The exceptions for everything that a user's input can get wrong."""
 
-from __future__ import annotations
-
 import difflib
 import re
 from collections.abc import Iterable, Mapping, Sequence
@@ -27,9 +25,10 @@ class InputError(ValueError):
         line = f"{where}: {what}" + (f" ({', '.join(sides)})" if sides else "") + "."
         super().__init__(" ".join((line + (f" Fix: {fix}" if fix else "")).split()))
         self.where = str(where)
+        self.errors = [self]
         self._rest: dict[str, Any] = {"what": what, "found": found, "expected": expected, "fix": fix}
 
-    def at(self, where: object, flags: Mapping[str, str] | None = None) -> InputError:
+    def at(self, where: object, flags: Mapping[str, str] | None = None) -> "InputError":
         """The same error at another place: a builder names an option, its caller knows the flag.
 
         Args:
@@ -41,13 +40,17 @@ class InputError(ValueError):
             rest["fix"] = re.sub(r"`(\w+)`", lambda option: flags.get(option[1], option[0]), rest["fix"])
         return InputError(where, **rest)
 
+    def inside(self, prefix: object) -> "InputErrors":
+        """The same error, or errors, with something in front of their places, such as a file's name."""
+        return InputErrors([each.at(f"{prefix}{each.where}") for each in self.errors])
 
-class InputErrors(ValueError):
+
+class InputErrors(InputError):
     """Several things are wrong at once; each is reported on a line of its own."""
 
     def __init__(self, errors: Sequence[InputError]) -> None:
-        super().__init__("\n".join(map(str, errors)))
-        self.errors = list(errors)
+        ValueError.__init__(self, "\n".join(map(str, errors)))
+        self.errors, self.where = list(errors), ""
 
     @staticmethod
     def raise_if_any(errors: Sequence[InputError]) -> None:

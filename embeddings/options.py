@@ -11,8 +11,6 @@ pydantic does the checking. It is imported when the first object is made, so tha
 fast.
 """
 
-from __future__ import annotations
-
 import dataclasses
 import types
 import typing

@@ -1,7 +1,5 @@
 """What a builder may know of a corpus."""
 
-from __future__ import annotations
-
 import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass, field

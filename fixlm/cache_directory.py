@@ -1,7 +1,5 @@
 """Where computed things are kept between runs: tokenised corpora and output matrices."""
 
-from __future__ import annotations
-
 import os
 from pathlib import Path
 

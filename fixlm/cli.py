@@ -1,7 +1,5 @@
 """The console script ``fixlm COMMAND …``, the same as ``python -m fixlm.COMMAND …``."""
 
-from __future__ import annotations
-
 import importlib
 import sys
 from collections.abc import Callable, Sequence

@@ -1,7 +1,5 @@
 """The exceptions a user can meet, and the one place that prints them."""
 
-from __future__ import annotations
-
 import os
 import re
 import sys
@@ -16,12 +14,17 @@ __all__ = [
     "InputErrors",
     "Interrupted",
     "RunsFailed",
+    "WriteError",
     "as_input_error",
     "report",
     "unknown_name",
 ]
 
 NO_MEMORY = re.compile(r"(can't|not enough|tried to) allocate|out of memory|Storage size calculation overflowed")
+
+
+class WriteError(InputError):
+    """A file of a run cannot be written: the disk is full, or the directory is not the user's."""
 
 
 class Ended(Exception):
@@ -71,9 +74,9 @@ def report(command: Callable[[], None], *, debug: bool = False) -> int:
     return 0
 
 
-def as_input_error(error: Exception) -> InputError | InputErrors | None:
+def as_input_error(error: Exception) -> InputError | None:
     """What a user is told of an exception; None if that is no matter of the input or the machine."""
-    if isinstance(error, InputError | InputErrors):
+    if isinstance(error, InputError):
         return error
     if isinstance(error, OSError):
         _discard_stdout()  # it may be what could not be written

@@ -1,7 +1,5 @@
 """How the benchmark's figures are shown: tables on stdout, and a plot of the growth with V and N."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any

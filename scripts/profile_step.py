@@ -3,8 +3,6 @@
 python scripts/profile_step.py --json profile.json
 """
 
-from __future__ import annotations
-
 import json
 import sys
 from collections.abc import Sequence

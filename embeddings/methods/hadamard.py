@@ -14,9 +14,8 @@ An exponent is usable if it leads a cyclotomic coset {e, 2e, 4e, …} mod 2^m �
 one, as that of x⁵ over GF(16), several coefficients give the same signs, and rows would repeat.
 """
 
-from __future__ import annotations
-
 from functools import lru_cache
+from typing import Self
 
 import numpy as np
 
@@ -183,7 +182,7 @@ class GaloisField:
 
     @classmethod
     @lru_cache
-    def of_degree(cls, degree: int) -> GaloisField:
+    def of_degree(cls, degree: int) -> Self:
         """The field, its tables made once."""
         return cls(degree)
 

@@ -1,7 +1,5 @@
 """The one rule for words that a method has no vector for."""
 
-from __future__ import annotations
-
 import numpy as np
 
 NOISE = 0.01

@@ -1,7 +1,5 @@
 """``pretrained``: vectors from a file, aligned with the vocabulary by word."""
 
-from __future__ import annotations
-
 import hashlib
 import logging
 from collections.abc import Sequence

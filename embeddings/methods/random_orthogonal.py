@@ -1,7 +1,5 @@
 """A random matrix with orthonormal columns: the paper's fixed classifier, without meaning."""
 
-from __future__ import annotations
-
 import numpy as np
 
 from embeddings.options import NoOptions as Options

@@ -1,7 +1,5 @@
 """The authors' own Hadamard rule, whose rows repeat for V > N: so that a study can show what that does."""
 
-from __future__ import annotations
-
 import numpy as np
 
 from embeddings.methods.hadamard import sylvester_rows

@@ -8,8 +8,6 @@ words of one kind.
 The layer never needs the codes themselves, only the slot c·M + i of each word: see `Codebook`.
 """
 
-from __future__ import annotations
-
 import dataclasses
 from dataclasses import dataclass
 from typing import Literal

@@ -1,7 +1,5 @@
 """Skip-gram with negative sampling (Mikolov et al. 2013), trained by gensim on the train split."""
 
-from __future__ import annotations
-
 import logging
 from collections.abc import Iterator
 from contextlib import contextmanager

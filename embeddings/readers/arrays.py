@@ -1,7 +1,5 @@
 """Arrays (rows, N) in safetensors and npy, whose words stand elsewhere: see `embeddings.readers.vocabulary`."""
 
-from __future__ import annotations
-
 import hashlib
 from collections.abc import Sequence
 from pathlib import Path

@@ -4,8 +4,6 @@ A file is read as a stream and only the wanted words' rows are kept, so that mem
 not the file. Nothing is allocated by what a header claims.
 """
 
-from __future__ import annotations
-
 import codecs
 import gzip
 import os

@@ -1,7 +1,5 @@
 """Vocabulary files, one word a line, and the words that they give the rows of an array."""
 
-from __future__ import annotations
-
 import os
 from collections.abc import Mapping
 from pathlib import Path

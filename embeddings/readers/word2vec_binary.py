@@ -1,7 +1,5 @@
 """word2vec binary: a line ``V N``, then for each word its bytes, a space, N little-endian float32, maybe a newline."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from typing import IO
 

@@ -3,8 +3,6 @@
 GloVe's text is the same without the first line.
 """
 
-from __future__ import annotations
-
 import codecs
 import logging
 from collections import Counter

@@ -1,11 +1,9 @@
 """What every reader hands on: the vectors of the wanted words, gathered row by row."""
 
-from __future__ import annotations
-
 import logging
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, Self
 
 import numpy as np
 
@@ -119,7 +117,7 @@ class WordVectors:
         """Counts a row (N,) that nobody wants if it is not finite: the row does no harm, and the log tells of it."""
         self.not_finite += not np.isfinite(vector).all()
 
-    def finish(self) -> WordVectors:
+    def finish(self) -> Self:
         """Fills in the rows of the fallback; checks that the file has a row at all; says what was passed over."""
         if not self.row_count:
             expected = "a word and its numbers in each row"

@@ -1,7 +1,5 @@
 """A comparison from its plan to its table: look at what is there, train what is left, write what came of it."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -59,7 +57,7 @@ def compare(
             ``best.md``, ``best.csv`` and ``best.json`` too.
 
     Raises:
-        InputError, InputErrors: something is wrong with a setting, the text, or what is in the directory; raised
+        InputError: something is wrong with a setting, the text, or what is in the directory; raised
             before anything is trained. What goes wrong in a run stands in its row.
         Interrupted: a signal came; everything is saved, and the table is that of what is done.
     """
@@ -99,7 +97,7 @@ def tabulate(directory: Path, plan: Plan | None = None, best_by: str | None = No
     """Table and plots of what is there: of the plan's runs, or of every run below the directory.
 
     Raises:
-        InputError, InputErrors: there is no run, or a directory holds another run than the plan has.
+        InputError: there is no run, or a directory holds another run than the plan has.
     """
     if plan is None:
         rows, notes = discover(directory)
@@ -116,7 +114,7 @@ def _texts(planned: Sequence[PlannedRun], runs: Sequence[StoredRun]) -> dict[Dat
     """The texts of the grid; none where nothing is left to train and no text may be another one.
 
     Raises:
-        InputError, InputErrors: a text cannot be read, or is too short for a batch.
+        InputError: a text cannot be read, or is too short for a batch.
     """
     from fixlm.training.fit import check_length
 
@@ -133,8 +131,8 @@ def _texts(planned: Sequence[PlannedRun], runs: Sequence[StoredRun]) -> dict[Dat
                 with progress() as show:
                     texts[config.data] = corpus.load(**vars(config.data), progress=show)
             check_length(config, texts[config.data])
-        except (InputError, InputErrors) as error:
-            errors |= {str(each): each for each in getattr(error, "errors", [error])}
+        except InputError as error:
+            errors |= {str(each): each for each in error.errors}
     InputErrors.raise_if_any([*errors.values()])
     return texts
 

@@ -1,10 +1,10 @@
 """Curves of a run from the records of its metrics: {step: value}."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Mapping, Sequence
 from typing import Any
+
+import numpy as np
 
 from fixlm.comparison.stored_run import StoredRun, perplexity
 
@@ -50,13 +50,8 @@ def seconds(run: StoredRun, steps: Sequence[int]) -> list[float]:
             total += (now - earlier) / speed
             before = step
         passed[step] = total
-    known = sorted(passed)
-    found = []
-    for step in steps:  # a validation may fall between two records
-        at = max(each for each in known if each <= step)
-        after = min((each for each in known if each > step), default=at)
-        share = (step - at) / (after - at) if after > at else 0.0
-        found.append(passed[at] + share * (passed[after] - passed[at]))
+    # A validation may fall between two records.
+    found: list[float] = np.interp(steps, [*passed], [*passed.values()]).tolist()
     return found
 
 

@@ -1,7 +1,5 @@
 """The plan that a command line describes: a grid, where its flags have several values."""
 
-from __future__ import annotations
-
 import itertools
 import os
 import re
@@ -24,7 +22,7 @@ def requested_plan(directory: Path, flags: Mapping[str, Any], file: str | None =
         file: a plan in JSON or TOML, which the flags change too.
 
     Raises:
-        InputError, InputErrors: a plan cannot be read, or the flags are wrong.
+        InputError: a plan cannot be read, or the flags are wrong.
     """
     if file is not None:
         return override(read_plan(Path(file)), flags)

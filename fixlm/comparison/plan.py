@@ -1,10 +1,8 @@
 """Which runs a comparison has: settings × seeds, each with its flags, its configuration and its directory."""
 
-from __future__ import annotations
-
+import contextlib
 import dataclasses
 import itertools
-import json
 import re
 import tomllib
 import unicodedata
@@ -13,7 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from embeddings.files import parse_json, write_atomically
+from embeddings.files import parse_json, write_json
 from fixlm.config.read import applies, flag_groups, read_config
 from fixlm.config.schema import TrainConfig
 from fixlm.errors import InputError, InputErrors, unknown_name
@@ -74,17 +72,14 @@ class Plan:
     def __post_init__(self) -> None:
         object.__setattr__(self, "common", plain_flags(self.common))
 
-    def overridden(self, flags: Mapping[str, Any], seeds: Sequence[int] | None = None) -> Plan:
+    def overridden(self, flags: Mapping[str, Any], seeds: Sequence[int] | None = None) -> "Plan":
         """The same plan with these flags in place of whatever a setting has."""
         flags = plain_flags(flags)
-        settings = [
-            dataclasses.replace(
-                setting, flags={name: value for name, value in setting.flags.items() if name not in flags}
-            )
-            for setting in self.settings
-        ]
-        if seeds is not None:
-            settings = [dataclasses.replace(setting, seeds=None) for setting in settings]
+        settings = []
+        for setting in self.settings:
+            kept = {name: value for name, value in setting.flags.items() if name not in flags}
+            own = setting.seeds if seeds is None else None
+            settings.append(dataclasses.replace(setting, flags=kept, seeds=own))
         return Plan(settings, self.seeds if seeds is None else seeds, {**self.common, **flags})
 
     def runs(self, directory: Path, *, trusting: bool = False) -> list[PlannedRun]:
@@ -107,8 +102,8 @@ class Plan:
             config = None
             try:
                 config = read_config(flags)
-            except (InputError, InputErrors) as error:
-                for each in getattr(error, "errors", [error]):
+            except InputError as error:
+                for each in error.errors:
                     wrong.setdefault(str(each), (each, []))[1].append(setting.name)
             path = directory / f"{setting.folder}-seed{seed}"
             found.append(PlannedRun(setting, seed, path, flags, config))
@@ -190,23 +185,20 @@ def read_plan(path: Path) -> Plan:
 
 
 def write_plan(path: Path, plan: Plan) -> None:
-    """``plan.json``, whole or not at all."""
-
-    text = json.dumps(plan.to_json(), indent=2, ensure_ascii=False) + "\n"
-    if not path.exists() or path.read_text(encoding="utf-8") != text:
-        write_atomically(path, text.encode())
+    """``plan.json``, whole or not at all; a file that holds the plan already stays as it is."""
+    with contextlib.suppress(InputError):  # there is none yet, or it is damaged
+        if read_plan(path) == plan:
+            return
+    write_json(path, plan.to_json())
 
 
 def plain_flags(flags: Mapping[str, Any]) -> dict[str, Any]:
     """Names without dashes in front, values as the command line has them: strings, and True or False for switches."""
-    return {
-        name.removeprefix("--").replace("_", "-"): value
-        if isinstance(value, bool)
-        else "none"
-        if value is None
-        else str(value)
-        for name, value in flags.items()
-    }
+
+    def plain(value: Any) -> Any:
+        return value if isinstance(value, bool) else "none" if value is None else str(value)
+
+    return {name.removeprefix("--").replace("_", "-"): plain(value) for name, value in flags.items()}
 
 
 def switches() -> dict[str, bool]:

@@ -1,7 +1,5 @@
 """Trains the runs of a comparison that are not done: one after another here, or several at a time in processes."""
 
-from __future__ import annotations
-
 import dataclasses
 import logging
 import os
@@ -22,7 +20,7 @@ from fixlm.comparison.training_process import TrainingProcess
 from fixlm.config.command_line import flag_name
 from fixlm.config.schema import RUN_SETTINGS
 from fixlm.console import listening
-from fixlm.errors import InputError, InputErrors, Interrupted, as_input_error
+from fixlm.errors import InputError, Interrupted, WriteError, as_input_error
 from fixlm.runs.directory import RunDirectory, writing
 from fixlm.runs.status import Status, reason_of, write_status
 from fixlm.training.signals import StopRequest
@@ -117,8 +115,9 @@ class Runner:
 
     def _failed(self, index: int, reason: str, log: Callable[[str], object], *, killed: bool = False) -> None:
         run = self.runs[index]
-        with suppress(InputError, InputErrors):  # a full disk may be the very reason, or a damaged file
+        with suppress(WriteError):  # a full disk may be the very reason
             log(f"failed: {reason}")
+        with suppress(InputError):  # or a damaged file
             if self._resumes(index):
                 run = read_run(run.path, run.seed)
         status = Status("failed", reason, run.runs_at_a_time)

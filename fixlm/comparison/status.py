@@ -23,7 +23,7 @@ def read_run(path: Path, seed: int | None = None) -> StoredRun:
     """The run in a directory or a summary, whatever run it is.
 
     Raises:
-        InputError, InputErrors: it cannot be read.
+        InputError: it cannot be read.
     """
     if path.is_file():
         summary = read_summary(path)
@@ -52,8 +52,8 @@ def survey(planned: Sequence[PlannedRun], corpora: Mapping[Path, str] | None = N
     for each in planned:
         try:
             found.append(_look(each, None if corpora is None else corpora.get(each.path)))
-        except (InputError, InputErrors) as error:
-            errors += getattr(error, "errors", [error])
+        except InputError as error:
+            errors += error.errors
     InputErrors.raise_if_any(errors)
     return found
 
@@ -62,7 +62,7 @@ def _look(planned: PlannedRun, corpus: str | None) -> StoredRun:
     """One run of a plan, in its directory or in a summary beside the place of the directory.
 
     Raises:
-        InputError, InputErrors: the directory holds another run, or no run.
+        InputError: the directory holds another run, or no run.
     """
     path, directory = planned.path, RunDirectory(planned.path)
     if not path.exists() and summary_path(path).is_file():
@@ -106,7 +106,7 @@ def discover(directory: Path) -> tuple[list[Row], list[str]]:
     for path in sorted(paths):
         try:
             run = read_run(path)
-        except (InputError, InputErrors) as error:
+        except InputError as error:
             notes.append(f"{path.name} is left out: {str(error).splitlines()[0]}")
             continue
         assert run.config is not None

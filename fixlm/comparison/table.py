@@ -1,7 +1,5 @@
 """The table of a comparison: one pandas frame, written as Markdown to read, CSV with a line a run, and JSON."""
 
-from __future__ import annotations
-
 import json
 import math
 import os
@@ -12,7 +10,7 @@ from urllib.parse import quote
 
 import pandas as pd
 
-from embeddings.files import write_atomically
+from embeddings.files import write_atomically, write_json
 from fixlm.comparison.rows import Row, mean_and_deviation
 from fixlm.comparison.stored_run import DONE, StoredRun, perplexity
 
@@ -131,9 +129,8 @@ def to_json(rows: Sequence[Row], directory: Path, notes: Sequence[str] = ()) -> 
 
 def write_tables(directory: Path, rows: Sequence[Row], notes: Sequence[str] = (), stem: str = "table") -> None:
     """``table.md``, ``table.csv`` and ``table.json`` (or another stem) in the directory."""
-    values = json.dumps(to_json(rows, directory, notes), indent=2, ensure_ascii=False, allow_nan=False) + "\n"
-    texts = {"md": markdown(rows, directory, notes), "csv": to_csv(rows, directory), "json": values}
-    for ending, text in texts.items():
+    write_json(directory / f"{stem}.json", to_json(rows, directory, notes))
+    for ending, text in {"md": markdown(rows, directory, notes), "csv": to_csv(rows, directory)}.items():
         write_atomically(directory / f"{stem}.{ending}", text.encode())
 
 

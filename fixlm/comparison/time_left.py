@@ -1,7 +1,5 @@
 """How long the rest of a comparison takes, from the speed of what was trained so far."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import dataclass
 

@@ -5,8 +5,6 @@ says on stderr is for people. Why it failed stands on its stdout as JSON, since 
 directory has no ``status.json`` to say so.
 """
 
-from __future__ import annotations
-
 import contextlib
 import json
 import logging
@@ -23,7 +21,7 @@ import fixlm
 from embeddings.files import parse_json
 from fixlm.config.read import read_config
 from fixlm.console import log_on_stderr
-from fixlm.errors import Ended, InputError, report
+from fixlm.errors import Ended, WriteError, report
 from fixlm.runs.status import reason_of
 
 logger = logging.getLogger(__name__)
@@ -79,7 +77,7 @@ class TrainingProcess:
         for line in self._popen.stderr:
             line = line.rstrip("\n")
             self.last = line or self.last
-            with contextlib.suppress(InputError):  # a full disk: the training itself will say the same
+            with contextlib.suppress(WriteError):  # a full disk: the training itself will say the same
                 self.log(line)
             logger.info(f"{self.path.name}: {line}")
 

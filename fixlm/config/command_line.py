@@ -4,8 +4,6 @@ Flags take strings. `read_options` converts and checks them all, so that every p
 once. What a field may hold stands in its annotation, see `embeddings.options`.
 """
 
-from __future__ import annotations
-
 import argparse
 import dataclasses
 import typing
@@ -165,10 +163,5 @@ def naming_flags(options: Any, prefix: str = "", **others: str) -> Iterator[None
     names = {field.name: flag_name(field.name, prefix) for field in dataclasses.fields(options)} | others
     try:
         yield
-    except (InputError, InputErrors) as error:
-        InputErrors.raise_if_any([each.at(names.get(each.where, each.where), names) for each in all_of(error)])
-
-
-def all_of(error: InputError | InputErrors) -> list[InputError]:
-    """The single errors of either exception."""
-    return error.errors if isinstance(error, InputErrors) else [error]
+    except InputError as error:
+        InputErrors.raise_if_any([each.at(names.get(each.where, each.where), names) for each in error.errors])

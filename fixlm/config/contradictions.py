@@ -52,4 +52,4 @@ def contradictions(config: TrainConfig) -> Iterator[InputError]:
         what = "a frozen input embedding stays as it is"
         yield InputError("input_start_scale", what, found=frozen, fix="remove the flag")
     sizes = {"hidden_size": model.feature_size, "embed_size": model.embed_size}
-    yield from config.layer_options.problems(sizes, config.prepared_with())
+    yield from config.output.problems(sizes, config.prepared_with())

@@ -1,7 +1,5 @@
 """Presets: named sets of values of many flags. A flag that is given wins over the preset."""
 
-from __future__ import annotations
-
 import dataclasses
 from collections.abc import Mapping
 from typing import Any, TypeVar

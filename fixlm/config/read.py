@@ -1,7 +1,5 @@
 """A configuration out of flags, and the list of all flags that there are."""
 
-from __future__ import annotations
-
 import dataclasses
 import os
 from collections.abc import Iterator, Mapping
@@ -9,7 +7,7 @@ from typing import Any
 
 import embeddings
 from embeddings.errors import InputError, InputErrors
-from fixlm.config.command_line import Flag, all_of, flag_name, flags_of, read_options
+from fixlm.config.command_line import Flag, flag_name, flags_of, read_options
 from fixlm.config.presets import fill_in
 from fixlm.config.schema import GROUPS, ModelConfig, TrainConfig
 from fixlm.output import registry
@@ -39,7 +37,7 @@ def applies(flag: str, given: Mapping[str, Any]) -> bool:
         return True
     try:
         config = _by_names(given)
-    except (InputError, InputErrors):
+    except InputError:
         return True
     return method in config.methods() if method else config.layer.options in owners
 
@@ -82,8 +80,8 @@ def read_config(given: Mapping[str, Any]) -> TrainConfig:
     def read(kind: type[Any], prefix: str = "") -> Any:
         try:
             return read_options(given, kind, prefix)
-        except (InputError, InputErrors) as error:
-            errors.update({str(each): each for each in all_of(error)})
+        except InputError as error:
+            errors.update({str(each): each for each in error.errors})
             return kind()
 
     parts = {name: read(kind) for name, kind in GROUPS.items()}
@@ -97,8 +95,8 @@ def read_config(given: Mapping[str, Any]) -> TrainConfig:
     output = outputs[registry.entry(parts["model"].output_embed).options]
     try:
         config = TrainConfig(**parts, output=output, matrices=matrices)
-    except (InputError, InputErrors) as error:
-        found = [each.at(flag_name(each.where)) for each in all_of(error)]
+    except InputError as error:
+        found = [each.at(flag_name(each.where)) for each in error.errors]
         raise InputErrors([*errors.values(), *found]) from None
     found = [*_without_effect(config, given)]
     InputErrors.raise_if_any([*errors.values(), *found])
@@ -140,7 +138,7 @@ def _without_effect(config: TrainConfig, given: Mapping[str, Any]) -> Iterator[I
 
 
 def _of_other_layers(config: TrainConfig, given: Mapping[str, Any]) -> Iterator[InputError]:
-    own = {item.name for item in dataclasses.fields(config.layer_options)}
+    own = {item.name for item in dataclasses.fields(config.output)}
     inputs = {item.name for item in dataclasses.fields(ModelConfig)}
     for kind in registry.all_options():
         for item in dataclasses.fields(kind):

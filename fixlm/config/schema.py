@@ -4,12 +4,10 @@ A configuration that is wrong cannot exist: every class checks its values when a
 or JSON describe it. `fixlm.config.read` makes one from flags.
 """
 
-from __future__ import annotations
-
 import dataclasses
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Self
 
 from annotated_types import Ge, Gt, Le, Lt
 
@@ -169,7 +167,7 @@ class TrainConfig:
     model: ModelConfig = field(default_factory=ModelConfig)
     optimization: OptimizationConfig = field(default_factory=OptimizationConfig)
     run: RunConfig = field(default_factory=RunConfig)
-    output: LayerOptions | None = None
+    output: LayerOptions = None  # type: ignore[assignment] # the layer's defaults, which depend on the layer
     matrices: Mapping[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
@@ -184,12 +182,6 @@ class TrainConfig:
     def layer(self) -> registry.LayerEntry:
         """The entry of the output layer."""
         return registry.entry(self.model.output_embed)
-
-    @property
-    def layer_options(self) -> LayerOptions:
-        """The options of the output layer."""
-        assert self.output is not None
-        return self.output
 
     def matrix_options(self, method: str) -> Any:
         """The options of a method, its defaults where none were given."""
@@ -206,7 +198,7 @@ class TrainConfig:
 
     def methods(self) -> list[str]:
         """The methods of `embeddings` that this run needs, each once."""
-        start = getattr(self.layer_options, "output_start", "random")
+        start = getattr(self.output, "output_start", "random")
         named = [name for name in (self.input_matrix(), start) if name not in (None, "same", "random")]
         own = [] if self.layer.method is None else [self.layer.method]
         return sorted({*own, *(registry.method_of(str(name)) for name in named)})
@@ -220,7 +212,7 @@ class TrainConfig:
 
     def to_json(self) -> dict[str, Any]:
         """Nested plain values: what `from_json` reads, without the `RunConfig`."""
-        model = dataclasses.asdict(self.model) | dataclasses.asdict(self.layer_options)
+        model = dataclasses.asdict(self.model) | dataclasses.asdict(self.output)
         matrices = {method: dataclasses.asdict(self.matrix_options(method)) for method in self.methods()}
         return {
             "data": dataclasses.asdict(self.data),
@@ -230,7 +222,7 @@ class TrainConfig:
         }
 
     @classmethod
-    def from_json(cls, values: Mapping[str, Any], run: RunConfig | None = None) -> TrainConfig:
+    def from_json(cls, values: Mapping[str, Any], run: RunConfig | None = None) -> Self:
         """The configuration that `to_json` gave, also in an older version.
 
         Raises:
@@ -254,10 +246,9 @@ class TrainConfig:
         ):
             try:
                 place[name] = kind(**{**_before(kind), **given})
-            except (InputError, InputErrors) as error:
+            except InputError as error:
                 prefix = f"{name}_" if place is matrices else ""
-                found = error.errors if isinstance(error, InputErrors) else [error]
-                errors += [each.at(f"{prefix}{each.where}") for each in found]
+                errors += error.inside(prefix).errors
         InputErrors.raise_if_any(errors)
         return cls(**parts, run=run or RunConfig(), matrices=matrices)
 

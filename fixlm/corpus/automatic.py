@@ -1,7 +1,5 @@
 """The data set ``auto``: WikiText-2 where it can be had, else the built-in sample."""
 
-from __future__ import annotations
-
 import logging
 
 from embeddings.errors import InputError

@@ -4,8 +4,6 @@ Only running text is kept, one paragraph a line: no headings, lists, tables, ref
 tokenised as WikiText is: case and punctuation kept, rare words as ``<unk>``. The same lines always.
 """
 
-from __future__ import annotations
-
 import bz2
 import hashlib
 import importlib.util

@@ -1,9 +1,8 @@
 """What a data set is: a name, and lines of words for each of three splits."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Self
 
 from embeddings.errors import InputError
 
@@ -30,7 +29,7 @@ class DataSet:
     describe: Callable[[str], str]
 
     @classmethod
-    def of_rows(cls, name: str, content: str, rows: Callable[[], Mapping[str, Sequence[str]]]) -> DataSet:
+    def of_rows(cls, name: str, content: str, rows: Callable[[], Mapping[str, Sequence[str]]]) -> Self:
         """A data set whose splits are sequences of lines; ``rows`` is called when the lines are needed."""
         return cls(
             name,

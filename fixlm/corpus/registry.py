@@ -1,7 +1,5 @@
 """The data sets by name. A new data set is a file with a function ``open_data_set``, and a line here."""
 
-from __future__ import annotations
-
 import importlib
 import os
 from pathlib import Path

@@ -1,14 +1,12 @@
 """Sentencepiece: lines into pieces, by a model that is trained on the train split or taken from a file."""
 
-from __future__ import annotations
-
 import hashlib
 import io
 import re
 from array import array
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 
@@ -48,7 +46,7 @@ class Tokenizer:
             self._open(model)
 
     @classmethod
-    def choose(cls, tokenizer: str, vocab_size: int | None, tokenizer_type: str) -> Tokenizer:
+    def choose(cls, tokenizer: str, vocab_size: int | None, tokenizer_type: str) -> Self:
         """The tokenizer that ``--tokenizer``, ``--vocab-size`` and ``--tokenizer-type`` name.
 
         Raises:

@@ -1,7 +1,5 @@
 """Lines of valid and test that are in train too: the model has seen them, and its perplexity on them misleads."""
 
-from __future__ import annotations
-
 from collections import Counter
 from collections.abc import Iterator, Mapping
 

@@ -1,7 +1,5 @@
 """A folder of text files, one for each split."""
 
-from __future__ import annotations
-
 import hashlib
 import os
 from collections.abc import Iterator

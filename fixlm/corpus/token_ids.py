@@ -1,7 +1,5 @@
 """The ids of all splits with their vocabulary, as a tokenizer makes them."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass, field
 
 import numpy as np

@@ -1,7 +1,5 @@
 """The copy of a tokenised corpus that is kept: arrays in a file that is checked when it is read back."""
 
-from __future__ import annotations
-
 import hashlib
 import json
 from collections.abc import Mapping

@@ -1,7 +1,5 @@
 """WikiText-2 through `datasets`, without a long wait where there is no network."""
 
-from __future__ import annotations
-
 import contextlib
 import hashlib
 import os

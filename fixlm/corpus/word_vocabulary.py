@@ -1,7 +1,5 @@
 """Words into ids: the vocabulary is that of the train split, other words become ``<unk>``."""
 
-from __future__ import annotations
-
 from array import array
 from collections import Counter
 

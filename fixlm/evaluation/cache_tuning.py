@@ -1,12 +1,10 @@
 """The continuous cache's θ and λ, chosen on the valid split."""
 
-from __future__ import annotations
-
 import itertools
-from collections.abc import Callable
 
 import torch
 
+from embeddings.registry import Progress
 from fixlm.corpus.corpus import Corpus
 from fixlm.evaluation.continuous_cache import CacheSettings, ContinuousCache, mix
 from fixlm.evaluation.perplexity import hidden_windows
@@ -19,9 +17,7 @@ WEIGHTS = (0.0, 0.02, 0.05, 0.1, 0.15, 0.2, 0.25, 0.3, 0.4, 0.5)
 """Values of λ that `choose` tries; with the first, no cache is worse than none."""
 
 
-def choose(
-    model: LanguageModel, corpus: Corpus, size: int, progress: Callable[[str, float, float], None] | None = None
-) -> CacheSettings:
+def choose(model: LanguageModel, corpus: Corpus, size: int, progress: Progress | None = None) -> CacheSettings:
     """The θ of `THETAS` and λ of `WEIGHTS` with the lowest perplexity of the valid split; of equals the smaller.
 
     One pass: the products h_t · h_i serve all of them.

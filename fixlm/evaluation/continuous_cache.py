@@ -6,8 +6,6 @@ the sum being over the last n tokens before t, each with the hidden state h_i th
 x_{i+1} that came next. Nothing is trained: n, θ and λ are chosen on the validation split.
 """
 
-from __future__ import annotations
-
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass

@@ -1,7 +1,5 @@
 """A run read back: its text and its model, ready to be asked something."""
 
-from __future__ import annotations
-
 import dataclasses
 import os
 from dataclasses import dataclass

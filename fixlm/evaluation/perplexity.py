@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -15,6 +15,7 @@ from fixlm.errors import InputError
 from fixlm.evaluation.continuous_cache import CacheSettings, ContinuousCache, mix
 
 if TYPE_CHECKING:
+    from embeddings.registry import Progress
     from fixlm.corpus.corpus import Corpus
     from fixlm.model.language_model import LanguageModel
 
@@ -103,7 +104,7 @@ def evaluate(
     model: LanguageModel,
     corpus: Corpus,
     split: str,
-    progress: Callable[[str, float, float], None] | None = None,
+    progress: Progress | None = None,
     cache: CacheSettings | None = None,
 ) -> Score:
     """Scores a split of the corpus as one stream in float32, summed in float64; leaves the model as it was.
@@ -125,7 +126,7 @@ def target_nats(
     model: LanguageModel,
     corpus: Corpus,
     split: str,
-    progress: Callable[[str, float, float], None] | None = None,
+    progress: Progress | None = None,
     cache: CacheSettings | None = None,
 ) -> np.ndarray:
     """Negative log-likelihood of each target of a split, that is of each token but the first: (n,) float32 nats.
@@ -159,7 +160,7 @@ def _score(total: float, corpus: Corpus, split: str) -> Score:
 def _windows(
     model: LanguageModel,
     stream: np.ndarray,
-    progress: Callable[[str, float, float], None] | None = None,
+    progress: Progress | None = None,
     what: str = "evaluate",
     cache: CacheSettings | None = None,
 ) -> Iterator[torch.Tensor]:
@@ -173,10 +174,7 @@ def _windows(
 
 @torch.inference_mode()
 def hidden_windows(
-    model: LanguageModel,
-    stream: np.ndarray,
-    progress: Callable[[str, float, float], None] | None = None,
-    what: str = "evaluate",
+    model: LanguageModel, stream: np.ndarray, progress: Progress | None = None, what: str = "evaluate"
 ) -> Iterator[tuple[torch.Tensor, torch.Tensor, torch.Tensor]]:
     """A stream of ids window by window: what the output layer reads (T, H), the targets (T,) and their nats (T,)."""
     ids = torch.from_numpy(stream)

@@ -1,1 +1,1 @@
-"""The language model: input embedding, LSTM, output layer."""
+"""The language model: input embedding, recurrent core, output layer."""

@@ -1,7 +1,5 @@
 """Where bfloat16 pays: on processors that multiply such matrices themselves."""
 
-from __future__ import annotations
-
 import torch
 
 

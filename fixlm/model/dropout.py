@@ -1,7 +1,5 @@
 """Dropout whose masks hold for a whole window."""
 
-from __future__ import annotations
-
 import torch
 from torch import Tensor
 

@@ -1,7 +1,5 @@
 """The input embedding: from ids of words to vectors."""
 
-from __future__ import annotations
-
 from typing import Any
 
 import torch

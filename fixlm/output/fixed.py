@@ -1,7 +1,5 @@
 """The paper's layer: a fixed output matrix, a learned scale and a learned bias."""
 
-from __future__ import annotations
-
 from typing import Any, Self
 
 import numpy as np

@@ -1,7 +1,5 @@
 """The paper's layer with Hadamard codewords, by fast transforms: nothing of (V, N) is stored or multiplied."""
 
-from __future__ import annotations
-
 from typing import Any, Self
 
 import torch

@@ -1,7 +1,5 @@
 """The contract of an output layer, and what all layers with a dense (V, D) weight share."""
 
-from __future__ import annotations
-
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from typing import Any, Self

@@ -1,7 +1,5 @@
 """The two layers to compare with: a learned softmax, and one tied to the input embedding."""
 
-from __future__ import annotations
-
 from typing import Any, Self
 
 import torch

@@ -6,6 +6,7 @@ A layer's file names its class; see `fixlm.output.registry`.
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
@@ -97,16 +98,8 @@ class ScaledOptions(LayerOptions):
     def arguments(self, prepared: OutputMatrix | Codebook | None, prepared_with: Any) -> dict[str, Any]:
         import torch
 
-        vectors = None if prepared is None else torch.from_numpy(prepared.vectors)  # type: ignore[union-attr]
-        return {
-            "vectors": vectors,
-            "output_dim": self.output_dim,
-            "alpha": self.alpha,
-            "alpha_start": self.alpha_start,
-            "normalize": self.normalize,
-            "map": self.output_map,
-            "map_size": self.output_map_size,
-        }
+        own = {name.replace("output_map", "map"): value for name, value in dataclasses.asdict(self).items()}
+        return own | {"vectors": None if prepared is None else torch.from_numpy(prepared.vectors)}  # type: ignore[union-attr]
 
     def problems(self, sizes: Mapping[str, int], prepared_with: Any) -> Iterator[InputError]:
         if self.output_map_size is not None and self.output_map != "mlp":
@@ -133,9 +126,6 @@ class FixedOptions(ScaledOptions):
     """Options of a fixed matrix whose rows are stored."""
 
     word_scales: bool = option(False, "learn a scale of each row of the output matrix", place="ablation")
-
-    def arguments(self, prepared: OutputMatrix | Codebook | None, prepared_with: Any) -> dict[str, Any]:
-        return {**super().arguments(prepared, prepared_with), "word_scales": self.word_scales}
 
     def tensor_shapes(self, hidden_size: int, vocabulary_size: int, prepared_with: Any) -> Shapes:
         shapes = super().tensor_shapes(hidden_size, vocabulary_size, prepared_with)

@@ -11,7 +11,7 @@ import dataclasses
 import importlib
 import os
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import embeddings
 from embeddings.errors import unknown_name
@@ -49,14 +49,12 @@ class LayerEntry:
 
     def layer(self) -> type[OutputLayer]:
         """The class of the layer; brings torch with it."""
-        found: type[OutputLayer] = _imported(self.target)
-        return found
+        return cast("type[OutputLayer]", _imported(self.target))
 
     @property
     def options(self) -> type[LayerOptions]:
         """The class of its options."""
-        found: type[LayerOptions] = _imported(self.options_target)
-        return found
+        return cast("type[LayerOptions]", _imported(self.options_target))
 
 
 def _imported(target: str) -> Any:

@@ -1,7 +1,5 @@
 """The walsh layer: fixed codes that words of one kind share in part, read through a learned projection."""
 
-from __future__ import annotations
-
 from typing import Any
 
 import numpy as np

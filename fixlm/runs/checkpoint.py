@@ -5,8 +5,6 @@ last, and then renamed. ``last`` and ``best`` are relative links, swapped by ren
 nothing that is read here can run code. No link is followed out of the directory.
 """
 
-from __future__ import annotations
-
 import contextlib
 import hashlib
 import json
@@ -25,7 +23,7 @@ from safetensors import SafetensorError
 from torch import Tensor
 
 from embeddings.files import parse_json, sync, write_atomically
-from fixlm.errors import InputError
+from fixlm.errors import InputError, WriteError
 
 logger = logging.getLogger(__name__)
 
@@ -81,7 +79,7 @@ def save(
     """Writes ``step-N``, points ``last`` (and ``best``) to it, and removes what neither needs.
 
     Raises:
-        InputError: it cannot be written; every older checkpoint is as it was.
+        WriteError: it cannot be written; every older checkpoint is as it was.
     """
     temporary, final = root / f".step-{step}.tmp", root / f"step-{step}"
     files = {
@@ -106,7 +104,7 @@ def save(
             _point(root / link, final.name)
     except OSError as error:
         shutil.rmtree(temporary, ignore_errors=True)
-        raise InputError(
+        raise WriteError(
             final, "the checkpoint cannot be written", found=error, fix="make room, then --resume"
         ) from error
     _remove_old(root, step)

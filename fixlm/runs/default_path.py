@@ -1,7 +1,5 @@
 """Where a run goes that was given no directory."""
 
-from __future__ import annotations
-
 import os
 from pathlib import Path
 

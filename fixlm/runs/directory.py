@@ -25,7 +25,7 @@ from typing import TYPE_CHECKING, Any
 from embeddings.files import parse_json, write_atomically, write_json
 from embeddings.readers.vocabulary import read_vocabulary
 from fixlm.config.schema import RUN_SETTINGS, RunConfig, TrainConfig
-from fixlm.errors import InputError, InputErrors
+from fixlm.errors import InputError, WriteError
 from fixlm.runs.run_files import RunFiles
 from fixlm.runs.versions import versions
 
@@ -87,20 +87,17 @@ class RunDirectory(RunFiles):
         """``config.json`` as plain values, each of them checked as a flag would be.
 
         Raises:
-            InputError, InputErrors: it is no configuration; with every value that is wrong.
+            InputError: it is no configuration; with every value that is wrong.
         """
         self.require()
         try:
             return checked_config(parse_json(self.config.read_bytes()))
-        except (InputError, InputErrors) as error:
-            raise self._in_config(error) from None
+        except InputError as error:
+            raise error.inside(f"{self.config}: ") from None
         except OSError as error:
             raise InputError(self.config, "cannot be read", found=error.strerror) from None
         except (ValueError, KeyError, TypeError, AttributeError) as error:
             raise InputError(self.config, "not the configuration of a run", found=repr(error)) from None
-
-    def _in_config(self, error: InputError | InputErrors) -> InputErrors:
-        return InputErrors([each.at(f"{self.config}: {each.where}") for each in getattr(error, "errors", [error])])
 
     def read_result(self) -> dict[str, Any] | None:
         """``result.json`` as plain values; None if it is missing or not whole: a resumed run writes it again."""
@@ -142,7 +139,7 @@ def writing(path: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        raise InputError(
+        raise WriteError(
             path, "cannot be written", found=error.strerror or error, fix="make room, then --resume"
         ) from error
 
@@ -151,7 +148,7 @@ def checked_config(values: dict[str, Any]) -> dict[str, Any]:
     """The values of ``config.json``, with the defaults of settings that are younger than the run.
 
     Raises:
-        InputError, InputErrors: a value is one that no flag could have had.
+        InputError: a value is one that no flag could have had.
         ValueError, KeyError, TypeError, AttributeError: the values are no configuration of a run.
     """
     values |= TrainConfig.from_json(values).to_json()

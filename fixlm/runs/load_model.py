@@ -1,7 +1,5 @@
 """The model of a run directory, as of one of its checkpoints."""
 
-from __future__ import annotations
-
 import torch
 from torch import Tensor
 
@@ -81,7 +79,7 @@ def _require_fit(run: RunDirectory, config: TrainConfig, tensors: dict[str, Tens
     sizes = CoreSizes(model.embed_size, model.hidden_size, model.num_layers, model.feature_size)
     core = core_class(model.core).weight_shapes(sizes)
     expected |= {f"{model.core}.{name}": shape for name, shape in core.items()}
-    own = config.layer_options.tensor_shapes(model.feature_size, vocabulary_size, config.prepared_with())
+    own = config.output.tensor_shapes(model.feature_size, vocabulary_size, config.prepared_with())
     expected |= {f"output.{name}": shape for name, shape in own.items()}
     for name, shape in expected.items():
         if name not in tensors or tuple(tensors[name].shape) != shape:

@@ -34,7 +34,7 @@ def new_model(
     Raises:
         InputError: a matrix cannot be built as the flags ask, or does not fit the model.
     """
-    model, options = config.model, config.layer_options
+    model, options = config.model, config.output
     prepared = None
     if config.layer.method is not None:
         asked = getattr(options, "output_dim", None)
@@ -57,7 +57,7 @@ def new_model(
 
 def _start_output(model: LanguageModel, config: TrainConfig, corpus: Corpus, progress: Progress | None) -> None:
     """Gives the trained matrix of the output layer its start, where the layer has one and the flags ask for it."""
-    options = config.layer_options
+    options = config.output
     start, scale = getattr(options, "output_start", "random"), getattr(options, "output_start_scale", 1)
     size = config.model.feature_size
     if start != "random":
@@ -132,7 +132,7 @@ def assemble(
         input_embedding=embedding,
         log_unigram=unigram,
         precision=precision,
-        **config.layer_options.arguments(prepared, config.prepared_with()),
+        **config.output.arguments(prepared, config.prepared_with()),
     )
     return LanguageModel(
         embedding,

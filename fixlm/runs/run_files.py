@@ -1,7 +1,5 @@
 """The files of a run by name, and which process may write them."""
 
-from __future__ import annotations
-
 import contextlib
 import errno
 import os
@@ -10,7 +8,7 @@ from pathlib import Path
 
 from filelock import FileLock, Timeout
 
-from fixlm.errors import InputError
+from fixlm.errors import InputError, WriteError
 from fixlm.runs import checkpoint
 
 NO_LOCKS = (errno.ENOSYS, errno.ENOLCK, errno.EOPNOTSUPP, errno.EINVAL)
@@ -40,7 +38,8 @@ class RunFiles:
         left nothing of worth, and its directory is taken over.
 
         Raises:
-            InputError: another run lives there, it is a file, it cannot be written, or another process has it.
+            InputError: another run lives there, it is a file, or another process has it.
+            WriteError: it cannot be written.
         """
         where = f"--run {self.path}"
         if self.path.exists() and not self.path.is_dir():
@@ -122,8 +121,8 @@ class RunFiles:
             checkpoint.remove(path)
 
 
-def _unwritable(where: str, error: OSError) -> InputError:
-    return InputError(where, "cannot be written", found=error.strerror, fix="choose another --run")
+def _unwritable(where: str, error: OSError) -> WriteError:
+    return WriteError(where, "cannot be written", found=error.strerror, fix="choose another --run")
 
 
 def _is_temporary(path: Path) -> bool:

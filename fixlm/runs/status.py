@@ -4,8 +4,6 @@ A status tells what no other file tells: why a run failed, and how many runs sha
 is decided by ``result.json``, so a status that is missing or damaged costs a reason and never a run.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path

@@ -10,8 +10,6 @@
     log       the lines of ``log.txt``
 """
 
-from __future__ import annotations
-
 import itertools
 import json
 import math
@@ -21,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from embeddings.files import parse_json, write_atomically
-from fixlm.errors import InputError, InputErrors
+from fixlm.errors import InputError
 from fixlm.runs.directory import RunDirectory, checked_config, checked_result
 from fixlm.runs.status import parse_status, read_status
 
@@ -42,7 +40,7 @@ def summarise(directory: str | os.PathLike[str]) -> dict[str, Any]:
     """The summary of a run that is done, as plain values.
 
     Raises:
-        InputError, InputErrors: it is no run directory, or the run has no result yet.
+        InputError: it is no run directory, or the run has no result yet.
     """
     run = RunDirectory(directory)
     config, result = run.read_config(), run.read_result()
@@ -89,7 +87,7 @@ def read_summary(path: Path) -> dict[str, Any]:
     """The summary that `write_summary` wrote, checked like the files of a run directory.
 
     Raises:
-        InputError, InputErrors: it cannot be read, or it is no summary of a run.
+        InputError: it cannot be read, or it is no summary of a run.
     """
     try:
         summary = parse_json(path.read_bytes())
@@ -99,8 +97,8 @@ def read_summary(path: Path) -> dict[str, Any]:
             raise TypeError("status is none of a run")
         if not all(isinstance(record["step"], int) for record in summary["metrics"]):
             raise TypeError("the step of a record is no whole number")
-    except (InputError, InputErrors) as error:
-        raise InputErrors([each.at(f"{path}: {each.where}") for each in getattr(error, "errors", [error])]) from None
+    except InputError as error:
+        raise error.inside(f"{path}: ") from None
     except OSError as error:
         raise InputError(path, "cannot be read", found=error.strerror) from None
     except (ValueError, KeyError, TypeError, AttributeError) as error:

@@ -1,7 +1,5 @@
 """Averages of the weights over the last steps, which are scored in place of the weights themselves."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 

@@ -1,7 +1,5 @@
 """Training that starts from the best weights of another run."""
 
-from __future__ import annotations
-
 from embeddings.builder import Prepared
 from fixlm.config.schema import TrainConfig
 from fixlm.corpus.corpus import Corpus

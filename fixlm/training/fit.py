@@ -1,7 +1,5 @@
 """Training: a configuration in, a run directory with its result out."""
 
-from __future__ import annotations
-
 import logging
 import os
 from collections.abc import Mapping
@@ -42,7 +40,7 @@ def train(
         What stands in ``result.json``, with ``run`` (the directory) beside it.
 
     Raises:
-        InputError, InputErrors: something in the configuration, the corpus or the run directory is wrong.
+        InputError: something in the configuration, the corpus or the run directory is wrong.
         Interrupted: a signal came; the run is saved and can be resumed.
     """
     set_up_torch(config)
@@ -71,7 +69,7 @@ def train_unless_there(path: str | os.PathLike[str], flags: Mapping[str, Any]) -
         The path.
 
     Raises:
-        InputError, InputErrors: a flag is wrong, or the directory holds something else.
+        InputError: a flag is wrong, or the directory holds something else.
     """
     directory = RunDirectory(path)
     if not directory.config.is_file():
@@ -133,7 +131,7 @@ def set_up_torch(config: TrainConfig) -> None:
         ) from None
     if config.optimization.precision == "bfloat16" and not multiplies_bfloat16(config.run.device):
         logger.warning(
-            "--precision bfloat16: this processor has no bfloat16 products; the LSTM is trained in float32, "
+            "--precision bfloat16: this processor has no bfloat16 products; the recurrent core is trained in float32, "
             "and the output layer would be faster in it."
         )
 

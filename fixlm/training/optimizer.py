@@ -28,7 +28,7 @@ def _sgd(groups: Groups, config: OptimizationConfig) -> torch.optim.Optimizer:
 
 
 OPTIMIZERS = {"adamw": _adamw, "sgd": _sgd}
-"""How each choice of ``--optimizer`` is made; any optimizer of torch will do, since its state is stored as it is."""
+"""How each choice of ``--optimizer`` is made. The state of any optimizer of torch is stored and restored as it is."""
 
 
 def make_optimizer(model: nn.Module, config: OptimizationConfig) -> torch.optim.Optimizer:
@@ -94,42 +94,47 @@ def learning_rate(step: int, total: int, config: OptimizationConfig) -> float:
 def optimizer_tensors(optimizer: torch.optim.Optimizer, model: nn.Module) -> dict[str, Tensor]:
     """The optimizer's state as named tensors: ``optimizer.exp_avg.lstm.weight_ih_l0`` and so on."""
     return {
-        f"optimizer.{key}.{name}": value
+        f"optimizer.{key}.{name}": torch.as_tensor(value)
         for name, parameter in model.named_parameters()
         for key, value in optimizer.state.get(parameter, {}).items()
-        if isinstance(value, Tensor)
+        if value is not None  # as the momentum buffer of SGD without momentum
     }
 
 
 def restore_optimizer(
     optimizer: torch.optim.Optimizer, model: nn.Module, config: OptimizationConfig, tensors: Mapping[str, Tensor]
 ) -> None:
-    """Puts back what `optimizer_tensors` gave; what it should look like, an optimizer of the same kind tells.
+    """Puts back what `optimizer_tensors` gave after at least one step.
 
     Raises:
         KeyError, ValueError: a tensor is missing, or has another shape or type.
     """
-    if not any(name.startswith("optimizer.") for name in tensors):
-        return  # saved before the first step
-    kinds = _state_of_one_step(config)
     names = {parameter: name for name, parameter in model.named_parameters()}
-    state: dict[int, dict[str, Tensor]] = {}
+    examples: dict[int, dict[str, Any]] = {}  # by the number of dimensions
+    state: dict[int, dict[str, Any]] = {}
     in_order = [parameter for group in optimizer.param_groups for parameter in group["params"]]
     for index, parameter in enumerate(in_order):
+        if parameter.dim() not in examples:
+            examples[parameter.dim()] = _state_of_one_step(config, parameter.dim())
         state[index] = {}
-        for key, (like_parameter, example) in kinds.items():
-            full_name = f"optimizer.{key}.{names[parameter]}"
-            require_like(full_name, tensors[full_name], parameter if like_parameter else example)
-            state[index][key] = tensors[full_name]
+        sizes = dict(zip(EXAMPLE_SHAPE, parameter.shape, strict=False))
+        for key, example in examples[parameter.dim()].items():
+            name, like = f"optimizer.{key}.{names[parameter]}", torch.as_tensor(example)
+            shape = [sizes.get(size, size) for size in like.shape]
+            require_like(name, tensors[name], torch.empty(shape, dtype=like.dtype, device="meta"))
+            state[index][key] = tensors[name] if isinstance(example, Tensor) else tensors[name].item()
     groups = optimizer.state_dict()["param_groups"]
     optimizer.load_state_dict({"state": state, "param_groups": groups})
 
 
-def _state_of_one_step(config: OptimizationConfig) -> dict[str, tuple[bool, Tensor]]:
-    """What the optimizer keeps of a parameter: the keys, whether each is shaped as the parameter, and an example."""
-    example = nn.Linear(3, 2, bias=False)
-    optimizer = make_optimizer(example, config)
-    example.weight.grad = torch.zeros_like(example.weight)
+EXAMPLE_SHAPE = (2, 3, 5, 7)
+"""Sizes that differ, so that a size in the optimizer's state tells which size of the parameter it is."""
+
+
+def _state_of_one_step(config: OptimizationConfig, dimensions: int) -> dict[str, Any]:
+    """What the optimizer keeps of a parameter whose shape is the start of `EXAMPLE_SHAPE`: tensors and numbers."""
+    module = nn.ParameterList([torch.zeros(EXAMPLE_SHAPE[:dimensions])])
+    optimizer = make_optimizer(module, config)
+    module[0].grad = torch.zeros_like(module[0])
     optimizer.step()
-    kept = {key: value for key, value in optimizer.state[example.weight].items() if isinstance(value, Tensor)}
-    return {key: (value.shape == example.weight.shape, value) for key, value in kept.items()}
+    return {key: value for key, value in optimizer.state[module[0]].items() if value is not None}

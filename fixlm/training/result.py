@@ -1,7 +1,5 @@
 """What a run comes to: ``result.json``."""
 
-from __future__ import annotations
-
 from typing import Any
 
 import torch

@@ -1,10 +1,9 @@
 """SIGINT and SIGTERM ask a run to stop after its step; a second one ends it at once."""
 
-from __future__ import annotations
-
 import signal
 import threading
 from types import FrameType, TracebackType
+from typing import Self
 
 
 class StopRequest:
@@ -16,7 +15,7 @@ class StopRequest:
         self.signal_number = 0
         self._previous: dict[int, object] = {}
 
-    def __enter__(self) -> StopRequest:
+    def __enter__(self) -> Self:
         if threading.current_thread() is threading.main_thread():  # Python allows handlers nowhere else
             self._previous = {number: signal.signal(number, self._handle) for number in self.SIGNALS}
         return self

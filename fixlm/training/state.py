@@ -1,12 +1,10 @@
 """How far a training run is: what ``state.json`` of a checkpoint holds."""
 
-from __future__ import annotations
-
 import math
 import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Self
 
 
 def no_best() -> dict[str, Any]:
@@ -33,7 +31,7 @@ class TrainingState:
         return vars(self) | {"best": best}
 
     @classmethod
-    def from_json(cls, values: Mapping[str, Any], total: int) -> TrainingState:
+    def from_json(cls, values: Mapping[str, Any], total: int) -> Self:
         """The state that `to_json` gave, of a run of ``total`` steps.
 
         Raises:

@@ -1,7 +1,5 @@
 """The loop of a training run: steps, validations and checkpoints, from wherever the newest of them left it."""
 
-from __future__ import annotations
-
 import logging
 import math
 import time
@@ -244,10 +242,11 @@ class Trainer:
 
     def _take_training(self, tensors: dict[str, Tensor], state: dict[str, Any]) -> None:
         """Optimizer, the model's state, random state, progress and, beside an average, the weights of training."""
-        restore_optimizer(self.optimizer, self.model, self.settings, tensors)
+        self.at = TrainingState.from_json(state, self.total)
+        if self.at.step > 0:  # before its first step an optimizer keeps nothing
+            restore_optimizer(self.optimizer, self.model, self.settings, tensors)
         self.state = self.model.state_from(tensors, self.settings.batch_size)
         torch.set_rng_state(tensors["random_state"])
-        self.at = TrainingState.from_json(state, self.total)
         if self.at.average_start not in (None, self.at.step):
             self.average = WeightAverage(self.model, self._decay())
             self.average.take_own_weights(tensors)

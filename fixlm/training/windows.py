@@ -1,7 +1,5 @@
 """Which part of the train split each step reads: windows of a fixed length, or of a random one."""
 
-from __future__ import annotations
-
 from bisect import bisect_left, bisect_right
 from collections.abc import Sequence
 from dataclasses import dataclass

@@ -7,8 +7,6 @@ What follows the reader's name goes to libFuzzer; a folder in it keeps interesti
 `tests/attacks/`.
 """
 
-from __future__ import annotations
-
 import contextlib
 import gzip
 import io
@@ -25,7 +23,6 @@ from safetensors.numpy import save
 
 from embeddings.errors import InputError, unknown_name
 from fixlm import cli
-from fixlm.errors import InputErrors
 
 WORDS = ["<eos>", "the", "cat", "of", "naïve", "10,000"]
 RUN_FILES = (

@@ -8,8 +8,6 @@ drawn from the seed: a moment that comes again with the same seed. With --clock 
 time instead, wherever it then is.
 """
 
-from __future__ import annotations
-
 import contextlib
 import dataclasses
 import hashlib

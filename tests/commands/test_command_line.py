@@ -57,7 +57,7 @@ def refused(capsys: pytest.CaptureFixture[str], *arguments: str) -> list[str]:
         ("--output-embed tied --input-embed pmi", "--input-embed: tied trains the input embedding (found pmi, expected learned)."),
         ("--output-embed hadamard --pmi-window 3", "--pmi-window: has no effect: no pmi matrix is built (found --output-embed hadamard). Fix: remove the flag, or choose --output-embed pmi"),
         ("--pmi-window many", "--pmi-window: not a number (found 'many', expected a whole number"),
-        ("--output-embed pmi --output-dim 12000", "--output-dim: too large for the PMI matrix of 11438 words (found 12000, expected at most 11437)."),
+        pytest.param("--output-embed pmi --output-dim 12000", "--output-dim: too large for the PMI matrix of 11438 words (found 12000, expected at most 11437).", marks=pytest.mark.slow),
         ("--output-embed pmi --pmi-window 0", "--pmi-window: out of range (found 0, expected a whole number at least 1)."),
         ("--output-embed hadamard --output-dim 4", "--output-dim: the Hadamard rule has 4 rows at N = 4 (found 11,438 words). Fix: N = 32 is enough"),
         ("--num-layers 101", "--num-layers: out of range (found 101, expected a whole number at least 1 and at most 100)."),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import logging
 import os
@@ -16,6 +17,7 @@ import torch
 from helpers import assert_same_end, interrupt, train
 
 from fixlm import cli
+from fixlm.comparison import runner
 from fixlm.comparison.comparison import compare
 from fixlm.comparison.plan import Plan, Setting, read_plan, write_plan
 from fixlm.comparison.time_left import Work, in_words, seconds_left
@@ -194,6 +196,21 @@ def test_a_run_that_diverges_says_so_in_later_tables_too(
     assert cells(tmp_path)["learned"][5].count("](learned-seed") == 2
     assert run(tmp_path) == 0  # tried again, now without the poison
     assert "failed" not in (tmp_path / "table.md").read_text()
+
+
+def test_a_log_that_cannot_be_written_costs_one_run(
+    small: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(path: Any, *arguments: Any, **keywords: Any) -> Any:
+        if str(path).endswith("tied-seed1/log.txt"):
+            raise OSError(errno.ENOSPC, "No space left on device", str(path))
+        return open(path, *arguments, **keywords)
+
+    monkeypatch.setattr(runner, "open", full, raising=False)
+    assert run(tmp_path, *small, "--output-embed", "tied,learned") == 1
+    found = "tied-seed1/log.txt: cannot be written (found No space left on device)"
+    assert found in (tmp_path / "table.md").read_text()
+    assert cells(tmp_path)["learned"][3] != "failed"
 
 
 def test_a_fault_of_the_program_costs_one_run(

@@ -119,7 +119,7 @@ def test_the_help_shows_what_the_recipe_sets(capsys: pytest.CaptureFixture[str])
 
 def test_the_table_in_the_readme_is_the_recipes() -> None:
     rows = re.findall(
-        r"^\| `--([\w-]+)` \| .* \| (.*) \| (.*) \|$", README.partition("## The recipe")[2].partition("\n## ")[0], re.M
+        r"^\| `--([\w-]+)` \| .* \| (.*) \| (.*) \|$", README.partition("## Presets")[2].partition("\n## ")[0], re.M
     )
     values = {True: "yes", False: "no", None: "none"}
     assert {row[0].replace("-", "_") for row in rows} == {*PRESETS["awd"], "dropout"}
@@ -158,6 +158,7 @@ ACTING = [
 ]
 
 
+@pytest.mark.slow
 def test_each_flag_acts(small: list[str], tmp_path: Path) -> None:
     flags = [*small, "--output-embed", "hadamard", "--max-steps", "12", "--run"]
     ends = []

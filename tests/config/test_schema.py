@@ -55,7 +55,7 @@ def test_python_flags_and_json_describe_the_same_configuration() -> None:
     assert read_config(flags) == typed
     stored = json.loads(json.dumps(typed.to_json()))
     assert TrainConfig.from_json(stored) == typed
-    assert (typed.layer_options.alpha, typed.matrix_options("pmi").window) == (8.0, 7)  # type: ignore[attr-defined]
+    assert (typed.output.alpha, typed.matrix_options("pmi").window) == (8.0, 7)  # type: ignore[attr-defined]
 
 
 @pytest.mark.parametrize(

@@ -70,6 +70,7 @@ def test_the_readme_is_covered() -> None:
         "python scripts/",
         "make train",
         "make test",
+        "make quick",
     )
     assert [command for command in commands() if not command.startswith(known)] == []
     makefile = (ROOT / "Makefile").read_text()

@@ -19,6 +19,8 @@ from fixlm.evaluation import analysis, perplexity
 from fixlm.evaluation.opened_run import OpenedRun, open_run
 from fixlm.training.fit import train_unless_there
 
+pytestmark = pytest.mark.slow  # most of these train a model
+
 LAYERS = {
     "tied": "--output-embed tied",
     "learned": "--output-embed learned",

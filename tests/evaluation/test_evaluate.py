@@ -21,6 +21,8 @@ from fixlm.runs.directory import RunDirectory
 from fixlm.runs.load_model import load_model
 from fixlm.runs.new_model import new_model
 
+pytestmark = pytest.mark.slow  # most of these train a model
+
 
 def trained(flags: list[str], run: Path, *more: str) -> Path:
     assert cli.main(["train", *flags, *more, "--run", str(run)]) == 0
@@ -64,7 +66,6 @@ def independent_perplexity(run: Path, text: Path) -> float:
     return math.exp(total / (len(ids) - 1))
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize(
     "flags",
     [

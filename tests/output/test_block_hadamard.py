@@ -25,6 +25,8 @@ from fixlm.output.kernels.block_hadamard import (
     walsh_hadamard,
 )
 
+pytestmark = pytest.mark.slow  # the kernels are compiled for each type and each switch
+
 SIZES = [2**m for m in range(4, 14)]  # 16 … 8,192
 
 
@@ -59,7 +61,6 @@ def dense_logits(features: Tensor, signs: Tensor) -> Tensor:
     return torch.cat([(sum(shared) + sign * own) @ sylvester(len(sign)) for sign in signs], 1)
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("size", [2, 8, *SIZES])
 def test_both_transforms_are_the_product_with_the_sylvester_matrix(size: int) -> None:
     x = torch.randn(3, 5, size, dtype=torch.float64, generator=torch.Generator().manual_seed(1))
@@ -73,7 +74,6 @@ def test_the_transform_passes_its_gradient_on() -> None:
     assert torch.autograd.gradcheck(walsh_hadamard, x)
 
 
-@pytest.mark.slow
 @pytest.mark.usefixtures("_both")
 @pytest.mark.parametrize("both", [False, True])
 @pytest.mark.parametrize("size", SIZES)
@@ -104,7 +104,6 @@ def test_gradients_are_those_of_finite_differences(*, both: bool) -> None:
     assert torch.autograd.gradcheck(loss, (features.requires_grad_(), used.requires_grad_()))
 
 
-@pytest.mark.slow
 @pytest.mark.usefixtures("_both")
 @pytest.mark.parametrize("both", [False, True])
 def test_nll_and_logits_are_those_of_the_dense_product(*, both: bool) -> None:
@@ -125,7 +124,6 @@ def by_kernel(features: Tensor, *rest: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     return nll, gradient, grad_bias
 
 
-@pytest.mark.slow
 @pytest.mark.usefixtures("_both")
 @pytest.mark.parametrize("both", [False, True])
 @pytest.mark.parametrize("size", [16, 1024])

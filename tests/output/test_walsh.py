@@ -235,9 +235,9 @@ def test_a_family_can_start_at_the_vector_of_its_head(basis: str, halves: str) -
 
 def test_a_run_from_before_the_choice_of_a_basis_was_trained_in_that_of_the_codes() -> None:
     values = read_config({"output-embed": "walsh"}).to_json()
-    assert TrainConfig.from_json(values).layer_options.walsh_basis == "families"
+    assert TrainConfig.from_json(values).output.walsh_basis == "families"
     del values["model"]["walsh_basis"]
-    assert TrainConfig.from_json(values).layer_options.walsh_basis == "codes"
+    assert TrainConfig.from_json(values).output.walsh_basis == "codes"
 
 
 def test_a_run_from_before_families_had_a_size_has_none() -> None:

@@ -17,7 +17,7 @@ import pytest
 import torch
 
 from fixlm.console import listening
-from fixlm.errors import InputError
+from fixlm.errors import InputError, WriteError
 from fixlm.runs import checkpoint
 
 FILES = (checkpoint.MODEL, checkpoint.TRAINING, checkpoint.STATE, checkpoint.MANIFEST)
@@ -209,7 +209,7 @@ def files_up_to(size: int) -> Iterator[None]:
 @pytest.mark.parametrize("size", [0, 300, 4096])
 def test_a_write_that_the_system_cuts_short_leaves_the_old_checkpoint(tmp_path: Path, size: int) -> None:
     save(tmp_path, 2, size=5000)
-    with files_up_to(size), pytest.raises(InputError, match=r"step-4: the checkpoint cannot be written \(found "):
+    with files_up_to(size), pytest.raises(WriteError, match=r"step-4: the checkpoint cannot be written \(found "):
         save(tmp_path, 4, size=5000)
     assert names(tmp_path) == ["last", "step-2"]
     assert newest(tmp_path) == (2, [])

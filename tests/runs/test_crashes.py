@@ -16,6 +16,8 @@ from fixlm import cli
 from fixlm.runs import checkpoint
 from fixlm.training.trainer import Trainer
 
+pytestmark = pytest.mark.slow  # most of these train a model
+
 
 def test_a_crash_between_a_checkpoint_and_its_links_is_mended(
     small: list[str], tmp_path: Path, at_step: Callable[..., None], monkeypatch: pytest.MonkeyPatch

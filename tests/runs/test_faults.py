@@ -25,6 +25,8 @@ from fixlm.runs.directory import RunDirectory
 from fixlm.training import fit as training
 from fixlm.training import trainer
 
+pytestmark = pytest.mark.slow  # most of these train a model
+
 
 @pytest.mark.parametrize("file", ["metrics.jsonl", "result.json", "config.json", "vocabulary.txt"])
 def test_a_full_disk_is_one_line_and_costs_nothing(
@@ -67,7 +69,6 @@ def test_a_cache_that_cannot_be_written_costs_one_warning(
     assert "warning: the matrix is not kept, since the cache cannot be written: " in said
 
 
-@pytest.mark.slow
 def test_two_processes_do_not_train_in_one_directory(
     small: list[str], tmp_path: Path, at_step: Callable[..., None], capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -121,7 +122,6 @@ def test_a_lock_that_a_killed_process_left_keeps_nobody_out(small: list[str], tm
     assert not (run / ".lock").exists()
 
 
-@pytest.mark.slow
 def test_the_system_lifts_the_lock_of_a_killed_process(tmp_path: Path) -> None:
     program = (
         "import os, signal, sys; from fixlm.runs.directory import RunDirectory\n"
@@ -179,7 +179,6 @@ def test_a_matrix_that_changed_since_is_refused(
         assert f"fixlm: error: {file}: {expected}" in capsys.readouterr().err
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("end", ['{"step": 24, "lo', "\0" * 50, '{"step": "x"}', "[3]", "\udcff", "[" * 99_999])
 def test_metrics_whose_last_line_was_cut_are_read(
     end: str, small: list[str], tmp_path: Path, at_step: Callable[..., None]
@@ -270,7 +269,6 @@ def test_no_pickle_is_opened_in_a_whole_life_of_a_run(
 # --- what is printed ---------------------------------------------------------------------------------------
 
 
-@pytest.mark.slow
 def test_a_reader_that_goes_away_ends_a_command_quietly(small: list[str], tmp_path: Path) -> None:
     run = tmp_path / "run"
     assert train(*small, "--output-embed", "tied", "--run", str(run)) == 0

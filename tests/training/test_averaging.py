@@ -18,6 +18,8 @@ from fixlm.evaluation.perplexity import Score, evaluate
 from fixlm.training import trainer as training_loop
 from fixlm.training.averaging import WeightAverage, has_no_patience_left, has_stalled, newest_share
 
+pytestmark = pytest.mark.slow  # most of these train a model
+
 
 def trained(model: nn.Module) -> dict[str, torch.Tensor]:
     return {name: p.detach().clone() for name, p in model.named_parameters() if p.requires_grad}
@@ -185,7 +187,6 @@ def test_a_run_without_patience_ends_early_and_stays_ended(
 AWD = "--recipe awd --hidden-size 12 --embed-size 16 --batch-size 4 --bptt 10 --lr 20 --nonmono 1 --threads 1"
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("layer", ["hadamard", "tied"])
 def test_the_awd_recipe_stopped_before_and_after_the_trigger_is_the_uninterrupted_run(
     layer: str, small: list[str], tmp_path: Path, at_step: Callable[..., None]

@@ -12,6 +12,8 @@ import torch
 from helpers import assert_same_end, interrupt, same, train
 from safetensors.torch import load_file
 
+pytestmark = pytest.mark.slow  # most of these train a model
+
 
 @pytest.fixture
 def source(small: list[str], tmp_path: Path) -> Path:

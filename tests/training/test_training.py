@@ -21,6 +21,8 @@ from fixlm.runs.new_model import build_matrix, new_model
 from fixlm.training.optimizer import learning_rate, make_optimizer
 from fixlm.training.trainer import Trainer
 
+pytestmark = pytest.mark.slow  # most of these train a model
+
 LAYERS = ("learned", "tied", "random-orthogonal", "hadamard", "sylvester", "word2vec", "pmi")
 
 

@@ -1,7 +1,5 @@
 """Memory that torch and the kernels share."""
 
-from __future__ import annotations
-
 import numpy as np
 import torch
 from torch import Tensor

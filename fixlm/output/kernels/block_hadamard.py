@@ -9,8 +9,6 @@ the kernel of `block_hadamard_numba` does it; elsewhere, and for sizes outside i
 Kronecker product of two smaller ones, and the transform two small matrix products.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from functools import lru_cache
 from typing import Any

@@ -17,8 +17,6 @@ Work arrays hold the eight tokens of a position side by side. Rows of 512 positi
 distances of a power of two they would fall on the same few lines of the cache.
 """
 
-from __future__ import annotations
-
 import numpy as np
 from numba import njit
 

@@ -9,8 +9,6 @@ numba keeps compiled kernels on disk and notices changes of their own files only
 ``fixlm/output/__pycache__``.
 """
 
-from __future__ import annotations
-
 import operator
 from collections.abc import Callable, Sequence
 from typing import Any

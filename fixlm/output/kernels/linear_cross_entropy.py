@@ -11,8 +11,6 @@ one.
 For a weight that needs no gradient (a fixed output matrix) the product that would make one is skipped.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 from typing import Any, NamedTuple
 

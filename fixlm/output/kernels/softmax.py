@@ -4,8 +4,6 @@ A tile is (V, k), the k tokens of a word side by side, so that eight tokens are 
 columns. It holds float32, float64, or bfloat16 as int16.
 """
 
-from __future__ import annotations
-
 import numpy as np
 from numba import njit
 

@@ -4,8 +4,6 @@ Not in numba's own threads: those would stay, and compete with torch's for the p
 so that plain threads do; to start them costs far less than the work of one call.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 

@@ -1,7 +1,5 @@
 """A loss and its gradients tile by tile, so that what a layer makes of its input is never held for all tokens."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterable
 from typing import Any
 
