@@ -6,8 +6,6 @@ Every ratio is the plain program's time over ours, taken in turns: the median ov
 so that a machine that is slower for a while slows both. Data are random; the time does not depend on them.
 """
 
-from __future__ import annotations
-
 import contextlib
 import importlib.util
 import json

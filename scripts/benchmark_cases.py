@@ -1,7 +1,5 @@
 """What is timed: output layers, decoding and training steps, ours and those of plain torch, on random data."""
 
-from __future__ import annotations
-
 import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from embeddings import registry
 from embeddings.options import Checked, Count, Natural, option
 from fixlm.cli import run
-from fixlm.config.command_line import Parser, add_options, all_of, naming_flags, read_options
+from fixlm.config.command_line import Parser, add_options, naming_flags, read_options
 from fixlm.errors import InputError, InputErrors
 
 if TYPE_CHECKING:
@@ -84,8 +84,8 @@ def parse(method: str, arguments: Sequence[str]) -> tuple[Settings, Any]:
     for kind in (Settings, module.Options):
         try:
             results.append(read_options(given, kind))
-        except (InputError, InputErrors) as error:
-            errors += all_of(error)
+        except InputError as error:
+            errors += error.errors
     if vars(given).get("out", "none") == "none":  # a flag's word for None
         errors.append(InputError("--out", "no file to write is named", fix="add --out FILE.safetensors"))
     InputErrors.raise_if_any(errors)

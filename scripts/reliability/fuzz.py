@@ -99,9 +99,9 @@ def read_run(content: bytes, folder: Path) -> None:
         entries = json.loads(manifest.read_text())
         manifest.write_text(json.dumps(entries | {path.name: {"bytes": len(content), "sha256": _sha256(content)}}))
     (folder / "run" / "result.json").unlink(missing_ok=name != "result.json")
-    with contextlib.suppress(InputError, InputErrors):
+    with contextlib.suppress(InputError):
         evaluate_run(str(folder / "run"), EvaluateConfig(data=str(folder.parent / "data")))
-    with contextlib.suppress(InputError, InputErrors):
+    with contextlib.suppress(InputError):
         given = {"run": str(folder / "run"), "resume": True}
         train(read_config(given), given)
 
@@ -191,8 +191,8 @@ def run_target(name: str, content: bytes, folder: Path) -> str | None:
     inside.mkdir()
     try:
         TARGETS[name][0](content, inside)
-    except (InputError, InputErrors) as error:
-        lines = [str(each) for each in getattr(error, "errors", [error])]
+    except InputError as error:
+        lines = [str(each) for each in error.errors]
         assert all(len(line.splitlines()) == 1 for line in lines), lines
         return lines[0]
     finally:

@@ -6,8 +6,6 @@ The corpus is the train split of a real one, its lines repeated and shuffled. Ea
 memory of the process so far are printed; more than --limit of it is an error.
 """
 
-from __future__ import annotations
-
 import json
 import math
 import multiprocessing
