@@ -9,12 +9,13 @@ import sys
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 from embeddings import registry
 from embeddings.options import Checked, Count, Natural, option
 from fixlm.cli import run
 from fixlm.config.command_line import Parser, add_options, naming_flags, read_options
+from fixlm.config.schema import DataConfig
 from fixlm.errors import InputError, InputErrors
 
 if TYPE_CHECKING:
@@ -32,10 +33,6 @@ class Settings(Checked):
     out: str | None = option(
         None, "the file to write: .safetensors, .txt or .vec (word2vec text), .bin (word2vec binary)"
     )
-    data: str = option("auto", "auto, wikitext-2, sample, or a folder with train.txt, valid.txt and test.txt")
-    tokenizer: str = option("word", "word, sentencepiece, or a sentencepiece .model file")
-    vocab_size: Count | None = option(None, "number of pieces for sentencepiece")
-    tokenizer_type: Literal["unigram", "bpe"] = option("unigram", "kind of sentencepiece model")
     dim: Count | None = option(None, f"N; if none, {DEFAULT_DIM}, or what a file or the method's options say")
     seed: Natural = option(1, "all randomness of the matrix comes from it")
 
@@ -46,7 +43,7 @@ def command(arguments: Sequence[str]) -> None:
         _overview(arguments)
         return
     method = arguments[0]
-    settings, options = parse(method, arguments[1:])
+    settings, data, options = parse(method, arguments[1:])
 
     from embeddings import build
     from embeddings.diagnostics import diagnose
@@ -56,9 +53,7 @@ def command(arguments: Sequence[str]) -> None:
 
     path = check_export(settings.out or "")
     with progress() as show:
-        text = corpus.load(
-            settings.data, settings.tokenizer, settings.vocab_size, settings.tokenizer_type, progress=show
-        )
+        text = corpus.load(**vars(data), progress=show)
         statistics = text.statistics()
         check_words(path, statistics.words)
         started = time.monotonic()
@@ -73,15 +68,16 @@ def command(arguments: Sequence[str]) -> None:
     print_report(matrix, measured, written=str(path), seconds=seconds)
 
 
-def parse(method: str, arguments: Sequence[str]) -> tuple[Settings, Any]:
-    """The common settings and the method's own options; every wrong value is reported at once."""
+def parse(method: str, arguments: Sequence[str]) -> tuple[Settings, DataConfig, Any]:
+    """The common settings, the text and the method's own options; every wrong value is reported at once."""
     module = registry.get(method, where="METHOD")
     parser = Parser(prog=f"{PROGRAM} {method}", description=module.SUMMARY)
     add_options(parser.add_argument_group("every method"), Settings)
+    add_options(parser.add_argument_group("text", DataConfig.__doc__), DataConfig)
     add_options(parser.add_argument_group(f"{method} only"), module.Options)
     given = parser.parse_args(list(arguments))
     results, errors = [], []
-    for kind in (Settings, module.Options):
+    for kind in (Settings, DataConfig, module.Options):
         try:
             results.append(read_options(given, kind))
         except InputError as error:
@@ -89,7 +85,7 @@ def parse(method: str, arguments: Sequence[str]) -> tuple[Settings, Any]:
     if vars(given).get("out", "none") == "none":  # a flag's word for None
         errors.append(InputError("--out", "no file to write is named", fix="add --out FILE.safetensors"))
     InputErrors.raise_if_any(errors)
-    return results[0], results[1]
+    return results[0], results[1], results[2]
 
 
 def print_report(matrix: OutputMatrix, measured: Diagnostics, *, written: str, seconds: float) -> None:

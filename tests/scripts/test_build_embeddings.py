@@ -122,13 +122,13 @@ def test_warnings_of_a_builder_are_shown(run: Run, data: Path, tmp_path: Path) -
 
 
 def test_each_method_has_its_options_as_flags(script: ModuleType) -> None:
-    settings, options = script.parse(
+    settings, data, options = script.parse(
         "pretrained", ["--out", "m.bin", "--file", "v", "--lowercase-fallback", "--seed", "9", "--format", "text"]
     )
     assert (settings.out, settings.seed, settings.dim) == ("m.bin", 9, None)
     assert (options.file, options.format, options.lowercase_fallback) == ("v", "text", True)
     for method in embeddings.names():
-        settings, options = script.parse(method, ["--out", "m.bin"])
+        settings, _, options = script.parse(method, ["--out", "m.bin"])
         assert options == embeddings.get(method).Options()
 
 
