@@ -143,7 +143,7 @@ def read_command_line(arguments: Sequence[str], options: type[T], description: s
     """The options of a program whose flags are the fields of one dataclass.
 
     Raises:
-        InputError, InputErrors: a flag is unknown, or its value is wrong.
+        InputError: a flag is unknown, or its value is wrong.
     """
     parser = Parser(description=description)
     add_options(parser, options)

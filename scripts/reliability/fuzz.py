@@ -155,10 +155,8 @@ GLOVE = "".join(f"{w} {' '.join(map(str, r.tolist()))}\n" for w, r in zip(WORDS,
 WORD2VEC = HEADER + GLOVE
 BINARY = HEADER + b"".join(w.encode() + b" " + r.tobytes() + b"\n" for w, r in zip(WORDS, ROWS, strict=True))
 MATRIX = save({"vectors": ROWS}, metadata={"recipe": json.dumps({"vocabulary_size": len(WORDS), "sha256": None})})
-TEXTS = [
-    f"{TEXT}<unk>\n".encode(),
-    "\n".join([*WORDS, "<unk>"]).encode(),
-]  # a text, and a list of words: either reader takes both
+# A text and a list of words: the readers of either take both.
+TEXTS = [f"{TEXT}<unk>\n".encode(), "\n".join([*WORDS, "<unk>"]).encode()]
 
 # Without the time in a packed file the same seeds come each time.
 TARGETS: dict[str, tuple[Target, Callable[[Path], Iterable[bytes]]]] = {
