@@ -91,7 +91,7 @@ def print_result(result: Mapping[str, Any]) -> None:
     table = Table("model")
     for split in ("valid", "test"):
         table.add_column(split, justify="right")
-    for name, scores in (("unigram (word frequencies alone)", result["unigram"]), ("LSTM", result)):
+    for name, scores in (("unigram (word frequencies alone)", result["unigram"]), ("this run", result)):
         table.add_row(name, *(_number(scores[split][key]) for split in ("valid", "test")))
     rich_console().print(table)
     print(

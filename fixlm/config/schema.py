@@ -77,7 +77,7 @@ class ModelConfig(Checked):
 
     @property
     def feature_size(self) -> int:
-        """Units of the last LSTM layer, which the output layer reads."""
+        """Units of the last recurrent layer, which the output layer reads."""
         return self.last_hidden_size or self.hidden_size
 
 
@@ -127,7 +127,7 @@ class OptimizationConfig(Checked):
     nonmono: Count = option(5, "nt-asgd begins once validation has not improved for more than this many validations")
     patience: Count | None = option(None, "stop once this many validations in a row have not improved (none: never)")
     precision: Literal["float32", "bfloat16"] = option(
-        "float32", "type of the matrix products in training, in the LSTM and the output layer", place="first"
+        "float32", "type of the matrix products in training, in the recurrent core and the output layer", place="first"
     )
     seed: Natural = option(1, "seed of weights and dropout", place="first")
 

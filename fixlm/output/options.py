@@ -29,7 +29,7 @@ EMBEDDING_INIT = 0.1
 class LayerOptions(Checked):
     """No options. The base of the classes below, which override what differs.
 
-    H is the hidden size (units of the last LSTM layer), V the vocabulary size.
+    H is the hidden size (units of the last recurrent layer), V the vocabulary size.
     """
 
     def arguments(self, prepared: OutputMatrix | Codebook | None, prepared_with: Any) -> dict[str, Any]:
@@ -82,7 +82,7 @@ class ScaledOptions(LayerOptions):
     """Options of α · Q x̂ + b, whatever Q is."""
 
     output_dim: Count | None = option(
-        None, "N, length of a row of the output matrix (none: units of the last LSTM layer)"
+        None, "N, length of a row of the output matrix (none: units of the last recurrent layer)"
     )
     normalize: bool = option(True, "read x/‖x‖ instead of x, as the paper does")
     alpha: Positive | None = option(None, "hold α at this value (none: α is learned)")

@@ -46,7 +46,7 @@ class Checkpoint:
         return self._tensors(MODEL)
 
     def training(self) -> dict[str, Tensor]:
-        """Optimizer moments, random state, LSTM state and, beside an average, the weights of training itself."""
+        """Optimizer state, random state, the core's state and, beside an average, the weights of training itself."""
         return self._tensors(TRAINING)
 
     def state(self) -> dict[str, Any]:
@@ -87,7 +87,9 @@ def save(
         TRAINING: safetensors.torch.save(_contiguous(training)),
         STATE: (json.dumps(state, indent=1, sort_keys=True) + "\n").encode(),
     }
-    manifest = {name: {"bytes": len(content), "sha256": _sha256(content)} for name, content in files.items()}
+    manifest = {
+        name: {"bytes": len(content), "sha256": hashlib.sha256(content).hexdigest()} for name, content in files.items()
+    }
     files[MANIFEST] = (json.dumps(manifest, indent=1) + "\n").encode()
     try:
         root.mkdir(parents=True, exist_ok=True)
@@ -211,10 +213,6 @@ def _point(link: Path, target: str) -> None:
 
 def _step(path: Path) -> int:
     return int(path.name.removeprefix("step-"))
-
-
-def _sha256(content: bytes) -> str:
-    return hashlib.sha256(content).hexdigest()
 
 
 def _contiguous(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:

@@ -1,16 +1,4 @@
-"""A run directory: what a training run leaves behind, and what is needed to read it again.
-
-::
-
-    config.json                   everything needed to repeat the run, with versions and hashes
-    vocabulary.txt                one word a line, in order of ids
-    output_matrix.safetensors     the fixed output matrix (walsh: each word's slot) with its recipe, if any
-    tokenizer.model               the sentencepiece model, where there is one
-    metrics.jsonl                 one JSON object a line: training and validation as they went
-    status.json                   whether the training runs, was stopped, failed or is done: see `fixlm.runs.status`
-    checkpoints/step-N/           see `fixlm.runs.checkpoint`
-    result.json                   validation and test perplexity of the best checkpoint
-"""
+"""What is written into a run directory, and how it is read again; `fixlm.runs.run_files` lists its files."""
 
 from __future__ import annotations
 
@@ -47,41 +35,27 @@ class RunDirectory(RunFiles):
             raise InputError(self.path, "there is no such run directory", fix="python -m fixlm.train makes one")
         if not self.config.is_file():
             raise InputError(self.path, "not a run directory", found="no config.json in it")
-        for path in (
-            self.config,
-            self.vocabulary,
-            self.output_matrix,
-            self.tokenizer,
-            self.metrics,
-            self.status,
-            self.result,
-        ):
+        for path in self.files:
             if os.path.lexists(path) and not stat.S_ISREG(os.lstat(path).st_mode):  # a link may lead anywhere
                 raise InputError(path, "not a file of a run", found="a link or a special file", expected="a file")
         return self
 
     def write_start(self, config: TrainConfig, corpus: Corpus, matrix: Prepared | None) -> None:
         """Writes everything that is known before the first step; ``config.json`` last, since it makes it a run."""
+        described = {
+            **config.to_json(),
+            "run": {name: getattr(config.run, name) for name in RUN_SETTINGS},
+            "corpus": corpus.description(),
+            "output_matrix": None if matrix is None else matrix.recipe,
+            "versions": versions(),
+        }
         with writing(self.path):
-            self._write_start(config, corpus, matrix)
-
-    def _write_start(self, config: TrainConfig, corpus: Corpus, matrix: Prepared | None) -> None:
-        write_atomically(self.vocabulary, "".join(f"{word}\n" for word in corpus.words).encode())
-        if matrix is not None:
-            matrix.save(self.output_matrix)
-        if corpus.tokenizer_model is not None:
-            write_atomically(self.tokenizer, corpus.tokenizer_model)
-        kept = {name: getattr(config.run, name) for name in RUN_SETTINGS}
-        write_json(
-            self.config,
-            {
-                **config.to_json(),
-                "run": kept,
-                "corpus": corpus.description(),
-                "output_matrix": None if matrix is None else matrix.recipe,
-                "versions": versions(),
-            },
-        )
+            write_atomically(self.vocabulary, "".join(f"{word}\n" for word in corpus.words).encode())
+            if matrix is not None:
+                matrix.save(self.output_matrix)
+            if corpus.tokenizer_model is not None:
+                write_atomically(self.tokenizer, corpus.tokenizer_model)
+            write_json(self.config, described)
 
     def read_config(self) -> dict[str, Any]:
         """``config.json`` as plain values, each of them checked as a flag would be.

@@ -64,7 +64,7 @@ def _start_output(model: LanguageModel, config: TrainConfig, corpus: Corpus, pro
         rows = vectors_of(build_matrix(start, size, config, corpus, progress, _feature_flag(config.model)))
         assert rows is not None
         if rows.shape[1] != size:
-            what = "its rows are not as long as the last LSTM layer is wide"
+            what = "its rows are not as long as the last recurrent layer is wide"
             raise InputError("--output-start", what, found=rows.shape[1], expected=size)
         model.output.start_at(rows)
     if scale != 1:

@@ -1,4 +1,16 @@
-"""The files of a run by name, and which process may write them."""
+"""The files of a run directory by name, and which process may write them.
+
+::
+
+    config.json                   everything needed to repeat the run, with versions and hashes
+    vocabulary.txt                one word a line, in order of ids
+    output_matrix.safetensors     the fixed output matrix (walsh: each word's slot) with its recipe, if any
+    tokenizer.model               the sentencepiece model, where there is one
+    metrics.jsonl                 one JSON object a line: training and validation as they went
+    status.json                   whether the training runs, was stopped, failed or is done: see `fixlm.runs.status`
+    checkpoints/step-N/           see `fixlm.runs.checkpoint`
+    result.json                   validation and test perplexity of the best checkpoint
+"""
 
 import contextlib
 import errno
@@ -26,8 +38,11 @@ class RunFiles:
         self.tokenizer = self.path / "tokenizer.model"
         self.metrics = self.path / "metrics.jsonl"
         self.status = self.path / "status.json"
-        self.checkpoints = self.path / "checkpoints"
         self.result = self.path / "result.json"
+        # Those that a reader opens, and that a link must not stand for.
+        self.files = [self.config, self.vocabulary, self.output_matrix, self.tokenizer]
+        self.files += [self.metrics, self.status, self.result]
+        self.checkpoints = self.path / "checkpoints"
         self.lock = self.path / ".lock"  # there while a process trains in the directory
 
     @contextlib.contextmanager

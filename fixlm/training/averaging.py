@@ -6,6 +6,8 @@ from contextlib import contextmanager
 import torch
 from torch import Tensor, nn
 
+from fixlm.model.language_model import require_like
+
 
 def newest_share(count: int, decay: float | None = None) -> float:
     """The share of the newest of ``count`` weights in their average.
@@ -79,7 +81,5 @@ class WeightAverage:
             KeyError, ValueError: a tensor is missing, or of another shape.
         """
         for name, parameter in self.parameters.items():
-            tensor = tensors[f"weights.{name}"]
-            if tensor.shape != parameter.shape or tensor.dtype != parameter.dtype:
-                raise ValueError(f"weights.{name} {tensor.dtype}{list(tensor.shape)}")
-            parameter.copy_(tensor)
+            require_like(f"weights.{name}", tensors[f"weights.{name}"], parameter)
+            parameter.copy_(tensors[f"weights.{name}"])

@@ -9,6 +9,7 @@ What follows the reader's name goes to libFuzzer; a folder in it keeps interesti
 
 import contextlib
 import gzip
+import hashlib
 import io
 import json
 import os
@@ -86,7 +87,7 @@ def read_run(content: bytes, folder: Path) -> None:
     """Puts the bytes in the place of one file of a run, whose manifest agrees with it, evaluates and resumes it."""
     from fixlm.config.read import read_config
     from fixlm.evaluate import EvaluateConfig, evaluate_run
-    from fixlm.runs.checkpoint import MANIFEST, _sha256
+    from fixlm.runs.checkpoint import MANIFEST
     from fixlm.training.fit import train
 
     make_run(folder.parent)
@@ -97,7 +98,8 @@ def read_run(content: bytes, folder: Path) -> None:
     manifest = path.with_name(MANIFEST)
     if manifest.exists() and path != manifest:
         entries = json.loads(manifest.read_text())
-        manifest.write_text(json.dumps(entries | {path.name: {"bytes": len(content), "sha256": _sha256(content)}}))
+        entries[path.name] = {"bytes": len(content), "sha256": hashlib.sha256(content).hexdigest()}
+        manifest.write_text(json.dumps(entries))
     (folder / "run" / "result.json").unlink(missing_ok=name != "result.json")
     with contextlib.suppress(InputError):
         evaluate_run(str(folder / "run"), EvaluateConfig(data=str(folder.parent / "data")))

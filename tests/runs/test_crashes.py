@@ -185,7 +185,7 @@ def test_a_perplexity_that_overflows_is_inf_on_the_screen_and_null_in_the_files(
         at_step(step, spread)
     assert train(*small, "--output-embed", "hadamard", "--run", str(run)) == 0
     said = capsys.readouterr()
-    assert re.search(r"LSTM +\S* *inf +\S* *inf", said.out), said.out
+    assert re.search(r"this run +\S* *inf +\S* *inf", said.out), said.out
     assert "validation perplexity inf" in said.err
     assert re.search("ppl inf", said.err)
     result = json.loads((run / "result.json").read_text())

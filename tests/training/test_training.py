@@ -244,7 +244,7 @@ def test_a_learned_output_matrix_can_start_at_vectors(
     vectors = tmp_path / "vectors.txt"
     vectors.write_text("the 1 2 3\nof 3 2 1\n")
     assert train(*small, *flags, "--output-start", str(vectors), "--run", str(tmp_path / "run")) == 2
-    expected = "--output-start: its rows are not as long as the last LSTM layer is wide (found 3, expected"
+    expected = "--output-start: its rows are not as long as the last recurrent layer is wide (found 3, expected"
     assert expected in capsys.readouterr().err
 
 
