@@ -51,7 +51,7 @@ class Flag:
         default: its value where it is not given.
         kind: what it may be.
         place: ``first`` or ``ablation``: where ``--help`` shows it if not in its own group.
-        alias: another name for the same flag.
+        alias: another name for the same flag, which help and errors show first.
     """
 
     name: str
@@ -74,7 +74,7 @@ class Flag:
         else:
             choices = self.kind.choices
             keywords["metavar"] = "{" + ",".join(choices) + "}" if choices else self.kind.type.__name__.upper()
-        spellings = [self.name, *([self.alias] if self.alias else [])]
+        spellings = [*([self.alias] if self.alias else []), self.name]
         parser.add_argument(*(f"--{spelling}" for spelling in spellings), **keywords)
 
 
@@ -127,11 +127,11 @@ def read_options(namespace: argparse.Namespace | Mapping[str, Any], options: typ
     """
     given = namespace if isinstance(namespace, Mapping) else vars(namespace)
     values, errors = {}, []
-    for name, kind in kinds(options).items():
-        flag = flag_name(name, prefix)
-        if flag[2:] in given:
+    for name, flag in zip(kinds(options), flags_of(options, prefix), strict=True):
+        if flag.name in given:
             try:
-                values[name] = parse(flag, given[flag[2:]], kind)
+                # An alias is what help and pages call the flag.
+                values[name] = parse(f"--{flag.alias or flag.name}", given[flag.name], flag.kind)
             except InputError as error:
                 errors.append(error)
     InputErrors.raise_if_any(errors)
