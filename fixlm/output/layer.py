@@ -68,9 +68,9 @@ class OutputLayer(nn.Module, ABC):
     def forward(self, hidden: Tensor) -> Tensor:
         """(…, H) → logits (…, V)."""
         self._require_features(hidden)
-        return self._logits(hidden.flatten(0, -2) if hidden.dim() > 1 else hidden[None]).view(
-            *hidden.shape[:-1], len(self.bias)
-        )
+        if hidden.dim() == 2:  # as in decoding, where the views below would show in the time of the fastest layer
+            return self._logits(hidden)
+        return self._logits(hidden.reshape(-1, self.hidden_size)).view(*hidden.shape[:-1], len(self.bias))
 
     def logits(self, hidden: Tensor) -> Tensor:
         """The same as `forward`: (…, H) → (…, V)."""
