@@ -32,7 +32,7 @@ class ScaledOutput(DenseOutput):
         alpha: a value to fix α at; learned if None.
         alpha_start: where a learned α starts.
         normalize: False leaves x as it is, logits = α Q x + b.
-        options: ``log_unigram`` and ``precision``, as of `OutputLayer`.
+        options: ``log_unigram``, ``precision`` and ``bias``, as of `OutputLayer`.
     """
 
     alpha: Tensor
@@ -88,6 +88,13 @@ class FixedOutput(ScaledOutput):
 
     Raises:
         InputError: the vectors are not a matrix, not finite, or have a row of zeros.
+
+    >>> head = FixedOutput(512, torch.randn(1000, 300))  # a learned map 512 → 300 comes first
+    >>> x, targets = torch.randn(4, 7, 512), torch.randint(1000, (4, 7))
+    >>> head(x).shape
+    torch.Size([4, 7, 1000])
+    >>> loss = head.loss(x, targets)  # of the same logits, which are never held all at once
+    >>> torch.testing.assert_close(loss, torch.nn.functional.cross_entropy(head(x).flatten(0, 1), targets.flatten()))
     """
 
     vectors: Tensor

@@ -33,6 +33,12 @@ class HadamardOutput(ScaledOutput):
 
     Raises:
         InputError: the rule has fewer than V different rows.
+
+    >>> head = HadamardOutput(512, 33_278)  # in place of nn.Linear(512, 33_278)
+    >>> sum(parameter.numel() for parameter in head.parameters())  # b and α
+    33279
+    >>> x, targets = torch.randn(5, 512), torch.tensor([4, 1, -100, 33_277, 0])
+    >>> torch.testing.assert_close(head.loss(x, targets), F.cross_entropy(head(x), targets))
     """
 
     signs: Tensor

@@ -41,7 +41,14 @@ class WalshOutput(OutputLayer):
         basis: ``families`` or ``codes``, of the trained numbers.
         tied: the input vector of a word is the sum of its own and the row of its family.
         in_state_dict: whether the slots are a part of the state dict. A run says no, since it keeps them in a file.
-        options: ``log_unigram`` and ``precision``, as of `OutputLayer`.
+        options: ``log_unigram``, ``precision`` and ``bias``, as of `OutputLayer`.
+
+    >>> head = WalshOutput(512, 33_278, families=1024)
+    >>> sum(parameter.numel() for parameter in head.parameters())  # A, g and b
+    1081855
+    >>> x, targets = torch.randn(2, 3, 512), torch.randint(33_278, (2, 3))
+    >>> loss = head.loss(x, targets)
+    >>> torch.testing.assert_close(loss, F.cross_entropy(head(x).flatten(0, 1), targets.flatten()))
     """
 
     slots: Tensor
