@@ -116,7 +116,7 @@ def test_words_that_the_vocabulary_lacks_are_refused_without_unk_and_counted_wit
 
 @pytest.mark.slow
 def test_the_pieces_of_a_word_are_one_surprisal(tmp_path: Path) -> None:
-    settings = {**SMALL, "tokenizer": "sentencepiece", "vocab_size": 280}
+    settings = {**SMALL, "tokenizer": "sentencepiece", "vocab_size": 276}
     for split in ("train", "valid", "test"):
         (tmp_path / f"{split}.txt").write_text("the horses were watching other horses in the meadow\n" * 60)
     run = fixlm.fit(output_embed="hadamard", data=tmp_path, run=tmp_path / "run", **settings)

@@ -78,7 +78,8 @@ def fit(**settings: Any) -> Run:
     True
     """
     given = {name: os.fspath(value) if isinstance(value, os.PathLike) else value for name, value in settings.items()}
-    known = [flag.name.replace("-", "_") for flags in flag_groups().values() for flag in flags]
+    flags = [flag for group in flag_groups().values() for flag in group]
+    known = [name.replace("-", "_") for flag in flags for name in (flag.name, flag.alias) if name]
     for name in given:
         if name not in known:
             raise unknown_name(name, "argument", name, known)
