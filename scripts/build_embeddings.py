@@ -31,8 +31,7 @@ class Settings(Checked):
     """The flags that every method has."""
 
     out: str | None = option(
-        None,
-        "the file to write. Its name ends in .safetensors, in .txt or .vec (word2vec text), or in .bin (binary)",
+        None, "the file to write. Its name ends in .safetensors, in .txt or .vec (word2vec text), or in .bin (binary)"
     )
     dim: Count | None = option(
         None, f"N, the length of a vector (none: {DEFAULT_DIM}, or what the file or the options of the method say)"
