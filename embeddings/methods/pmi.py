@@ -6,8 +6,10 @@ Goldberg and Dagan, "Improving distributional similarity with lessons learned fr
 
 from __future__ import annotations
 
+import dataclasses
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal, NamedTuple
 
 import numpy as np
 from annotated_types import Gt, Le
@@ -16,7 +18,7 @@ from embeddings.errors import InputError
 from embeddings.methods import cooccurrence
 from embeddings.methods.missing_words import fill_missing
 from embeddings.methods.svd import left_singular
-from embeddings.options import Checked, Count, NonNegative, Positive, option
+from embeddings.options import LARGEST, Checked, Count, NonNegative, Positive, option
 from embeddings.registry import Progress
 from embeddings.statistics import CorpusStatistics
 
@@ -43,11 +45,46 @@ class Options(Checked):
     discount: NonNegative = option(1.0, "d: the PMI of a pair counted n times is multiplied by n/(n + d)", before=0.0)
     eigenvalue_weight: float = option(0.5, "p of U·S^p")
     centre: bool = option(True, "subtract the mean vector")
+    lags: str | None = option(
+        None,
+        "distances, such as 1,2,30: contexts at distance 1, at distance 2, and at most 30 away are counted apart, a "
+        "block of columns each; the last number is a window in place of --pmi-window (none: one block, that window)",
+    )
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.lags is not None:
+            _distances(self.lags)
+
+    @property
+    def blocks(self) -> list[tuple[int, int]]:
+        """The smallest and the largest distance that each block of columns counts."""
+        if self.lags is None:
+            return [(1, self.window)]
+        *exact, window = _distances(self.lags)
+        return [*((distance, distance) for distance in exact), (1, window)]
+
+
+def _distances(lags: str) -> list[int]:
+    """The numbers of ``lags``; raises InputError unless they are whole, positive and rising."""
+    parts = lags.split(",")
+    distances = [int(part) if part.strip().isdecimal() else 0 for part in parts]
+    if min(distances) < 1 or distances != sorted({*distances}) or max(distances) > LARGEST:
+        what, expected = "not a list of distances", "rising whole numbers, such as 1,2,30"
+        raise InputError("lags", what, found=f"'{lags}'", expected=expected)
+    return distances
+
+
+def recipe(options: Options) -> dict[str, Any]:
+    """The options that the vectors depend on: of one block of columns as it was before there could be several."""
+    without = {"lags"} if options.lags is None else {"window"}
+    return {name: value for name, value in dataclasses.asdict(options).items() if name not in without}
 
 
 def build(statistics: CorpusStatistics, dim: int, seed: int, options: Options, progress: Progress) -> np.ndarray:
     """U·S^p of the positive PMI matrix ≈ U·S·Wᵀ, columns by falling singular value, rows centred.
 
+    The matrix is (V, V), or (V, k·V) for k blocks of contexts side by side, each the positive PMI of its own counts.
     Words without any positive PMI (they never occur, say) get the rule of `embeddings.methods.missing_words`.
 
     Returns:
@@ -57,16 +94,64 @@ def build(statistics: CorpusStatistics, dim: int, seed: int, options: Options, p
         InputError: an option is out of range, the window is longer than the corpus, or the rank is below N.
     """
     ids = _checked(statistics, dim, options)
-    counts = cooccurrence.count(
-        ids,
-        len(statistics),
-        window=options.window,
-        context=options.context,
-        weights=options.weights,
-        end_of_line=None if options.cross_lines else statistics.end_of_line,
-        progress=progress,
-    )
-    ppmi = positive_pmi(counts, smoothing=options.smoothing, shift=options.shift, discount=options.discount)
+    ppmi = side_by_side(count_blocks(ids, statistics, options, progress), options)
+    return factorise(ppmi, dim, seed, options, progress).vectors
+
+
+def count_blocks(
+    ids: np.ndarray, statistics: CorpusStatistics, options: Options, progress: Progress | None = None
+) -> list[csr_array]:
+    """The co-occurrence counts (V, V) of each block of contexts in a text.
+
+    Args:
+        ids: (tokens,) the text.
+    """
+    return [
+        cooccurrence.count(
+            ids,
+            len(statistics),
+            window=window,
+            nearest=nearest,
+            context=options.context,
+            weights=options.weights,
+            end_of_line=None if options.cross_lines else statistics.end_of_line,
+            progress=progress,
+        )
+        for nearest, window in options.blocks
+    ]
+
+
+def side_by_side(counts: Sequence[csr_array], options: Options) -> csr_array:
+    """The positive PMI of each of k counts (V, V), as one matrix (V, k·V)."""
+    from scipy.sparse import csr_array, hstack
+
+    settings = {"smoothing": options.smoothing, "shift": options.shift, "discount": options.discount}
+    blocks = [positive_pmi(each, **settings) for each in counts]
+    return blocks[0] if len(blocks) == 1 else csr_array(hstack(blocks, format="csr"))
+
+
+class Factors(NamedTuple):
+    """A factorised matrix: U and S, and the vectors made of them.
+
+    Args:
+        u: (V, N) left singular vectors.
+        s: (N,) singular values, all above 0.
+        mean: (N,) what was subtracted from each row of U·S^p; zeros where rows are not centred.
+        vectors: (V, N) U·S^p, centred, with the rows of missing words filled in.
+    """
+
+    u: np.ndarray
+    s: np.ndarray
+    mean: np.ndarray
+    vectors: np.ndarray
+
+
+def factorise(ppmi: csr_array, dim: int, seed: int, options: Options, progress: Progress) -> Factors:
+    """The truncated decomposition of a positive PMI matrix (V, k·V), and the vectors made of it.
+
+    Raises:
+        InputError: the matrix is empty, or its rank is below N.
+    """
     if not ppmi.nnz:
         raise InputError("pmi", "no two words of this corpus go together more often than by chance", fix=MORE_TEXT)
     u, s = left_singular(ppmi, dim, seed, progress)
@@ -77,10 +162,12 @@ def build(statistics: CorpusStatistics, dim: int, seed: int, options: Options, p
     sizes = np.linalg.norm(vectors, axis=1)
     # Beside empty rows: words that meet only each other may have no part in the N leading vectors.
     missing = sizes <= 1e-6 * sizes.max()
+    mean = np.zeros_like(vectors[0])
     if options.centre:
-        vectors -= vectors[~missing].mean(axis=0)
+        mean = vectors[~missing].mean(axis=0)
+        vectors -= mean
     fill_missing(vectors, missing, np.random.default_rng(seed))
-    return vectors
+    return Factors(u, s, mean, vectors)
 
 
 def positive_pmi(counts: csr_array, *, smoothing: float = 0.75, shift: float = 1.0, discount: float = 0.0) -> csr_array:

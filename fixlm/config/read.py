@@ -126,6 +126,10 @@ def _without_effect(config: TrainConfig, given: Mapping[str, Any]) -> Iterator[I
             what, found = f"has no effect without {flag_name(owner)} {needed}", f"{flag_name(owner)} {chosen}"
             fix = f"remove the flag, or add {flag_name(owner)} {needed}"
             yield InputError(flag_name(name), what, found=found, fix=fix)
+    pmi = config.matrices.get("pmi")
+    if pmi is not None and pmi.lags is not None and "pmi-window" in given:
+        what, fix = "has no effect beside --pmi-lags, whose last number is the window", "remove one of the two flags"
+        yield InputError("--pmi-window", what, found=f"--pmi-lags {pmi.lags}", fix=fix)
     if settings.fine_tune is not None and "nonmono" in given and settings.average == "nt-asgd":
         found = f"--fine-tune {settings.fine_tune}"
         what = "has no effect: fine-tuning averages from its first step"

@@ -189,3 +189,42 @@ def test_more_dimensions_than_rank_is_an_error_with_the_rank() -> None:
     wider = CorpusStatistics([f"w{i}" for i in range(30)], np.append(text.counts, [0] * 20), text.ids)
     with pytest.raises(InputError, match=r"rank (\d+) \(found 20, expected at most \1\)"):
         embeddings.build("pmi", wider, 20)
+
+
+# --- several blocks of contexts ----------------------------------------------------------------------------
+
+
+def test_lags_are_blocks_of_columns_each_with_its_own_pmi() -> None:
+    text = zipf_text(40, 2000)
+    found = pmi.build(text, 6, 1, Options(lags="1,3,5", context="left", centre=False), silent)
+    blocks = []
+    for nearest, window in ((1, 1), (3, 3), (1, 5)):
+        counts = np.zeros((40, 40))
+        for distance in range(nearest, window + 1):
+            np.add.at(counts, (text.ids[distance:], text.ids[:-distance]), 1 / distance)
+        blocks.append(dense_ppmi(counts, 0.75, 1.0, 1.0))
+    u, s, _ = np.linalg.svd(np.hstack(blocks), full_matrices=False)
+    u = u[:, :6] * np.sign(u[np.abs(u[:, :6]).argmax(axis=0), range(6)])
+    np.testing.assert_allclose(found, u * s[:6] ** 0.5, atol=1e-10)
+
+
+def test_one_lag_is_the_window_of_that_length() -> None:
+    text = zipf_text(40, 2000)
+    window, lag = (embeddings.build("pmi", text, 6, options=o) for o in (Options(window=3), Options(lags="3")))
+    np.testing.assert_array_equal(window.vectors, lag.vectors)
+
+
+def test_without_lags_the_recipe_is_that_of_older_matrices() -> None:
+    """So that their files in caches are found again."""
+    options = embeddings.build("pmi", zipf_text(40, 2000), 6).recipe["options"]
+    assert "lags" not in options
+    assert options["window"] == 5
+    with_lags = embeddings.build("pmi", zipf_text(40, 2000), 6, options=Options(lags="1,4")).recipe["options"]
+    assert with_lags["lags"] == "1,4"
+    assert "window" not in with_lags
+
+
+@pytest.mark.parametrize("lags", ["", "0,2", "2,1", "1,1,3", "one", "1,-2", "1.5", "1,2,"])
+def test_lags_that_are_no_rising_distances_are_refused(lags: str) -> None:
+    with pytest.raises(InputError, match=r"lags: not a list of distances \(found '.*', expected rising whole numbers"):
+        Options(lags=lags)
