@@ -7,7 +7,8 @@ Goldberg and Dagan, "Improving distributional similarity with lessons learned fr
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
+import itertools
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated, Any, Literal, NamedTuple
 
@@ -96,6 +97,61 @@ def build(statistics: CorpusStatistics, dim: int, seed: int, options: Options, p
     ids = _checked(statistics, dim, options)
     ppmi = side_by_side(count_blocks(ids, statistics, options, progress), options)
     return factorise(ppmi, dim, seed, options, progress).vectors
+
+
+def build_with_folds(
+    statistics: CorpusStatistics, dim: int, seed: int, options: Options, bounds: np.ndarray, progress: Progress
+) -> tuple[np.ndarray, Iterator[np.ndarray]]:
+    """The vectors of `build`, and for each fold of the text the vectors counted without it.
+
+    With M ≈ U·S·Wᵀ the positive PMI of the whole text, its vectors are U·S^p = M·W·S^(p−1). Those of a fold are
+    M'·W·S^(p−1), less the same mean: M' is the positive PMI of the counts of the whole minus those of the fold. So both
+    have the same axes. A word that has no positive PMI outside a fold has a row of zeros there.
+
+    Args:
+        bounds: (K + 1,) where the folds begin and end.
+
+    Returns:
+        (V, N) float, and K arrays of the same shape, one after the other.
+
+    Raises:
+        InputError: as `build`, or a fold is shorter than the window.
+    """
+    ids = _checked(statistics, dim, options)
+    counts = count_blocks(ids, statistics, options, progress)
+    ppmi = side_by_side(counts, options)
+    found = factorise(ppmi, dim, seed, options, progress)
+    kind = found.u.dtype
+    # W·S^(p−1) = Mᵀ·U·S^(p−2), so that the decomposition need not give W: (k·V, N)
+    right = ppmi.T.astype(kind) @ (found.u * (found.s ** (options.eigenvalue_weight - 2)).astype(kind))
+    largest = max(window for _, window in options.blocks)
+    folds = len(bounds) - 1
+    if (shortest := int(np.diff(bounds).min())) <= largest:
+        what = f"a fold of {shortest:,} tokens is shorter than the window of {largest:,}"
+        raise InputError("folds", what, found=folds, fix="fewer folds, or a longer text")
+
+    def each() -> Iterator[np.ndarray]:
+        for fold, (start, end) in enumerate(itertools.pairwise(bounds)):
+            progress("counting without a fold", fold, folds)
+            own = count_blocks(ids[start:end], statistics, options)
+            without = [_less(a, b, largest) for a, b in zip(counts, own, strict=True)]
+            rest = side_by_side(without, options).astype(kind)
+            vectors = rest @ right - found.mean
+            vectors[np.diff(rest.indptr) == 0] = 0
+            yield vectors
+        progress("counting without a fold", folds, folds)
+
+    return found.vectors, each()
+
+
+def _less(whole: csr_array, part: csr_array, window: int) -> csr_array:
+    """``whole`` − ``part`` of two counts, without the remains of rounding: no pair counts less than 1/window."""
+    from scipy.sparse import csr_array
+
+    rest = csr_array(whole - part)
+    rest.data[rest.data < 0.5 / window] = 0
+    rest.eliminate_zeros()
+    return rest
 
 
 def count_blocks(
