@@ -49,11 +49,6 @@ def fold_of_tokens(tokens: int, folds: int) -> np.ndarray:
     return np.repeat(np.arange(folds, dtype=np.int32), np.diff(fold_bounds(tokens, folds)))
 
 
-def can_cross_fit(method: str) -> bool:
-    """Whether the method counts its vectors on a text, so that a part of the text can be left out."""
-    return hasattr(registry.get(method), "build_with_folds")
-
-
 def fold_vectors(
     method: str,
     statistics: CorpusStatistics,
@@ -77,7 +72,7 @@ def fold_vectors(
     Raises:
         InputError: the method cannot leave out a part of the text, or cannot build the matrix.
     """
-    if not can_cross_fit(method):
+    if not registry.can_cross_fit(method):
         raise InputError(method, "its vectors are not counted on the text, so that no fold can be left out")
     module: Any = registry.get(method)
     recipe = request(method, statistics, dim, seed, options)

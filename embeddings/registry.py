@@ -89,6 +89,11 @@ def vector_names() -> list[str]:
     return [name for name in names() if name != "pretrained" and not getattr(get(name), "CODES", False)]
 
 
+def can_cross_fit(name: str) -> bool:
+    """Whether the method counts its vectors on the text, and can leave out a part of it."""
+    return hasattr(get(name), "build_with_folds")
+
+
 def get(name: str, where: str = "method") -> Method:
     """The method registered as ``name``; ``where`` names the flag in the error."""
     if name not in names():

@@ -56,6 +56,11 @@ class ModelConfig(Checked):
         "length (rows of a matrix have norm 1)",
     )
     core: str = option("lstm", f"recurrent core: {', '.join(CORES)}")
+    cross_fit: Natural = option(
+        0,
+        "K: the train split is cut into K folds, and training on a fold reads vectors that were counted without it "
+        "(0: vectors of the whole split; scoring always reads those)",
+    )
     num_layers: Annotated[int, Ge(1), Le(100)] = option(2, "recurrent layers")
     hidden_size: Count = option(512, "H, units of each recurrent layer", place="first")
     last_hidden_size: Count | None = option(None, "units of the last recurrent layer (none: H)")
@@ -74,6 +79,12 @@ class ModelConfig(Checked):
     bias_start: Literal["unigram", "zero"] = option(
         "unigram", "the output bias starts at the log unigram probability or at 0", place="ablation"
     )
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.cross_fit == 1:
+            what, expected = "without its only fold no text is left to count", "0, or 2 and more"
+            raise InputError("cross_fit", what, found=1, expected=expected)
 
     @property
     def feature_size(self) -> int:
@@ -209,6 +220,18 @@ class TrainConfig:
         if model.input_embed == "learned":
             return None if model.input_start == "random" else model.input_start
         return self.layer.input_matrix if model.input_embed in ("same", "fixed") else model.input_embed
+
+    def cross_fitted(self) -> dict[str, tuple[str, int]]:
+        """What is cross-fitted: by ``output`` or ``input``, which reads it, the method and the length of a row."""
+        found: dict[str, tuple[str, int]] = {}
+        if self.model.cross_fit == 0:
+            return found
+        own = self.layer.method or "", getattr(self.output, "output_dim", None) or self.model.feature_size
+        if self.layer.reads_folds:
+            found["output"] = own
+        if embed := self.input_matrix():
+            found["input"] = own if embed == "same" else (registry.method_of(embed), self.model.embed_size)
+        return {end: each for end, each in found.items() if embeddings.can_cross_fit(each[0])}
 
     def to_json(self) -> dict[str, Any]:
         """Nested plain values: what `from_json` reads, without the `RunConfig`."""

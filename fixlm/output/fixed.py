@@ -8,6 +8,7 @@ from torch import Tensor, nn
 
 import embeddings
 from embeddings.errors import InputError
+from fixlm.output.kernels.linear_cross_entropy import linear_cross_entropy
 from fixlm.output.layer import DenseOutput, Ingredients, joining_projection
 from fixlm.output.options import ALPHA_START
 
@@ -101,7 +102,25 @@ class FixedOutput(ScaledOutput):
         return cls(hidden_size, vectors, **options)
 
     def matrix(self) -> Tensor:
-        return self.vectors if self.scales is None else self.scales[:, None] * self.vectors
+        return self._with_trained(self.vectors)
+
+    def _with_trained(self, rows: Tensor) -> Tensor:
+        """The weight (V, N) that fixed rows make with what is trained of it."""
+        return rows if self.scales is None else self.scales[:, None] * rows
+
+    def _loss_in_folds(self, hidden: Tensor, targets: Tensor, folds: Tensor, rows: Tensor) -> Tensor:
+        """One pass of the fused loss for the tokens of each fold, weighted by how many they are."""
+        order = folds.argsort(stable=True)
+        sizes = folds.bincount(minlength=len(rows)).tolist()
+        features = self.features(hidden)[order].split(sizes)
+        chosen = targets[order].split(sizes)
+        kind = self.precision or hidden.dtype
+        parts = [
+            linear_cross_entropy(features[k], self._with_trained(rows[k].to(kind)), self.bias, chosen[k], kind) * size
+            for k, size in enumerate(sizes)
+            if size
+        ]
+        return torch.stack(parts).sum() / len(targets)
 
 
 def _vectors_by_rule(name: str, vocabulary_size: int, dim: int, seed: int) -> Tensor:

@@ -84,6 +84,19 @@ class OutputLayer(nn.Module, ABC):
         """
         return self._loss(*self._flat(hidden, targets))
 
+    def loss_in_folds(self, hidden: Tensor, targets: Tensor, folds: Tensor, rows: Tensor) -> Tensor:
+        """As `loss`, with the fixed rows of the layer counted without the fold of each target.
+
+        Only a layer whose entry in `fixlm.output.registry` says so has it.
+
+        Args:
+            hidden: (…, H).
+            targets: (…).
+            folds: (…), the fold of each target.
+            rows: (folds or more, V, N), the rows of each fold.
+        """
+        return self._loss_in_folds(*self._flat(hidden, targets), folds.reshape(-1), rows)
+
     @torch.no_grad()
     def nll(self, hidden: Tensor, targets: Tensor) -> Tensor:
         """(…, H), (…) → (…) nats; no gradient, keeps no (n, V) array, always in the precision of ``hidden``.
@@ -104,6 +117,10 @@ class OutputLayer(nn.Module, ABC):
     @abstractmethod
     def _nll(self, hidden: Tensor, targets: Tensor) -> Tensor:
         """(n, H), (n,) → (n,)."""
+
+    def _loss_in_folds(self, hidden: Tensor, targets: Tensor, folds: Tensor, rows: Tensor) -> Tensor:
+        """(n, H), (n,), (n,), (folds or more, V, N) → scalar."""
+        raise NotImplementedError(f"{type(self).__name__} has no rows that are counted on a text")
 
     def start_at(self, vectors: Tensor) -> None:
         """Starts the trained matrix at vectors (V, H); only a layer with `StartOptions` has one."""

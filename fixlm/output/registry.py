@@ -38,6 +38,7 @@ class LayerEntry:
             a method; None: there is no matrix to share.
         trains_input: the layer trains the input embedding, which therefore cannot be frozen.
         by_rule: the layer makes its matrix by itself, so that a run directory may lack it.
+        reads_folds: the rows of its matrix can be those of a fold in training (`OutputLayer.loss_in_folds`).
     """
 
     target: str
@@ -46,6 +47,7 @@ class LayerEntry:
     input_matrix: str | None = None
     trains_input: bool = False
     by_rule: bool = False
+    reads_folds: bool = False
 
     def layer(self) -> type[OutputLayer]:
         """The class of the layer; brings torch with it."""
@@ -72,7 +74,7 @@ _LAYERS = {
     ),
     "walsh": LayerEntry("fixlm.output.walsh:WalshOutput", f"{_OPTIONS}:WalshOptions", "walsh", "pmi"),
 }
-_FIXED = LayerEntry("fixlm.output.fixed:FixedOutput", f"{_OPTIONS}:FixedOptions", None, "same")
+_FIXED = LayerEntry("fixlm.output.fixed:FixedOutput", f"{_OPTIONS}:FixedOptions", None, "same", reads_folds=True)
 
 
 def register(name: str, entry: LayerEntry) -> None:

@@ -38,7 +38,7 @@ def new_model(
     prepared = None
     if config.layer.method is not None:
         asked = getattr(options, "output_dim", None)
-        dim, flag = (asked, "--output-dim") if asked else (model.feature_size, _feature_flag(model))
+        dim, flag = (asked, "--output-dim") if asked else (model.feature_size, feature_flag(model))
         prepared = build_matrix(model.output_embed, dim, config, corpus, progress, flag, exact=asked is not None)
     start = None  # of the input embedding, where it does not start at random
     embed = config.input_matrix()
@@ -61,7 +61,7 @@ def _start_output(model: LanguageModel, config: TrainConfig, corpus: Corpus, pro
     start, scale = getattr(options, "output_start", "random"), getattr(options, "output_start_scale", 1)
     size = config.model.feature_size
     if start != "random":
-        rows = vectors_of(build_matrix(start, size, config, corpus, progress, _feature_flag(config.model)))
+        rows = vectors_of(build_matrix(start, size, config, corpus, progress, feature_flag(config.model)))
         assert rows is not None
         if rows.shape[1] != size:
             what = "its rows are not as long as the last recurrent layer is wide"
@@ -156,5 +156,6 @@ def vectors_of(prepared: Prepared | None) -> Tensor | None:
     return torch.from_numpy(prepared.vectors) if isinstance(prepared, OutputMatrix) else None
 
 
-def _feature_flag(model: ModelConfig) -> str:
+def feature_flag(model: ModelConfig) -> str:
+    """The flag that sets the units of the last recurrent layer."""
     return flag_name("hidden_size" if model.last_hidden_size is None else "last_hidden_size")

@@ -12,6 +12,7 @@ MAY_DIFFER = frozenset(f"dropout{where}" for where in ("", "_input", "_between",
     "weight_drop",
     "alpha_start",
     "bias_start",
+    "cross_fit",
 }
 """Of `ModelConfig`, what the weights of the other run have no part in."""
 
