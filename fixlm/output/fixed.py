@@ -8,9 +8,9 @@ from torch import Tensor, nn
 
 import embeddings
 from embeddings.errors import InputError
-from fixlm.output.kernels.linear_cross_entropy import linear_cross_entropy
-from fixlm.output.layer import DenseOutput, Ingredients, joining_projection
-from fixlm.output.options import ALPHA_START
+from fixlm.output.kernels.linear_cross_entropy import Head, linear_cross_entropy
+from fixlm.output.layer import DenseOutput, Ingredients, joining_projection, wrong_ids
+from fixlm.output.options import ALPHA_START, LEARNED_WORDS_SCALE
 
 NORM_EPSILON = 1e-6
 """Keeps x/‖x‖ and its gradient finite at x = 0, and is far below the norm of any real feature vector."""
@@ -79,17 +79,52 @@ class FixedOutput(ScaledOutput):
     Args:
         hidden_size: H.
         vectors: Q, (V, N), rows of norm 1; a buffer, never trained. Not part of the state dict: a run stores it once.
-        word_scales: learn a scale s of each row: logits = α s ∘ Q x̂ + b. The rows then get the gradient of a trained
+        word_scales: learn a scale r of each row: logits = α r ∘ Q x̂ + b. The rows then get the gradient of a trained
             matrix on the way, and the layer is as slow as one.
+        head_words: (M,) ids of the words whose rows are trained: logits = α (s Q + D) x̂ + b with the rows of D at
+            those words from zero, and 0 at all others. α starts at a s-th of its start.
+        learned_words_scale: s; it has no effect where no row is trained.
         options: those of `ScaledOutput`.
     """
 
     vectors: Tensor
+    head_words: Tensor
 
-    def __init__(self, hidden_size: int, vectors: Tensor, *, word_scales: bool = False, **options: Any) -> None:
+    def __init__(
+        self,
+        hidden_size: int,
+        vectors: Tensor,
+        *,
+        word_scales: bool = False,
+        head_words: Tensor | None = None,
+        learned_words_scale: float = LEARNED_WORDS_SCALE,
+        **options: Any,
+    ) -> None:
         super().__init__(hidden_size, *vectors.shape, **options)
         self.register_buffer("vectors", vectors, persistent=False)
         self.scales = nn.Parameter(torch.ones(len(vectors))) if word_scales else None
+        self.head: nn.Parameter | None = None
+        self.scale = 1.0
+        if head_words is not None:
+            self.scale = learned_words_scale
+            self.head = nn.Parameter(torch.zeros(len(head_words), vectors.shape[1]))
+            self.register_buffer("head_words", head_words)
+            self._find_places()
+            with torch.no_grad():
+                self.alpha /= self.scale
+
+    def _find_places(self) -> None:
+        places = self.head_words.new_full((len(self.vectors),), -1)
+        places[self.head_words] = torch.arange(len(self.head_words), device=places.device)
+        self.head_places = places  # no buffer, since those are counted as numbers of the model
+
+    def _load_from_state_dict(self, state_dict: Any, prefix: str, *arguments: Any) -> None:
+        if wrong := wrong_ids(state_dict.get(f"{prefix}head_words"), len(self.vectors)):
+            arguments[-1].append(f"{prefix}head_words: {wrong}")  # the messages of the error that torch raises
+            return
+        super()._load_from_state_dict(state_dict, prefix, *arguments)
+        if self.head is not None:
+            self._find_places()
 
     @classmethod
     def create(cls, hidden_size: int, vocabulary_size: int, given: Ingredients, **options: Any) -> Self:
@@ -99,14 +134,38 @@ class FixedOutput(ScaledOutput):
             vectors = _vectors_by_rule(name, vocabulary_size, dim, given.matrix_seed)
         if len(vectors) != vocabulary_size:
             raise InputError(name, "the matrix has another vocabulary", found=len(vectors), expected=vocabulary_size)
+        count, scale = options.pop("learned_words", 0), options.pop("learned_words_scale", LEARNED_WORDS_SCALE)
+        if count:
+            words = given.most_frequent(count, vocabulary_size)
+            options |= {"head_words": words, "learned_words_scale": scale}
         return cls(hidden_size, vectors, **options)
 
-    def matrix(self) -> Tensor:
-        return self._with_trained(self.vectors)
+    def features(self, hidden: Tensor) -> Tensor:
+        features = super().features(hidden)
+        # The rows are s·Q + D; reading Q + D/s, fixed rows are used as they are stored.
+        return features if self.scale == 1 else self.scale * features
 
-    def _with_trained(self, rows: Tensor) -> Tensor:
-        """The weight (V, N) that fixed rows make with what is trained of it."""
-        return rows if self.scales is None else self.scales[:, None] * rows
+    def matrix(self) -> Tensor:
+        if self.scales is not None:
+            return self.scales[:, None] * self.vectors
+        head = self._head(self.vectors)
+        return self.vectors if head is None else self.vectors.index_copy(0, head.ids, head.rows)
+
+    def _head(self, rows: Tensor) -> Head | None:
+        """The rows Q + D/s of the trained words, with Q of ``rows`` (V, N)."""
+        if self.head is None:
+            return None
+        trained = rows[self.head_words].to(self.head) + self.head / self.scale
+        return Head(trained, self.head_words, self.head_places.to(trained.device))
+
+    def _loss(self, hidden: Tensor, targets: Tensor) -> Tensor:
+        return self._loss_against(self.vectors, self.features(hidden), targets)
+
+    def _loss_against(self, rows: Tensor, features: Tensor, targets: Tensor) -> Tensor:
+        """Mean nats of features (n, N) with the fixed rows (V, N)."""
+        head = self._head(rows)
+        weight = rows if self.scales is None else self.scales[:, None] * rows
+        return linear_cross_entropy(features, weight, self.bias, targets, self.precision, head)
 
     def _loss_in_folds(self, hidden: Tensor, targets: Tensor, folds: Tensor, rows: Tensor) -> Tensor:
         """One pass of the fused loss for the tokens of each fold, weighted by how many they are."""
@@ -116,8 +175,8 @@ class FixedOutput(ScaledOutput):
         chosen = targets[order].split(sizes)
         kind = self.precision or hidden.dtype
         parts = [
-            linear_cross_entropy(features[k], self._with_trained(rows[k].to(kind)), self.bias, chosen[k], kind) * size
-            for k, size in enumerate(sizes)
+            self._loss_against(rows[fold].to(kind), features[fold], chosen[fold]) * size
+            for fold, size in enumerate(sizes)
             if size
         ]
         return torch.stack(parts).sum() / len(targets)

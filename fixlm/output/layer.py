@@ -21,6 +21,8 @@ class Ingredients:
         vectors: (V, N) the output matrix.
         output_dim: N of a matrix that is built by rule; H if None.
         matrix_seed: seed of a matrix that is built by rule.
+        by_frequency: (V,) ids of the words, the most frequent first; in order of ids if None, as before a checkpoint
+            is loaded, which has its own.
     """
 
     method: str | None = None
@@ -28,6 +30,19 @@ class Ingredients:
     vectors: Tensor | None = None
     output_dim: int | None = None
     matrix_seed: int = 1
+    by_frequency: Tensor | None = None
+
+    def most_frequent(self, count: int, vocabulary_size: int) -> Tensor:
+        """The ids of so many words, (count,) of (V,).
+
+        Raises:
+            InputError: there are not as many.
+        """
+        if count > vocabulary_size:
+            expected = f"at most {vocabulary_size}"
+            raise InputError("learned_words", "more than the vocabulary has", found=count, expected=expected)
+        ids = torch.arange(vocabulary_size) if self.by_frequency is None else self.by_frequency
+        return ids[:count].clone()
 
 
 class OutputLayer(nn.Module, ABC):
@@ -188,6 +203,15 @@ class DenseOutput(OutputLayer):
 
     def _logits(self, hidden: Tensor) -> Tensor:
         return linear_logits(self.features(hidden), self.matrix(), self.bias)
+
+
+def wrong_ids(ids: Tensor | None, vocabulary_size: int) -> str | None:
+    """What is wrong with ids of different words that a file holds; None if nothing is."""
+    if ids is None or not ids.numel():
+        return None
+    if ids.dtype != torch.int64 or ids.min() < 0 or ids.max() >= vocabulary_size or len(ids.unique()) < ids.numel():
+        return f"the ids are not those of different words among {vocabulary_size:,}"
+    return None
 
 
 def joining_projection(hidden_size: int, dim: int, *, always: bool = False) -> nn.Linear | None:

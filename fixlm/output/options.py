@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
 from embeddings.errors import InputError
-from embeddings.options import Checked, Count, Positive, option
+from embeddings.options import Checked, Count, Natural, Positive, option
 
 if TYPE_CHECKING:
     from embeddings.codebook import Codebook
@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 Shapes = dict[str, tuple[int, ...]]
 ALPHA_START = 16.0
 """|q · x̂| ≤ 1, so a softmax over V words needs a scale of about log V and more before it can be sure of one."""
+LEARNED_WORDS_SCALE = 8.0
+"""The length of a row whose steps are trained: of norm 1 it would turn too far with each step of the optimizer."""
 EMBEDDING_INIT = 0.1
 """Embeddings and learned output weights start uniform in ±0.1, as in the word_language_model example."""
 
@@ -127,8 +129,27 @@ class FixedOptions(ScaledOptions):
 
     word_scales: bool = option(False, "learn a scale of each row of the output matrix", place="ablation")
 
+    learned_words: Natural = option(
+        0, "M: the rows of the M most frequent words are trained, s·Q + D with D from zero; all others stay fixed"
+    )
+    learned_words_scale: Positive = option(
+        LEARNED_WORDS_SCALE,
+        "s of --learned-words: all rows are multiplied by this and α starts at its s-th part, so that a step of D is "
+        "smaller beside a row",
+    )
+
+    def problems(self, sizes: Mapping[str, int], prepared_with: Any) -> Iterator[InputError]:
+        yield from super().problems(sizes, prepared_with)
+        if self.learned_words and self.word_scales:
+            what, fix = "the trained rows of --learned-words have a length of their own", "remove one of the two flags"
+            yield InputError("word_scales", what, found=f"--learned-words {self.learned_words}", fix=fix)
+
     def tensor_shapes(self, hidden_size: int, vocabulary_size: int, prepared_with: Any) -> Shapes:
         shapes = super().tensor_shapes(hidden_size, vocabulary_size, prepared_with)
+        if self.learned_words:
+            shapes["head_words"] = (self.learned_words,)
+            if self.output_dim is not None:
+                shapes["head"] = (self.learned_words, self.output_dim)
         return shapes | ({"scales": (vocabulary_size,)} if self.word_scales else {})
 
 

@@ -128,6 +128,7 @@ def build(
     output_dim: int | None = None,
     matrix_seed: int = 1,
     input_embedding: nn.Embedding | None = None,
+    by_frequency: Tensor | None = None,
     **options: Any,
 ) -> OutputLayer:
     """An output layer, without a run or a corpus where it needs none.
@@ -140,6 +141,7 @@ def build(
         output_dim: N of a matrix that is built here; H if None.
         matrix_seed: seed of a matrix that is built here.
         input_embedding: what ``tied`` shares its weight with.
+        by_frequency: (V,) ids of the words, the most frequent first; in order of ids if None.
         options: what the layer's constructor takes (``log_unigram``, ``alpha``, ``normalize``, ``slots``, …).
 
     Raises:
@@ -150,5 +152,5 @@ def build(
     from fixlm.output.layer import Ingredients
 
     found = entry(name)
-    given = Ingredients(found.method, input_embedding, vectors, output_dim, matrix_seed)
+    given = Ingredients(found.method, input_embedding, vectors, output_dim, matrix_seed, by_frequency)
     return found.layer().create(hidden_size, vocabulary_size, given, **options)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 from typing import TYPE_CHECKING
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -47,7 +48,8 @@ def new_model(
     elif embed is not None:
         start = build_matrix(embed, model.embed_size, config, corpus, progress, "--embed-size")
     unigram = torch.from_numpy(corpus.log_unigram()) if model.bias_start == "unigram" else None
-    built = assemble(config, len(corpus), prepared, vectors_of(start), unigram)
+    by_frequency = torch.from_numpy(np.argsort(-corpus.counts, kind="stable"))
+    built = assemble(config, len(corpus), prepared, vectors_of(start), unigram, by_frequency)
     if model.input_start_scale != 1:
         with torch.no_grad():
             built.input_embedding.weight.mul_(model.input_start_scale)
@@ -112,6 +114,7 @@ def assemble(
     prepared: Prepared | None,
     input_vectors: Tensor | None,
     unigram: Tensor | None,
+    by_frequency: Tensor | None = None,
 ) -> LanguageModel:
     """The modules of a model put together.
 
@@ -120,6 +123,7 @@ def assemble(
         prepared: what the output layer is made of.
         input_vectors: (V, E) start of the input embedding; random if None.
         unigram: (V,) start of the output bias; zeros if None.
+        by_frequency: (V,) ids of the words, the most frequent first; None where a checkpoint follows, which has them.
     """
     model = config.model
     frozen = model.input_embed not in ("learned", "same")
@@ -131,6 +135,7 @@ def assemble(
         vocabulary_size,
         input_embedding=embedding,
         log_unigram=unigram,
+        by_frequency=by_frequency,
         precision=precision,
         **config.output.arguments(prepared, config.prepared_with()),
     )

@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from fixlm.output.kernels import linear_cross_entropy as module
-from fixlm.output.kernels.linear_cross_entropy import linear_cross_entropy, linear_logits, linear_nll
+from fixlm.output.kernels.linear_cross_entropy import Head, linear_cross_entropy, linear_logits, linear_nll
 
 
 @pytest.fixture(params=[1, 2**20], ids=["many tiles", "one tile"])
@@ -138,3 +138,26 @@ def test_float32_loss_and_gradients_are_within_1e_5_of_float64() -> None:
 def test_logits_are_the_linear_map() -> None:
     features, weight, bias, _ = problem()
     torch.testing.assert_close(linear_logits(features, weight, bias), F.linear(features, weight, bias))
+
+
+@pytest.mark.parametrize("tile", [64 * 2**20, 1])
+@pytest.mark.parametrize("precision", [None, torch.bfloat16])
+def test_a_trained_head_is_the_plain_program_with_those_rows(
+    tile: int, precision: torch.dtype | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Loss and gradients are those of the whole weight, of which the other rows are not trained."""
+    monkeypatch.setattr("fixlm.output.kernels.linear_cross_entropy.TILE_BYTES", tile)
+    features, weight, bias, targets = problem(torch.float32, tokens=150)
+    ids = torch.tensor([4, 0, 9])
+    places = torch.full((len(weight),), -1)
+    places[ids] = torch.arange(3)
+    rows = torch.randn(3, weight.shape[1], dtype=weight.dtype).requires_grad_()
+    fixed = weight.detach().clone()
+    trained = (features.requires_grad_(), bias.requires_grad_(), rows)
+    found = linear_cross_entropy(features, fixed, bias, targets, precision, Head(rows, ids, places))
+    expected = F.cross_entropy(F.linear(features, fixed.index_copy(0, ids, rows), bias), targets)
+    near = {} if precision is None else {"rtol": 0.05, "atol": 0.02}
+    torch.testing.assert_close(found, expected, **near)
+    for ours, right in zip(torch.autograd.grad(found, trained), torch.autograd.grad(expected, trained), strict=True):
+        torch.testing.assert_close(ours, right, **near)
+    torch.testing.assert_close(fixed, weight.detach())  # it is only read

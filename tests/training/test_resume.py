@@ -28,6 +28,8 @@ RECIPES = [
     "--output-embed word2vec --output-dim 8 --word2vec-epochs 1",
     "--output-embed pmi --output-dim 8 --input-embed random-orthogonal",
     "--output-embed pmi --output-dim 8 --precision bfloat16",
+    "--output-embed pmi --output-dim 8 --embed-size 8 --input-start pmi --cross-fit 4 --learned-words 5",
+    "--output-embed pmi --output-dim 8 --embed-size 6 --input-start pmi --cross-fit 4 --precision bfloat16",
     "--output-embed hadamard --bias-start zero --dropout 0.5 --epochs 2 --batch-size 50",
     "--output-embed random-orthogonal --tokenizer sentencepiece --vocab-size 280",
     "--output-embed walsh --walsh-families 16 --walsh-pmi-dim 4",

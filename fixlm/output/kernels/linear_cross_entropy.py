@@ -8,7 +8,8 @@ and its gradient for the logits is softmax − one-hot. Both are had from one ti
 the gradients at once and a tile is the largest array there ever is. The softmax is never divided by its normaliser z:
 with e = exp(logits − maximum), the gradients Σ_j e_j w_j / z − w_t and e xᵀ / z divide a (k, D) array, not a (V, k)
 one.
-For a weight that needs no gradient (a fixed output matrix) the product that would make one is skipped.
+For a weight that needs no gradient (a fixed output matrix) the product that would make one is skipped. Where only a
+head of some rows is trained, that product is taken for those rows alone.
 """
 
 from collections.abc import Iterator
@@ -26,10 +27,35 @@ MINIMUM_TILE_TOKENS = 64
 MULTIPLE = 16  # tokens: rows of a tile then begin on cache lines, which the product and the kernel are faster for
 
 
+class Head(NamedTuple):
+    """The rows of a weight that are trained where the others are fixed.
+
+    Args:
+        rows: (M, D), which stand in place of those of the weight.
+        ids: (M,) where they stand, no two alike.
+        places: (V,) the place of each row of the weight in ``rows``, −1 for the fixed ones.
+    """
+
+    rows: Tensor
+    ids: Tensor
+    places: Tensor
+
+    def put_into(self, weight: Tensor) -> Tensor:
+        """The whole weight: (V, D) in the type of ``weight``."""
+        # Fresh memory of this size costs more than what is written into it, so `scratch` asks for large pages.
+        whole = scratch(weight, *weight.shape).copy_(weight)
+        return whole.index_copy_(0, self.ids, self.rows.detach().to(weight.dtype))
+
+
 def linear_cross_entropy(
-    features: Tensor, weight: Tensor, bias: Tensor, targets: Tensor, precision: torch.dtype | None = None
+    features: Tensor,
+    weight: Tensor,
+    bias: Tensor,
+    targets: Tensor,
+    precision: torch.dtype | None = None,
+    head: Head | None = None,
 ) -> Tensor:
-    """Mean negative log-likelihood of the targets, differentiable in features, weight and bias.
+    """Mean negative log-likelihood of the targets, differentiable in features, weight, bias and the rows of the head.
 
     Args:
         features: (n, D).
@@ -37,11 +63,13 @@ def linear_cross_entropy(
         bias: (V,).
         targets: (n,) ids.
         precision: type in which the matrix products are taken; that of the features if None.
+        head: rows that are trained; the weight itself has no gradient then.
 
     Returns:
         A scalar, nats a token.
     """
-    loss: Tensor = _LinearCrossEntropy.apply(features, weight, bias, targets, precision)
+    rest = (None, None) if head is None else (head.rows, head)
+    loss: Tensor = _LinearCrossEntropy.apply(features, weight, bias, targets, precision, *rest)
     return loss
 
 
@@ -128,15 +156,25 @@ def _in(weight: Tensor, precision: torch.dtype | None) -> Tensor:
 class _LinearCrossEntropy(torch.autograd.Function):
     @staticmethod
     def forward(
-        ctx: Any, features: Tensor, weight: Tensor, bias: Tensor, targets: Tensor, precision: torch.dtype | None
+        ctx: Any,
+        features: Tensor,
+        weight: Tensor,
+        bias: Tensor,
+        targets: Tensor,
+        precision: torch.dtype | None,
+        head_rows: Tensor | None,  # those of the head, as autograd has to see them
+        head: Head | None,
     ) -> Tensor:
         weight_in_use = _in(weight, precision)
+        if head is not None:
+            weight_in_use = head.put_into(weight_in_use)
         total = features.new_zeros(())
         gradients = [
             torch.zeros_like(tensor) if needed else None
             for tensor, needed in zip((features, weight, bias), ctx.needs_input_grad[:3], strict=True)
         ]
         grad_features, grad_weight, grad_bias = gradients
+        grad_head = torch.zeros_like(head_rows) if head_rows is not None else None
         for rows, nll, exponentials, normaliser in _tiles(features, weight_in_use, bias, targets):
             total += nll.sum()
             chosen, inverse = targets[rows], 1 / normaliser
@@ -149,7 +187,12 @@ class _LinearCrossEntropy(torch.autograd.Function):
             if grad_weight is not None:
                 _add_product(grad_weight, exponentials, features[rows] * inverse[:, None])
                 grad_weight.index_add_(0, chosen, -features[rows])
-        ctx.save_for_backward(*gradients)
+            if grad_head is not None and head is not None:
+                _add_product(grad_head, exponentials[head.ids], features[rows] * inverse[:, None])
+                places = head.places[chosen]
+                inside = places >= 0
+                grad_head.index_add_(0, places[inside], -features[rows][inside])
+        ctx.save_for_backward(*gradients, grad_head)
         ctx.tokens = len(targets)
         return total / len(targets)
 
@@ -157,7 +200,8 @@ class _LinearCrossEntropy(torch.autograd.Function):
     @once_differentiable
     def backward(ctx: Any, grad_loss: Tensor) -> tuple[Tensor | None, ...]:
         scale = grad_loss / ctx.tokens
-        return *(None if grad is None else grad * scale for grad in ctx.saved_tensors), None, None
+        *gradients, head = (None if grad is None else grad * scale for grad in ctx.saved_tensors)
+        return *gradients, None, None, head, None
 
 
 def _add_product(grad_weight: Tensor, exponentials: Tensor, scaled: Tensor) -> None:
