@@ -19,7 +19,7 @@ from embeddings.errors import InputError
 from embeddings.methods import cooccurrence
 from embeddings.methods.missing_words import fill_missing
 from embeddings.methods.svd import left_singular
-from embeddings.options import LARGEST, Checked, Count, NonNegative, Positive, option
+from embeddings.options import Checked, Count, NonNegative, Positive, option, rising_numbers
 from embeddings.registry import Progress
 from embeddings.statistics import CorpusStatistics
 
@@ -55,25 +55,15 @@ class Options(Checked):
     def __post_init__(self) -> None:
         super().__post_init__()
         if self.lags is not None:
-            _distances(self.lags)
+            rising_numbers("lags", self.lags)
 
     @property
     def blocks(self) -> list[tuple[int, int]]:
         """The smallest and the largest distance that each block of columns counts."""
         if self.lags is None:
             return [(1, self.window)]
-        *exact, window = _distances(self.lags)
+        *exact, window = rising_numbers("lags", self.lags)
         return [*((distance, distance) for distance in exact), (1, window)]
-
-
-def _distances(lags: str) -> list[int]:
-    """The numbers of ``lags``; raises InputError unless they are whole, positive and rising."""
-    parts = lags.split(",")
-    distances = [int(part) if part.strip().isdecimal() else 0 for part in parts]
-    if min(distances) < 1 or distances != sorted({*distances}) or max(distances) > LARGEST:
-        what, expected = "not a list of distances", "rising whole numbers, such as 1,2,30"
-        raise InputError("lags", what, found=f"'{lags}'", expected=expected)
-    return distances
 
 
 def recipe(options: Options) -> dict[str, Any]:

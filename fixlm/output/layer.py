@@ -68,7 +68,7 @@ class OutputLayer(nn.Module, ABC):
         super().__init__()
         start = torch.zeros(vocabulary_size) if log_unigram is None else log_unigram.float().clone()
         self.bias = nn.Parameter(start)
-        self.hidden_size = hidden_size
+        self.hidden_size, self.vocabulary_size = hidden_size, vocabulary_size
         self.precision = precision
 
     @classmethod
@@ -85,7 +85,7 @@ class OutputLayer(nn.Module, ABC):
         self._require_features(hidden)
         if hidden.dim() == 2:  # as in decoding, where the views below would show in the time of the fastest layer
             return self._logits(hidden)
-        return self._logits(hidden.reshape(-1, self.hidden_size)).view(*hidden.shape[:-1], len(self.bias))
+        return self._logits(hidden.reshape(-1, self.hidden_size)).view(*hidden.shape[:-1], self.vocabulary_size)
 
     def logits(self, hidden: Tensor) -> Tensor:
         """The same as `forward`: (…, H) → (…, V)."""
@@ -169,9 +169,9 @@ class OutputLayer(nn.Module, ABC):
         # On a GPU the look at the largest would wait for the device; torch's own kernels check it there.
         if targets.device.type == "cpu" and targets.numel():
             low, high = (int(each) for each in targets.aminmax())
-            if low < 0 or high >= len(self.bias):
+            if low < 0 or high >= self.vocabulary_size:
                 wrong = low if low < 0 else high
-                raise InputError("targets", "no such word", found=wrong, expected=f"0 to {len(self.bias) - 1}")
+                raise InputError("targets", "no such word", found=wrong, expected=f"0 to {self.vocabulary_size - 1}")
         return hidden.reshape(-1, hidden.shape[-1]), targets.reshape(-1).long()
 
     def _require_features(self, hidden: Tensor) -> None:

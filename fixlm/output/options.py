@@ -9,10 +9,12 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+from annotated_types import Ge
 
 from embeddings.errors import InputError
-from embeddings.options import Checked, Count, Natural, Positive, option
+from embeddings.options import Checked, Count, Natural, Positive, option, rising_numbers
 
 if TYPE_CHECKING:
     from embeddings.codebook import Codebook
@@ -23,6 +25,8 @@ ALPHA_START = 16.0
 """|q · x̂| ≤ 1, so a softmax over V words needs a scale of about log V and more before it can be sure of one."""
 LEARNED_WORDS_SCALE = 8.0
 """The length of a row whose steps are trained: of norm 1 it would turn too far with each step of the optimizer."""
+ADAPTIVE_DIVISOR = 4.0
+"""torch's own default."""
 EMBEDDING_INIT = 0.1
 """Embeddings and learned output weights start uniform in ±0.1, as in the word_language_model example."""
 
@@ -77,6 +81,35 @@ class LearnedOptions(StartOptions):
 
     def tensor_shapes(self, hidden_size: int, vocabulary_size: int, prepared_with: Any) -> Shapes:
         return {"bias": (vocabulary_size,), "weight": (vocabulary_size, hidden_size)}
+
+
+@dataclass(frozen=True)
+class AdaptiveOptions(StartOptions):
+    """Options of torch's adaptive softmax."""
+
+    adaptive_cutoffs: str = option(
+        "2000,10000", "ranks of words by frequency at which a cluster of rarer words begins", place="ablation"
+    )
+    adaptive_divisor: Annotated[float, Ge(1)] = option(
+        ADAPTIVE_DIVISOR, "the vectors of each further cluster are shorter by this factor", place="ablation"
+    )
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        rising_numbers("adaptive_cutoffs", self.adaptive_cutoffs)
+
+    @property
+    def cutoffs(self) -> list[int]:
+        """The ranks as numbers."""
+        return rising_numbers("adaptive_cutoffs", self.adaptive_cutoffs)
+
+    def arguments(self, prepared: OutputMatrix | Codebook | None, prepared_with: Any) -> dict[str, Any]:
+        return {"cutoffs": self.cutoffs, "divisor": self.adaptive_divisor}
+
+    def tensor_shapes(self, hidden_size: int, vocabulary_size: int, prepared_with: Any) -> Shapes:
+        inside = [cutoff for cutoff in self.cutoffs if cutoff < vocabulary_size]
+        head = (inside[0] + len(inside), hidden_size) if inside else (0, hidden_size)
+        return {"words": (vocabulary_size,), "softmax.head.weight": head}
 
 
 @dataclass(frozen=True)

@@ -73,6 +73,7 @@ _LAYERS = {
         "fixlm.output.hadamard:HadamardOutput", f"{_OPTIONS}:ScaledOptions", "hadamard", "same", by_rule=True
     ),
     "walsh": LayerEntry("fixlm.output.walsh:WalshOutput", f"{_OPTIONS}:WalshOptions", "walsh", "pmi"),
+    "adaptive": LayerEntry("fixlm.output.adaptive:AdaptiveOutput", f"{_OPTIONS}:AdaptiveOptions"),
 }
 _FIXED = LayerEntry("fixlm.output.fixed:FixedOutput", f"{_OPTIONS}:FixedOptions", None, "same", reads_folds=True)
 

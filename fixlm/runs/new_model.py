@@ -49,7 +49,8 @@ def new_model(
         start = build_matrix(embed, model.embed_size, config, corpus, progress, "--embed-size")
     unigram = torch.from_numpy(corpus.log_unigram()) if model.bias_start == "unigram" else None
     by_frequency = torch.from_numpy(np.argsort(-corpus.counts, kind="stable"))
-    built = assemble(config, len(corpus), prepared, vectors_of(start), unigram, by_frequency)
+    with naming_flags(options):
+        built = assemble(config, len(corpus), prepared, vectors_of(start), unigram, by_frequency)
     if model.input_start_scale != 1:
         with torch.no_grad():
             built.input_embedding.weight.mul_(model.input_start_scale)

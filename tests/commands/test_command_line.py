@@ -56,7 +56,7 @@ def refused(capsys: pytest.CaptureFixture[str], *arguments: str) -> list[str]:
         ("--input-start pmy", "--input-start: unknown input start 'pmy'. Fix: Did you mean 'pmi'?"),
         ("--output-embed tied --input-embed pmi", "--input-embed: tied trains the input embedding (found pmi, expected learned)."),
         ("--output-embed hadamard --pmi-window 3", "--pmi-window: has no effect: no pmi matrix is built (found --output-embed hadamard). Fix: remove the flag, or choose --output-embed pmi"),
-        ("--output-embed pmi --pmi-lags 2,1", "--pmi-lags: not a list of distances (found '2,1', expected rising whole numbers, such as 1,2,30)"),
+        ("--output-embed pmi --pmi-lags 2,1", "--pmi-lags: not a list of numbers (found '2,1', expected rising whole numbers, such as 1,2,30)"),
         ("--output-embed pmi --pmi-lags 1,2 --pmi-window 3", "--pmi-window: has no effect beside --pmi-lags, whose last number is the window (found --pmi-lags 1,2). Fix: remove one of the two flags"),
         ("--output-embed pmi --cross-fit 1", "--cross-fit: without its only fold no text is left to count (found 1, expected 0, or 2 and more)"),
         ("--output-embed tied --cross-fit 4", "--cross-fit: has no effect: this run has no vectors that are counted on the train split (found --output-embed tied). Fix: remove the flag, or add --input-start pmi"),

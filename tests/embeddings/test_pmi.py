@@ -197,5 +197,5 @@ def test_without_lags_the_recipe_is_that_of_older_matrices() -> None:
 
 @pytest.mark.parametrize("lags", ["", "0,2", "2,1", "1,1,3", "one", "1,-2", "1.5", "1,2,"])
 def test_lags_that_are_no_rising_distances_are_refused(lags: str) -> None:
-    with pytest.raises(InputError, match=r"lags: not a list of distances \(found '.*', expected rising whole numbers"):
+    with pytest.raises(InputError, match=r"lags: not a list of numbers \(found '.*', expected rising whole numbers"):
         Options(lags=lags)

@@ -35,6 +35,7 @@ RECIPES = [
     "--output-embed walsh --walsh-families 16 --walsh-pmi-dim 4",
     "--output-embed walsh --walsh-families 16 --walsh-pmi-dim 4 --precision bfloat16",
     "--output-embed VECTORS",
+    "--output-embed adaptive --adaptive-cutoffs 3,8 --adaptive-divisor 2 --output-start hadamard",
     "--output-embed hadamard --average ema --ema-decay 0.9 --weight-drop 0.3 --dropout-embedding 0.2",
     "--output-embed pmi --output-dim 8 --vary-bptt --ar 2 --tar 1 --schedule constant --epochs 2 --batch-size 50",
     "--output-embed tied --optimizer sgd --lr 5 --num-layers 3 --last-hidden-size 12",
