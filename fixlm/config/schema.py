@@ -60,6 +60,7 @@ class ModelConfig(Checked):
         0,
         "K: the train split is cut into K folds, and training on a fold reads vectors that were counted without it "
         "(0: vectors of the whole split; scoring always reads those)",
+        before=0,
     )
     num_layers: Annotated[int, Ge(1), Le(100)] = option(2, "recurrent layers")
     hidden_size: Count = option(512, "H, units of each recurrent layer", place="first")

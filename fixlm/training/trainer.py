@@ -67,8 +67,7 @@ class Trainer:
         with StopRequest() as stop:
             if self.settings.fine_tune is not None and not self.at.validations:
                 self._score_start()
-            patience = self.settings.patience
-            while self.at.step < self.total and not has_no_patience_left(self.at.validations, patience):
+            while not self._is_over():
                 self._step()
                 if self._validation_is_due():
                     self._validate()
@@ -81,8 +80,11 @@ class Trainer:
                     message = f"stopped after step {self.at.step:,} and saved; --resume goes on from here"
                     raise Interrupted(message, 128 + stop.signal_number)
             if self.at.step < self.total:
-                logger.info(f"the last {patience} validations were no better: training ends here")
+                logger.info(f"the last {self.settings.patience} validations were no better: training ends here")
             return self._finish(stop)
+
+    def _is_over(self) -> bool:
+        return self.at.step == self.total or has_no_patience_left(self.at.validations, self.settings.patience)
 
     def _begin(self) -> None:
         """A new model, saved before its first step, so that there is one to go on from, and room for it."""
@@ -241,13 +243,13 @@ class Trainer:
             fix = "train it anew under another --run"
             raise InputError("--resume", "no checkpoint to go on from", found=root, fix=fix)
         self._take(load_model(self.directory, saved))
-        self._take_folds(read_folds(self.directory))
         try:
             self._take_training(saved.training(), saved.state())
         except (KeyError, TypeError, ValueError, RuntimeError, AttributeError) as error:
             if isinstance(error, InputError):
                 raise
             raise InputError(saved.path, "the checkpoint does not fit its run", found=repr(error)) from None
+        self._take_folds({} if self._is_over() else read_folds(self.directory))
         checkpoint.point(root, "last", self.at.step)
         self._find_best(root)
         self.directory.rewind_metrics(self.at.step or -1)  # what fine-tuning scored at step 0 it scores again
