@@ -148,36 +148,30 @@ class FixedOutput(ScaledOutput):
     def matrix(self) -> Tensor:
         if self.scales is not None:
             return self.scales[:, None] * self.vectors
-        head = self._head(self.vectors)
-        return self.vectors if head is None else self.vectors.index_copy(0, head.ids, head.rows)
+        head = self._head()
+        return self.vectors if head is None else self.vectors.index_add(0, head.ids, head.added)
 
-    def _head(self, rows: Tensor) -> Head | None:
-        """The rows Q + D/s of the trained words, with Q of ``rows`` (V, N)."""
+    def _head(self) -> Head | None:
+        """D/s, which the rows of the trained words have more than Q."""
         if self.head is None:
             return None
-        trained = rows[self.head_words].to(self.head) + self.head / self.scale
-        return Head(trained, self.head_words, self.head_places.to(trained.device))
+        return Head(self.head / self.scale, self.head_words, self.head_places.to(self.head.device))
 
     def _loss(self, hidden: Tensor, targets: Tensor) -> Tensor:
-        return self._loss_against(self.vectors, self.features(hidden), targets)
-
-    def _loss_against(self, rows: Tensor, features: Tensor, targets: Tensor) -> Tensor:
-        """Mean nats of features (n, N) with the fixed rows (V, N)."""
-        head = self._head(rows)
-        weight = rows if self.scales is None else self.scales[:, None] * rows
-        return linear_cross_entropy(features, weight, self.bias, targets, self.precision, head)
+        weight = self.vectors if self.scales is None else self.matrix()
+        features = self.features(hidden)
+        return linear_cross_entropy(features, weight, self.bias, targets, self.precision, self._head())
 
     def _loss_in_folds(self, hidden: Tensor, targets: Tensor, folds: Tensor, rows: Tensor) -> Tensor:
-        """One pass of the fused loss for the tokens of each fold, weighted by how many they are."""
         order = folds.argsort(stable=True)
+        features, targets = self.features(hidden)[order], targets[order]
         sizes = folds.bincount(minlength=len(rows)).tolist()
-        features = self.features(hidden)[order].split(sizes)
-        chosen = targets[order].split(sizes)
-        kind = self.precision or hidden.dtype
+        if self.scales is None:
+            return linear_cross_entropy(features, rows, self.bias, targets, self.precision, self._head(), sizes)
         parts = [
-            self._loss_against(rows[fold].to(kind), features[fold], chosen[fold]) * size
-            for fold, size in enumerate(sizes)
-            if size
+            linear_cross_entropy(own, self.scales[:, None] * row, self.bias, chosen, self.precision) * len(own)
+            for own, row, chosen in zip(features.split(sizes), rows, targets.split(sizes), strict=True)
+            if len(own)
         ]
         return torch.stack(parts).sum() / len(targets)
 

@@ -12,7 +12,7 @@ For a weight that needs no gradient (a fixed output matrix) the product that wou
 head of some rows is trained, that product is taken for those rows alone.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
 
 import torch
@@ -31,20 +31,19 @@ class Head(NamedTuple):
     """The rows of a weight that are trained where the others are fixed.
 
     Args:
-        rows: (M, D), which stand in place of those of the weight.
-        ids: (M,) where they stand, no two alike.
-        places: (V,) the place of each row of the weight in ``rows``, −1 for the fixed ones.
+        added: (M, D), what is added to those rows.
+        ids: (M,) which rows they are, no two alike.
+        places: (V,) the place of each row of the weight in ``added``, −1 for the fixed ones.
     """
 
-    rows: Tensor
+    added: Tensor
     ids: Tensor
     places: Tensor
 
-    def put_into(self, weight: Tensor) -> Tensor:
-        """The whole weight: (V, D) in the type of ``weight``."""
-        # Fresh memory of this size costs more than what is written into it, so `scratch` asks for large pages.
-        whole = scratch(weight, *weight.shape).copy_(weight)
-        return whole.index_copy_(0, self.ids, self.rows.detach().to(weight.dtype))
+    def put_into(self, weight: Tensor, memory: Tensor) -> Tensor:
+        """The whole weight, (V, D) in the type of ``weight``, in memory of that shape."""
+        rows = weight[self.ids].to(self.added.dtype) + self.added.detach()
+        return memory.copy_(weight).index_copy_(0, self.ids, rows.to(weight.dtype))
 
 
 def linear_cross_entropy(
@@ -54,22 +53,24 @@ def linear_cross_entropy(
     targets: Tensor,
     precision: torch.dtype | None = None,
     head: Head | None = None,
+    sizes: Sequence[int] | None = None,
 ) -> Tensor:
-    """Mean negative log-likelihood of the targets, differentiable in features, weight, bias and the rows of the head.
+    """Mean negative log-likelihood of the targets, differentiable in features, weight, bias and what the head adds.
 
     Args:
         features: (n, D).
-        weight: (V, D).
+        weight: (V, D); or (K or more, V, D), one for each group of tokens, without a gradient.
         bias: (V,).
         targets: (n,) ids.
         precision: type in which the matrix products are taken; that of the features if None.
         head: rows that are trained; the weight itself has no gradient then.
+        sizes: how many tokens each group has, which stand in order of groups; None: there is one weight.
 
     Returns:
         A scalar, nats a token.
     """
-    rest = (None, None) if head is None else (head.rows, head)
-    loss: Tensor = _LinearCrossEntropy.apply(features, weight, bias, targets, precision, *rest)
+    added = None if head is None else head.added
+    loss: Tensor = _LinearCrossEntropy.apply(features, weight, bias, targets, precision, added, head, sizes)
     return loss
 
 
@@ -98,12 +99,25 @@ class _Tile(NamedTuple):
     normaliser: Tensor  # z, (k,)
 
 
-def _tiles(features: Tensor, weight: Tensor, bias: Tensor, targets: Tensor) -> Iterator[_Tile]:
-    """Successive tiles of tokens; the product with the weight is taken in the weight's type."""
-    size = TILE_BYTES // (len(weight) * features.element_size())
-    size = min(max(MINIMUM_TILE_TOKENS, size), len(features))
-    size = -(-size // MULTIPLE) * MULTIPLE
-    buffer = scratch(weight, len(weight), size)  # one for all tiles
+def _tile_tokens(tokens: int, vocabulary_size: int, bytes_each: int) -> int:
+    """How many of so many tokens a tile has; bytes of a logit in the type of the features."""
+    size = TILE_BYTES // (vocabulary_size * bytes_each)
+    size = min(max(MINIMUM_TILE_TOKENS, size), tokens)
+    return -(-size // MULTIPLE) * MULTIPLE
+
+
+def _tiles(
+    features: Tensor, weight: Tensor, bias: Tensor, targets: Tensor, memory: Tensor | None = None
+) -> Iterator[_Tile]:
+    """Successive tiles of tokens; the product with the weight is taken in the weight's type.
+
+    Args:
+        memory: what a tile takes, or more, to be used again by the next call.
+    """
+    size = _tile_tokens(len(features), len(weight), features.element_size())
+    if memory is None:
+        memory = scratch(weight, len(weight), size)
+    buffer = memory.flatten()[: len(weight) * size].view(len(weight), size)  # one for all tiles
     softmax = _softmax_by_kernel if _kernel_fits(features, weight) else _softmax_by_torch
     for start in range(0, len(features), size):
         rows = slice(start, min(start + size, len(features)))
@@ -162,20 +176,21 @@ class _LinearCrossEntropy(torch.autograd.Function):
         bias: Tensor,
         targets: Tensor,
         precision: torch.dtype | None,
-        head_rows: Tensor | None,  # those of the head, as autograd has to see them
+        added: Tensor | None,  # that of the head, as autograd has to see it
         head: Head | None,
+        sizes: Sequence[int] | None,
     ) -> Tensor:
-        weight_in_use = _in(weight, precision)
-        if head is not None:
-            weight_in_use = head.put_into(weight_in_use)
         total = features.new_zeros(())
         gradients = [
-            torch.zeros_like(tensor) if needed else None
-            for tensor, needed in zip((features, weight, bias), ctx.needs_input_grad[:3], strict=True)
+            torch.zeros_like(tensor) if tensor is not None and needed else None
+            for tensor, needed in zip(
+                (features, weight, bias, added), (*ctx.needs_input_grad[:3], ctx.needs_input_grad[5]), strict=True
+            )
         ]
-        grad_features, grad_weight, grad_bias = gradients
-        grad_head = torch.zeros_like(head_rows) if head_rows is not None else None
-        for rows, nll, exponentials, normaliser in _tiles(features, weight_in_use, bias, targets):
+        grad_features, grad_weight, grad_bias, grad_added = gradients
+        for weight_in_use, rows, (_, nll, exponentials, normaliser) in _group_tiles(
+            features, weight, bias, targets, precision, head, sizes
+        ):
             total += nll.sum()
             chosen, inverse = targets[rows], 1 / normaliser
             if grad_bias is not None:
@@ -187,12 +202,12 @@ class _LinearCrossEntropy(torch.autograd.Function):
             if grad_weight is not None:
                 _add_product(grad_weight, exponentials, features[rows] * inverse[:, None])
                 grad_weight.index_add_(0, chosen, -features[rows])
-            if grad_head is not None and head is not None:
-                _add_product(grad_head, exponentials[head.ids], features[rows] * inverse[:, None])
+            if grad_added is not None and head is not None:
+                _add_product(grad_added, exponentials[head.ids], features[rows] * inverse[:, None])
                 places = head.places[chosen]
                 inside = places >= 0
-                grad_head.index_add_(0, places[inside], -features[rows][inside])
-        ctx.save_for_backward(*gradients, grad_head)
+                grad_added.index_add_(0, places[inside], -features[rows][inside])
+        ctx.save_for_backward(*gradients)
         ctx.tokens = len(targets)
         return total / len(targets)
 
@@ -200,8 +215,37 @@ class _LinearCrossEntropy(torch.autograd.Function):
     @once_differentiable
     def backward(ctx: Any, grad_loss: Tensor) -> tuple[Tensor | None, ...]:
         scale = grad_loss / ctx.tokens
-        *gradients, head = (None if grad is None else grad * scale for grad in ctx.saved_tensors)
-        return *gradients, None, None, head, None
+        *gradients, added = (None if grad is None else grad * scale for grad in ctx.saved_tensors)
+        return *gradients, None, None, added, None, None
+
+
+def _group_tiles(
+    features: Tensor,
+    weight: Tensor,
+    bias: Tensor,
+    targets: Tensor,
+    precision: torch.dtype | None,
+    head: Head | None,
+    sizes: Sequence[int] | None,
+) -> Iterator[tuple[Tensor, slice, _Tile]]:
+    """The tiles of each group with the weight in use and the place of their tokens, all in the same memory."""
+    weights, sizes = ([weight], [len(targets)]) if sizes is None else (weight, sizes)
+    kind, size = precision or features.dtype, weight.shape[-2]
+    tokens = max(_tile_tokens(each, size, features.element_size()) for each in sizes)
+    like = weight.new_empty(0, dtype=kind)
+    memory = scratch(like, size, tokens)  # fresh memory for each group would cost more than what is done in it
+    whole = None if head is None else scratch(like, *weight.shape[-2:])
+    start = 0
+    for own, count in zip(weights, sizes, strict=False):
+        if count == 0:
+            continue
+        in_use = own.to(kind)
+        if head is not None and whole is not None:
+            in_use = head.put_into(in_use, whole)
+        part = slice(start, start + count)
+        for tile in _tiles(features[part], in_use, bias, targets[part], memory):
+            yield in_use, slice(start + tile.rows.start, start + tile.rows.stop), tile
+        start += count
 
 
 def _add_product(grad_weight: Tensor, exponentials: Tensor, scaled: Tensor) -> None:
