@@ -13,6 +13,7 @@ head of some rows is trained, that product is taken for those rows alone.
 """
 
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, nullcontext
 from typing import Any, NamedTuple
 
 import torch
@@ -40,10 +41,19 @@ class Head(NamedTuple):
     ids: Tensor
     places: Tensor
 
-    def put_into(self, weight: Tensor, memory: Tensor) -> Tensor:
-        """The whole weight, (V, D) in the type of ``weight``, in memory of that shape."""
-        rows = weight[self.ids].to(self.added.dtype) + self.added.detach()
-        return memory.copy_(weight).index_copy_(0, self.ids, rows.to(weight.dtype))
+    @contextmanager
+    def put_into(self, weight: Tensor) -> Iterator[None]:
+        """Adds to the rows of a weight (V, D) until the block ends; then it has its own again, bit for bit.
+
+        A copy of the whole would take as long as a tenth of the products.
+        """
+        own = weight[self.ids]
+        rows = own.to(self.added.dtype) + self.added.detach()
+        weight.index_copy_(0, self.ids, rows.to(weight.dtype))
+        try:
+            yield
+        finally:
+            weight.index_copy_(0, self.ids, own)
 
 
 def linear_cross_entropy(
@@ -234,17 +244,15 @@ def _group_tiles(
     tokens = max(_tile_tokens(each, size, features.element_size()) for each in sizes)
     like = weight.new_empty(0, dtype=kind)
     memory = scratch(like, size, tokens)  # fresh memory for each group would cost more than what is done in it
-    whole = None if head is None else scratch(like, *weight.shape[-2:])
     start = 0
     for own, count in zip(weights, sizes, strict=False):
         if count == 0:
             continue
-        in_use = own.to(kind)
-        if head is not None and whole is not None:
-            in_use = head.put_into(in_use, whole)
+        in_use = own.detach().to(kind)
         part = slice(start, start + count)
-        for tile in _tiles(features[part], in_use, bias, targets[part], memory):
-            yield in_use, slice(start + tile.rows.start, start + tile.rows.stop), tile
+        with nullcontext() if head is None else head.put_into(in_use):
+            for tile in _tiles(features[part], in_use, bias, targets[part], memory):
+                yield in_use, slice(start + tile.rows.start, start + tile.rows.stop), tile
         start += count
 
 
