@@ -12,7 +12,7 @@ import numpy as np
 
 from embeddings.errors import InputError
 
-SAFETENSORS_NAMES = {"<f4": "F32", "<i4": "I32"}
+SAFETENSORS_NAMES = {"<f4": "F32", "<i4": "I32", "<u2": "U16"}
 """What safetensors calls the types of numpy."""
 
 

@@ -119,6 +119,20 @@ def parse(name: str, given: Any, kind: Kind) -> Any:
     return given
 
 
+def rising_numbers(name: str, text: str) -> list[int]:
+    """The numbers of a list such as ``1,2,30``.
+
+    Raises:
+        InputError: one is not whole and positive, or not above the one before it.
+    """
+    parts = text.split(",")
+    numbers = [int(part) if part.isdecimal() and len(part) <= len(str(LARGEST)) else 0 for part in parts]
+    if min(numbers) < 1 or numbers != sorted({*numbers}) or max(numbers) > LARGEST:
+        expected = "rising whole numbers, such as 1,2,30"
+        raise InputError(name, "not a list of numbers", found=f"'{text}'", expected=expected)
+    return numbers
+
+
 def _problems(name: str, value: Any, kind: Kind) -> Iterator[InputError]:
     from pydantic import ValidationError
 

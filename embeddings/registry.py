@@ -12,7 +12,8 @@ A method is a module (or any object) with four names:
     returns the vectors, a float array (V, N).
 
 and, where its options or a file decide on N, ``OWN_DIM = True``; where its rows are the codes of an output layer of
-their own and not vectors of words, ``CODES = True``.
+their own and not vectors of words, ``CODES = True``. A method whose rows can be counted without a part of the text has
+``build_with_folds(statistics, dim, seed, options, bounds, progress)`` too: see `embeddings.cross_fit`.
 
 It is imported when it is first asked for, never before, so that ``--help`` stays fast.
 Another package adds its own through an entry point in the group ``fixlm.output_matrices``.
@@ -86,6 +87,11 @@ def names() -> list[str]:
 def vector_names() -> list[str]:
     """The methods whose rows can serve as vectors of words, at the input too, and that need no file."""
     return [name for name in names() if name != "pretrained" and not getattr(get(name), "CODES", False)]
+
+
+def can_cross_fit(name: str) -> bool:
+    """Whether the method counts its vectors on the text, and can leave out a part of it."""
+    return hasattr(get(name), "build_with_folds")
 
 
 def get(name: str, where: str = "method") -> Method:

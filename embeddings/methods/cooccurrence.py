@@ -22,6 +22,7 @@ def count(
     vocabulary_size: int,
     *,
     window: int = 5,
+    nearest: int = 1,
     context: str = "symmetric",
     weights: str = "harmonic",
     end_of_line: int | None = None,
@@ -37,6 +38,7 @@ def count(
         ids: (tokens,) the stream.
         vocabulary_size: V.
         window: the largest distance.
+        nearest: the smallest distance; the same as ``window`` counts one distance alone.
         context: ``symmetric`` or ``left``.
         weights: what a pair at distance d counts: ``harmonic`` 1/d, ``linear`` (window − d + 1)/window, ``flat`` 1.
         end_of_line: if given, pairs that stand in two lines do not count; this id is the last of its line.
@@ -54,10 +56,14 @@ def count(
         raise InputError("context", "unknown context", found=context, expected=" or ".join(CONTEXTS))
     if window < 1:
         raise InputError("window", "the window must be positive", found=window, expected="at least 1")
+    if not 1 <= nearest <= window:
+        raise InputError("nearest", "not a distance of the window", found=nearest, expected=f"1 to {window}")
     if window >= len(ids):
         raise InputError("window", "longer than the corpus", found=window, expected=f"less than {len(ids)}")
     distance = np.arange(1, window + 1)  # (window,)
     known = {"harmonic": 1 / distance, "linear": (window - distance + 1) / window, "flat": np.ones(window)}
+    if nearest > 1:
+        known = {name: np.where(distance < nearest, 0, weight) for name, weight in known.items()}
     if weights not in known:
         raise InputError("weights", "unknown distance weights", found=weights, expected=" or ".join(known))
     total = csr_array((vocabulary_size, vocabulary_size), dtype=np.float64)
@@ -84,6 +90,8 @@ def _count_segment(
     total = csr_array(shape, dtype=np.float64)
     line = None if end_of_line is None else np.cumsum(segment == end_of_line) - (segment == end_of_line)
     for distance, value in enumerate(weight, start=1):
+        if not value:
+            continue
         pairs = min(starts, len(segment) - distance)
         left, right = segment[:pairs], segment[distance : distance + pairs]
         if line is not None:

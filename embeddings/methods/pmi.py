@@ -6,8 +6,11 @@ Goldberg and Dagan, "Improving distributional similarity with lessons learned fr
 
 from __future__ import annotations
 
+import dataclasses
+import itertools
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal, NamedTuple
 
 import numpy as np
 from annotated_types import Gt, Le
@@ -16,7 +19,7 @@ from embeddings.errors import InputError
 from embeddings.methods import cooccurrence
 from embeddings.methods.missing_words import fill_missing
 from embeddings.methods.svd import left_singular
-from embeddings.options import Checked, Count, NonNegative, Positive, option
+from embeddings.options import Checked, Count, NonNegative, Positive, option, rising_numbers
 from embeddings.registry import Progress
 from embeddings.statistics import CorpusStatistics
 
@@ -45,11 +48,36 @@ class Options(Checked):
     )
     eigenvalue_weight: float = option(0.5, "p of the vectors U·S^p")
     centre: bool = option(True, "subtract the mean vector")
+    lags: str | None = option(
+        None,
+        "distances such as 1,2,30. The contexts at distance 1, those at distance 2 and those within 30 are counted "
+        "apart. The last number replaces --pmi-window (none: all contexts within --pmi-window are counted together)",
+    )
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.lags is not None:
+            rising_numbers("lags", self.lags)
+
+    @property
+    def blocks(self) -> list[tuple[int, int]]:
+        """The smallest and the largest distance that each block of columns counts."""
+        if self.lags is None:
+            return [(1, self.window)]
+        *exact, window = rising_numbers("lags", self.lags)
+        return [*((distance, distance) for distance in exact), (1, window)]
+
+
+def recipe(options: Options) -> dict[str, Any]:
+    """The options that the vectors depend on: of one block of columns as it was before there could be several."""
+    without = {"lags"} if options.lags is None else {"window"}
+    return {name: value for name, value in dataclasses.asdict(options).items() if name not in without}
 
 
 def build(statistics: CorpusStatistics, dim: int, seed: int, options: Options, progress: Progress) -> np.ndarray:
     """U·S^p of the positive PMI matrix ≈ U·S·Wᵀ, columns by falling singular value, rows centred.
 
+    The matrix is (V, V), or (V, k·V) for k blocks of contexts side by side, each the positive PMI of its own counts.
     Words without any positive PMI (they never occur, say) get the rule of `embeddings.methods.missing_words`.
 
     Returns:
@@ -59,16 +87,119 @@ def build(statistics: CorpusStatistics, dim: int, seed: int, options: Options, p
         InputError: an option is out of range, the window is longer than the corpus, or the rank is below N.
     """
     ids = _checked(statistics, dim, options)
-    counts = cooccurrence.count(
-        ids,
-        len(statistics),
-        window=options.window,
-        context=options.context,
-        weights=options.weights,
-        end_of_line=None if options.cross_lines else statistics.end_of_line,
-        progress=progress,
-    )
-    ppmi = positive_pmi(counts, smoothing=options.smoothing, shift=options.shift, discount=options.discount)
+    ppmi = side_by_side(count_blocks(ids, statistics, options, progress), options)
+    return factorise(ppmi, dim, seed, options, progress).vectors
+
+
+def build_with_folds(
+    statistics: CorpusStatistics, dim: int, seed: int, options: Options, bounds: np.ndarray, progress: Progress
+) -> tuple[np.ndarray, Iterator[np.ndarray]]:
+    """The vectors of `build`, and for each fold of the text the vectors counted without it.
+
+    With M ≈ U·S·Wᵀ the positive PMI of the whole text, its vectors are U·S^p = M·W·S^(p−1). Those of a fold are
+    M'·W·S^(p−1), less the same mean: M' is the positive PMI of the counts of the whole minus those of the fold. So both
+    have the same axes. A word that has no positive PMI outside a fold has a row of zeros there.
+
+    Args:
+        bounds: (K + 1,) where the folds begin and end.
+
+    Returns:
+        (V, N) float, and K arrays of the same shape, one after the other.
+
+    Raises:
+        InputError: as `build`, or a fold is shorter than the window.
+    """
+    ids = _checked(statistics, dim, options)
+    counts = count_blocks(ids, statistics, options, progress)
+    ppmi = side_by_side(counts, options)
+    found = factorise(ppmi, dim, seed, options, progress)
+    kind = found.u.dtype
+    # W·S^(p−1) = Mᵀ·U·S^(p−2), so that the decomposition need not give W: (k·V, N)
+    right = ppmi.T.astype(kind) @ (found.u * (found.s ** (options.eigenvalue_weight - 2)).astype(kind))
+    largest = max(window for _, window in options.blocks)
+    folds = len(bounds) - 1
+    if (shortest := int(np.diff(bounds).min())) <= largest:
+        what = f"a fold of {shortest:,} tokens is shorter than the window of {largest:,}"
+        raise InputError("folds", what, found=folds, fix="fewer folds, or a longer text")
+
+    def each() -> Iterator[np.ndarray]:
+        for fold, (start, end) in enumerate(itertools.pairwise(bounds)):
+            progress("counting without a fold", fold, folds)
+            own = count_blocks(ids[start:end], statistics, options)
+            without = [_less(a, b, largest) for a, b in zip(counts, own, strict=True)]
+            rest = side_by_side(without, options).astype(kind)
+            vectors = rest @ right - found.mean
+            vectors[np.diff(rest.indptr) == 0] = 0
+            yield vectors
+        progress("counting without a fold", folds, folds)
+
+    return found.vectors, each()
+
+
+def _less(whole: csr_array, part: csr_array, window: int) -> csr_array:
+    """``whole`` − ``part`` of two counts, without the remains of rounding: no pair counts less than 1/window."""
+    from scipy.sparse import csr_array
+
+    rest = csr_array(whole - part)
+    rest.data[rest.data < 0.5 / window] = 0
+    rest.eliminate_zeros()
+    return rest
+
+
+def count_blocks(
+    ids: np.ndarray, statistics: CorpusStatistics, options: Options, progress: Progress | None = None
+) -> list[csr_array]:
+    """The co-occurrence counts (V, V) of each block of contexts in a text.
+
+    Args:
+        ids: (tokens,) the text.
+    """
+    return [
+        cooccurrence.count(
+            ids,
+            len(statistics),
+            window=window,
+            nearest=nearest,
+            context=options.context,
+            weights=options.weights,
+            end_of_line=None if options.cross_lines else statistics.end_of_line,
+            progress=progress,
+        )
+        for nearest, window in options.blocks
+    ]
+
+
+def side_by_side(counts: Sequence[csr_array], options: Options) -> csr_array:
+    """The positive PMI of each of k counts (V, V), as one matrix (V, k·V)."""
+    from scipy.sparse import csr_array, hstack
+
+    settings = {"smoothing": options.smoothing, "shift": options.shift, "discount": options.discount}
+    blocks = [positive_pmi(each, **settings) for each in counts]
+    return blocks[0] if len(blocks) == 1 else csr_array(hstack(blocks, format="csr"))
+
+
+class Factors(NamedTuple):
+    """A factorised matrix: U and S, and the vectors made of them.
+
+    Args:
+        u: (V, N) left singular vectors.
+        s: (N,) singular values, all above 0.
+        mean: (N,) what was subtracted from each row of U·S^p; zeros where rows are not centred.
+        vectors: (V, N) U·S^p, centred, with the rows of missing words filled in.
+    """
+
+    u: np.ndarray
+    s: np.ndarray
+    mean: np.ndarray
+    vectors: np.ndarray
+
+
+def factorise(ppmi: csr_array, dim: int, seed: int, options: Options, progress: Progress) -> Factors:
+    """The truncated decomposition of a positive PMI matrix (V, k·V), and the vectors made of it.
+
+    Raises:
+        InputError: the matrix is empty, or its rank is below N.
+    """
     if not ppmi.nnz:
         raise InputError("pmi", "no two words of this corpus go together more often than by chance", fix=MORE_TEXT)
     u, s = left_singular(ppmi, dim, seed, progress)
@@ -79,10 +210,12 @@ def build(statistics: CorpusStatistics, dim: int, seed: int, options: Options, p
     sizes = np.linalg.norm(vectors, axis=1)
     # Beside empty rows: words that meet only each other may have no part in the N leading vectors.
     missing = sizes <= 1e-6 * sizes.max()
+    mean = np.zeros_like(vectors[0])
     if options.centre:
-        vectors -= vectors[~missing].mean(axis=0)
+        mean = vectors[~missing].mean(axis=0)
+        vectors -= mean
     fill_missing(vectors, missing, np.random.default_rng(seed))
-    return vectors
+    return Factors(u, s, mean, vectors)
 
 
 def positive_pmi(counts: csr_array, *, smoothing: float = 0.75, shift: float = 1.0, discount: float = 0.0) -> csr_array:

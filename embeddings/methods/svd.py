@@ -31,7 +31,7 @@ def left_singular(matrix: csr_array, rank: int, seed: int, progress: Progress) -
     The sign of a singular vector is arbitrary: its entry of the largest magnitude is made positive.
 
     Args:
-        matrix: (V, V) sparse A.
+        matrix: (V, C) sparse A, C at least V.
         rank: how many singular vectors, less than V.
         seed: of the random start.
         progress: called with the products taken and about how many there will be.
@@ -45,7 +45,7 @@ def left_singular(matrix: csr_array, rank: int, seed: int, progress: Progress) -
     progress("singular vectors", 0, 1)
     if size <= max(DENSE_LIMIT, 3 * rank):
         u, s, _ = svd(matrix.toarray().astype(np.float64), full_matrices=False)
-        noise = s[0] * size * np.finfo(np.float64).eps
+        noise = s[0] * max(matrix.shape) * np.finfo(np.float64).eps
     else:
         u, s = _lanczos(matrix.astype(np.float32), rank, seed, progress)
         noise = 1e-5 * s.max()  # single precision

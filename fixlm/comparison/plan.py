@@ -13,7 +13,7 @@ from typing import Any
 
 from embeddings.files import parse_json, write_json
 from fixlm.config.read import applies, flag_groups, read_config
-from fixlm.config.schema import TrainConfig
+from fixlm.config.train_config import TrainConfig
 from fixlm.errors import InputError, InputErrors, unknown_name
 
 LAYER = "output-embed"

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from fixlm.config.schema import TrainConfig
+from fixlm.config.train_config import TrainConfig
 from fixlm.runs.directory import RunDirectory
 from fixlm.training.windows import Windows
 

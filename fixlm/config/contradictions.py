@@ -11,7 +11,7 @@ from fixlm.model.core import CORES
 from fixlm.output import registry
 
 if TYPE_CHECKING:
-    from fixlm.config.schema import TrainConfig
+    from fixlm.config.train_config import TrainConfig
 
 
 def unknown_names(config: TrainConfig) -> Iterator[InputError]:

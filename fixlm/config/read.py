@@ -9,7 +9,8 @@ import embeddings
 from embeddings.errors import InputError, InputErrors
 from fixlm.config.command_line import Flag, flag_name, flags_of, read_options
 from fixlm.config.presets import fill_in
-from fixlm.config.schema import GROUPS, ModelConfig, TrainConfig
+from fixlm.config.schema import GROUPS, ModelConfig
+from fixlm.config.train_config import TrainConfig
 from fixlm.output import registry
 
 
@@ -128,6 +129,14 @@ def _without_effect(config: TrainConfig, given: Mapping[str, Any]) -> Iterator[I
             what, found = f"has no effect without {flag_name(owner)} {needed}", f"{flag_name(owner)} {chosen}"
             fix = f"remove the flag, or add {flag_name(owner)} {needed}"
             yield InputError(flag_name(name), what, found=found, fix=fix)
+    pmi = config.matrices.get("pmi")
+    if pmi is not None and pmi.lags is not None and "pmi-window" in given:
+        what, fix = "has no effect beside --pmi-lags, whose last number is the window", "remove one of the two flags"
+        yield InputError("--pmi-window", what, found=f"--pmi-lags {pmi.lags}", fix=fix)
+    if "cross-fit" in given and config.model.cross_fit and not config.cross_fitted():
+        what, fix = "has no effect: this run has no vectors that are counted on the train split", "remove the flag"
+        found = f"--output-embed {config.model.output_embed}"
+        yield InputError("--cross-fit", what, found=found, fix=f"{fix}, or add --input-start pmi")
     if settings.fine_tune is not None and "nonmono" in given and settings.average == "nt-asgd":
         found = f"--fine-tune {settings.fine_tune}"
         what = "has no effect: fine-tuning averages from its first step"

@@ -4,20 +4,14 @@ A configuration that is wrong cannot exist: every class checks its values when a
 or JSON describe it. `fixlm.config.read` makes one from flags.
 """
 
-import dataclasses
-from collections.abc import Mapping
-from dataclasses import dataclass, field
-from typing import Annotated, Any, Literal, Self
+from dataclasses import dataclass
+from typing import Annotated, Any, Literal
 
 from annotated_types import Ge, Gt, Le, Lt
 
-import embeddings
-from embeddings.errors import InputError, InputErrors
-from embeddings.options import Checked, Count, Natural, NonNegative, Positive, Rate, check, option
-from fixlm.config.contradictions import contradictions, unknown_names
+from embeddings.errors import InputError
+from embeddings.options import Checked, Count, Natural, NonNegative, Positive, Rate, option
 from fixlm.model.core import CORES
-from fixlm.output import registry
-from fixlm.output.options import LayerOptions
 
 LearningRate = Annotated[float, Gt(0), Le(100)]
 Decay = Annotated[float, Ge(0), Le(10)]
@@ -62,6 +56,12 @@ class ModelConfig(Checked):
         1.0, "scale of these initial values. The rows of a matrix have norm 1; longer vectors change more slowly"
     )
     core: str = option("lstm", f"recurrent core: {', '.join(CORES)}")
+    cross_fit: Natural = option(
+        0,
+        "K. The train split is cut into K folds. Training on a fold reads vectors that were counted without it "
+        "(0: off). Scoring reads the vectors of the whole split",
+        before=0,
+    )
     num_layers: Annotated[int, Ge(1), Le(100)] = option(2, "number of recurrent layers")
     hidden_size: Count = option(512, "H, the number of units of each recurrent layer", place="first")
     last_hidden_size: Count | None = option(None, "number of units of the last recurrent layer (none: H)")
@@ -83,6 +83,12 @@ class ModelConfig(Checked):
     bias_start: Literal["unigram", "zero"] = option(
         "unigram", "initial value of the output bias: the log unigram probability of each word, or 0", place="ablation"
     )
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.cross_fit == 1:
+            what, expected = "without its only fold no text is left to count", "0, or 2 and more"
+            raise InputError("cross_fit", what, found=1, expected=expected)
 
     @property
     def feature_size(self) -> int:
@@ -177,121 +183,9 @@ RUN_SETTINGS = ("validate_every", "checkpoint_every", "threads", "device")
 """Of `RunConfig`, what a resumed run takes over unless told otherwise."""
 
 
-@dataclass(frozen=True)
-class TrainConfig:
-    """A training run.
-
-    Args:
-        optimization: a learning rate that is None becomes that of the output layer.
-        output: the options of the output layer, of the class that its entry in `fixlm.output.registry` names.
-        matrices: the options of the methods of `embeddings` that the run uses, by method; the defaults of a method
-            that is missing here.
-
-    Raises:
-        InputErrors: two of the values contradict each other.
-    """
-
-    data: DataConfig = field(default_factory=DataConfig)
-    model: ModelConfig = field(default_factory=ModelConfig)
-    optimization: OptimizationConfig = field(default_factory=OptimizationConfig)
-    run: RunConfig = field(default_factory=RunConfig)
-    output: LayerOptions = None  # type: ignore[assignment] # the layer's defaults, which depend on the layer
-    matrices: Mapping[str, Any] = field(default_factory=dict)
-
-    def __post_init__(self) -> None:
-        InputErrors.raise_if_any([*unknown_names(self)])
-        if self.output is None:
-            object.__setattr__(self, "output", self.layer.options())
-        if self.optimization.lr is None:
-            object.__setattr__(self, "optimization", dataclasses.replace(self.optimization, lr=self.layer.lr))
-        for options in self.matrices.values():
-            check(options)
-        InputErrors.raise_if_any([*contradictions(self)])
-
-    @property
-    def layer(self) -> registry.LayerEntry:
-        """The entry of the output layer."""
-        return registry.entry(self.model.output_embed)
-
-    def matrix_options(self, method: str) -> Any:
-        """The options of a method, its defaults where none were given."""
-        return self.matrices.get(method) or embeddings.get(method).Options()
-
-    def prepared_with(self) -> Any:
-        """The options of what is prepared from the text for the output layer; None where that is nothing."""
-        return None if self.layer.method is None else self.matrix_options(self.layer.method)
-
-    def dropout(self, where: str) -> float:
-        """The rate at ``input``, ``between`` or ``output``."""
-        rate = getattr(self.model, f"dropout_{where}")
-        return self.model.dropout if rate is None else rate
-
-    def methods(self) -> list[str]:
-        """The methods of `embeddings` that this run needs, each once."""
-        start = getattr(self.output, "output_start", "random")
-        named = [name for name in (self.input_matrix(), start) if name not in (None, "same", "random")]
-        own = [] if self.layer.method is None else [self.layer.method]
-        return sorted({*own, *(registry.method_of(str(name)) for name in named)})
-
-    def input_matrix(self) -> str | None:
-        """What the input embedding is or starts at: a method, a path, ``same`` (the output matrix), or None."""
-        model = self.model
-        if model.input_embed == "learned":
-            return None if model.input_start == "random" else model.input_start
-        return self.layer.input_matrix if model.input_embed in ("same", "fixed") else model.input_embed
-
-    def to_json(self) -> dict[str, Any]:
-        """Nested plain values: what `from_json` reads, without the `RunConfig`."""
-        model = dataclasses.asdict(self.model) | dataclasses.asdict(self.output)
-        matrices = {method: dataclasses.asdict(self.matrix_options(method)) for method in self.methods()}
-        return {
-            "data": dataclasses.asdict(self.data),
-            "model": model,
-            "optimization": dataclasses.asdict(self.optimization),
-            "matrices": matrices,
-        }
-
-    @classmethod
-    def from_json(cls, values: Mapping[str, Any], run: RunConfig | None = None) -> Self:
-        """The configuration that `to_json` gave, also in an older version.
-
-        Raises:
-            InputErrors: with each value that is wrong.
-            KeyError, TypeError, AttributeError: it is nothing like a configuration.
-        """
-        model = dict(values["model"])
-        options = registry.entry(model["output_embed"]).options
-        own = {item.name for item in dataclasses.fields(options)}
-        of_others = {item.name for other in registry.all_options() for item in dataclasses.fields(other)}
-        parts: dict[str, Any] = {}
-        matrices: dict[str, Any] = {}
-        errors: list[InputError] = []
-        for place, name, kind, given in (
-            (parts, "data", DataConfig, values["data"]),
-            # A run of an older version also wrote down the options that other layers have.
-            (parts, "model", ModelConfig, {key: model[key] for key in model if key not in of_others}),
-            (parts, "output", options, {key: model[key] for key in model if key in own}),
-            (parts, "optimization", OptimizationConfig, values["optimization"]),
-            *((matrices, name, embeddings.get(name).Options, given) for name, given in values["matrices"].items()),
-        ):
-            try:
-                place[name] = kind(**{**_before(kind), **given})
-            except InputError as error:
-                prefix = f"{name}_" if place is matrices else ""
-                errors += error.inside(prefix).errors
-        InputErrors.raise_if_any(errors)
-        return cls(**parts, run=run or RunConfig(), matrices=matrices)
-
-
 GROUPS: dict[str, type[Any]] = {
     "data": DataConfig,
     "model": ModelConfig,
     "optimization": OptimizationConfig,
     "run": RunConfig,
 }
-
-
-def _before(options: type[Any]) -> dict[str, Any]:
-    """What runs did before there was a field for it, where that is not today's default."""
-    metadata = {item.name: item.metadata for item in dataclasses.fields(options)}
-    return {name: each["before"] for name, each in metadata.items() if "before" in each}

@@ -15,6 +15,7 @@ from fixlm.model.dropout import dropout_mask, locked_dropout
 if TYPE_CHECKING:
     from fixlm.model.core import State
     from fixlm.model.embedding import InputEmbedding
+    from fixlm.model.folds import WindowFolds
     from fixlm.output.layer import OutputLayer
 
 
@@ -100,9 +101,16 @@ class LanguageModel(nn.Module):
         x, state = self.hidden(ids, state)
         return locked_dropout(x, self.dropout_output, self.training), state
 
-    def hidden(self, ids: Tensor, state: State) -> tuple[Tensor, State]:
-        """(T, B) ids, state → what the core gives (T, B, H), before any dropout of it, state."""
+    def hidden(self, ids: Tensor, state: State, folds: WindowFolds | None = None) -> tuple[Tensor, State]:
+        """(T, B) ids, state → what the core gives (T, B, H), before any dropout of it, state.
+
+        Args:
+            folds: of the window, in training with cross-fitting.
+        """
         x = self.input_embedding(ids)  # (T, B, E)
+        shift = None if folds is None else folds.input_shift(ids)
+        if shift is not None:
+            x = x + shift
         if self.input_projection is not None:
             x = self.input_projection(x)
         rows = self.output.input_rows(ids)
@@ -123,7 +131,13 @@ class LanguageModel(nn.Module):
         return nats, state
 
     def regularized_loss(
-        self, ids: Tensor, targets: Tensor, state: State, ar: float = 0.0, tar: float = 0.0
+        self,
+        ids: Tensor,
+        targets: Tensor,
+        state: State,
+        ar: float = 0.0,
+        tar: float = 0.0,
+        folds: WindowFolds | None = None,
     ) -> tuple[Tensor, Tensor, State]:
         """Mean nats a target, and what training minimises: those and the penalties on the last layer's states h.
 
@@ -134,13 +148,17 @@ class LanguageModel(nn.Module):
         Args:
             ids, targets: (T, B).
             ar, tar: α and β.
+            folds: of the window, in training with cross-fitting: each token reads vectors counted without its fold.
 
         Returns:
             The nats, the nats with both penalties, and the state.
         """
-        raw, state = self.hidden(ids, state)
+        raw, state = self.hidden(ids, state, folds)
         hidden = locked_dropout(raw, self.dropout_output, self.training)
-        nats = self.output.loss(hidden.flatten(0, 1), targets.flatten(), ignore_index=None)
+        if folds is None or folds.output_rows is None:
+            nats = self.output.loss(hidden.flatten(0, 1), targets.flatten(), ignore_index=None)
+        else:
+            nats = self.output.loss_in_folds(hidden, targets, folds.targets, folds.output_rows)
         whole = nats
         if ar > 0:
             whole = whole + ar * hidden.square().mean()

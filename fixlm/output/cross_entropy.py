@@ -7,7 +7,7 @@ cross_entropy` accepts of logits is done here, for the output layers and for `li
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import torch
@@ -130,16 +130,22 @@ def _each(parts: Arithmetic, rows: Tensor, ids: Tensor, words: int) -> Tensor:
 
 
 def dense_loss(
-    features: Tensor, weight: Tensor, bias: Tensor, targets: Tensor, precision: torch.dtype | None = None
+    features: Tensor,
+    weight: Tensor,
+    bias: Tensor,
+    targets: Tensor,
+    precision: torch.dtype | None = None,
+    head: kernel.Head | None = None,
+    sizes: Sequence[int] | None = None,
 ) -> Tensor:
-    """Mean nats of (n, D) features in float32 or better, whatever the types; products in ``precision``."""
-    if weight.dtype == torch.bfloat16:
+    """Mean nats of (n, D) features in float32 or better, whatever the types; arguments as of the kernel."""
+    if weight.dtype == torch.bfloat16 and precision is None:
         precision = weight.dtype
     precision = autocast_type(features) or precision
     # A trained weight sums its gradient over tiles, for which 8 bits of mantissa are too few.
     used = weight if weight.dtype == torch.bfloat16 and not weight.requires_grad else widened(weight)
     with without_autocast(features):
-        return kernel.linear_cross_entropy(widened(features), used, widened(bias), targets, precision)
+        return kernel.linear_cross_entropy(widened(features), used, widened(bias), targets, precision, head, sizes)
 
 
 def dense_nll(features: Tensor, weight: Tensor, bias: Tensor, targets: Tensor) -> Tensor:

@@ -8,8 +8,10 @@ from torch import Tensor, nn
 
 import embeddings
 from embeddings.errors import InputError
-from fixlm.output.layer import DenseOutput, Ingredients, joining_projection
-from fixlm.output.options import ALPHA_START
+from fixlm.output.cross_entropy import dense_loss, widened
+from fixlm.output.kernels.linear_cross_entropy import Head
+from fixlm.output.layer import DenseOutput, Ingredients, joining_projection, wrong_ids
+from fixlm.output.options import ALPHA_START, LEARNED_WORDS_SCALE
 
 NORM_EPSILON = 1e-6
 """Keeps x/‖x‖ and its gradient finite at x = 0, and is far below the norm of any real feature vector."""
@@ -81,8 +83,11 @@ class FixedOutput(ScaledOutput):
         hidden_size: H.
         vectors: Q, (V, N): a tensor, a numpy array, or what has one as ``vectors`` (an `OutputMatrix`, gensim's
             KeyedVectors). Rows that are not of norm 1 are scaled to it. Never trained.
-        word_scales: learn a scale s of each row: logits = α s ∘ Q x̂ + b. The rows then get the gradient of a trained
+        word_scales: learn a scale r of each row: logits = α r ∘ Q x̂ + b. The rows then get the gradient of a trained
             matrix on the way, and the layer is as slow as one.
+        head_words: (M,) ids of the words whose rows are trained: logits = α (s Q + D) x̂ + b with the rows of D at
+            those words from zero, and 0 at all others. α starts at a s-th of its start.
+        learned_words_scale: s; it has no effect where no row is trained.
         in_state_dict: whether Q is a part of the state dict. A run says no, since it keeps Q in a file of its own.
         options: those of `ScaledOutput`.
 
@@ -98,14 +103,45 @@ class FixedOutput(ScaledOutput):
     """
 
     vectors: Tensor
+    head_words: Tensor
 
     def __init__(
-        self, hidden_size: int, vectors: Any, *, word_scales: bool = False, in_state_dict: bool = True, **options: Any
+        self,
+        hidden_size: int,
+        vectors: Any,
+        *,
+        word_scales: bool = False,
+        head_words: Tensor | None = None,
+        learned_words_scale: float = LEARNED_WORDS_SCALE,
+        in_state_dict: bool = True,
+        **options: Any,
     ) -> None:
-        rows = _unit_rows(vectors)
-        super().__init__(hidden_size, *rows.shape, **options)
-        self.register_buffer("vectors", rows, persistent=in_state_dict)
+        vectors = _unit_rows(vectors)
+        super().__init__(hidden_size, *vectors.shape, **options)
+        self.register_buffer("vectors", vectors, persistent=in_state_dict)
         self.scales = nn.Parameter(torch.ones(len(vectors))) if word_scales else None
+        self.head: nn.Parameter | None = None
+        self.scale = 1.0
+        if head_words is not None:
+            self.scale = learned_words_scale
+            self.head = nn.Parameter(torch.zeros(len(head_words), vectors.shape[1]))
+            self.register_buffer("head_words", head_words)
+            self._find_places()
+            with torch.no_grad():
+                self.alpha /= self.scale
+
+    def _find_places(self) -> None:
+        places = self.head_words.new_full((len(self.vectors),), -1)
+        places[self.head_words] = torch.arange(len(self.head_words), device=places.device)
+        self.head_places = places  # no buffer, since those are counted as numbers of the model
+
+    def _load_from_state_dict(self, state_dict: Any, prefix: str, *arguments: Any) -> None:
+        if wrong := wrong_ids(state_dict.get(f"{prefix}head_words"), len(self.vectors)):
+            arguments[-1].append(f"{prefix}head_words: {wrong}")  # the messages of the error that torch raises
+            return
+        super()._load_from_state_dict(state_dict, prefix, *arguments)
+        if self.head is not None:
+            self._find_places()
 
     @classmethod
     def create(cls, hidden_size: int, vocabulary_size: int, given: Ingredients, **options: Any) -> Self:
@@ -115,10 +151,46 @@ class FixedOutput(ScaledOutput):
             vectors = _vectors_by_rule(name, vocabulary_size, dim, given.matrix_seed)
         if len(vectors) != vocabulary_size:
             raise InputError(name, "the matrix has another vocabulary", found=len(vectors), expected=vocabulary_size)
+        count, scale = options.pop("learned_words", 0), options.pop("learned_words_scale", LEARNED_WORDS_SCALE)
+        if count:
+            words = given.most_frequent(count, vocabulary_size)
+            options |= {"head_words": words, "learned_words_scale": scale}
         return cls(hidden_size, vectors, **options)
 
+    def features(self, hidden: Tensor) -> Tensor:
+        features = super().features(hidden)
+        # The rows are s·Q + D; reading Q + D/s, fixed rows are used as they are stored.
+        return features if self.scale == 1 else self.scale * features
+
     def matrix(self) -> Tensor:
-        return self.vectors if self.scales is None else self.scales[:, None] * self.vectors
+        if self.scales is not None:
+            return self.scales[:, None] * self.vectors
+        head = self._head()
+        return self.vectors if head is None else self.vectors.index_add(0, head.ids, head.added)
+
+    def _head(self) -> Head | None:
+        """D/s, which the rows of the trained words have more than Q."""
+        if self.head is None:
+            return None
+        return Head(widened(self.head) / self.scale, self.head_words, self.head_places.to(self.head.device))
+
+    def _loss(self, hidden: Tensor, targets: Tensor) -> Tensor:
+        weight = self.vectors if self.scales is None else self.matrix()
+        return dense_loss(self.features(hidden), weight, self.bias, targets, self.precision, self._head())
+
+    def _loss_in_folds(self, hidden: Tensor, targets: Tensor, folds: Tensor, rows: Tensor) -> Tensor:
+        order = folds.argsort(stable=True)
+        features, targets = self.features(hidden)[order], targets[order]
+        sizes = folds.bincount(minlength=len(rows)).tolist()
+        precision = self.precision or features.dtype  # and not that in which the rows are kept
+        if self.scales is None:
+            return dense_loss(features, rows, self.bias, targets, precision, self._head(), sizes)
+        parts = [
+            dense_loss(own, self.scales[:, None] * row, self.bias, chosen, precision) * len(own)
+            for own, row, chosen in zip(features.split(sizes), rows, targets.split(sizes), strict=True)
+            if len(own)
+        ]
+        return torch.stack(parts).sum() / len(targets)
 
 
 def _unit_rows(vectors: Any) -> Tensor:

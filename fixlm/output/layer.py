@@ -30,6 +30,8 @@ class Ingredients:
         vectors: (V, N) the output matrix.
         output_dim: N of a matrix that is built by rule; H if None.
         matrix_seed: seed of a matrix that is built by rule.
+        by_frequency: (V,) ids of the words, the most frequent first; in order of ids if None, as before a checkpoint
+            is loaded, which has its own.
     """
 
     method: str | None = None
@@ -37,6 +39,19 @@ class Ingredients:
     vectors: Tensor | None = None
     output_dim: int | None = None
     matrix_seed: int = 1
+    by_frequency: Tensor | None = None
+
+    def most_frequent(self, count: int, vocabulary_size: int) -> Tensor:
+        """The ids of so many words, (count,) of (V,).
+
+        Raises:
+            InputError: there are not as many.
+        """
+        if count > vocabulary_size:
+            expected = f"at most {vocabulary_size}"
+            raise InputError("learned_words", "more than the vocabulary has", found=count, expected=expected)
+        ids = torch.arange(vocabulary_size) if self.by_frequency is None else self.by_frequency
+        return ids[:count].clone()
 
 
 class OutputLayer(nn.Module, ABC):
@@ -71,7 +86,7 @@ class OutputLayer(nn.Module, ABC):
             self.bias = nn.Parameter(start)
         else:
             self.register_buffer("bias", torch.zeros(vocabulary_size), persistent=False)
-        self.hidden_size = hidden_size
+        self.hidden_size, self.vocabulary_size = hidden_size, vocabulary_size
         self.precision = precision
 
     @property
@@ -82,7 +97,7 @@ class OutputLayer(nn.Module, ABC):
     @property
     def out_features(self) -> int:
         """V, under the name that `nn.Linear` has for it."""
-        return len(self.bias)
+        return self.vocabulary_size
 
     def extra_repr(self) -> str:
         """What stands in brackets when a model is printed."""
@@ -108,7 +123,7 @@ class OutputLayer(nn.Module, ABC):
         if hidden.dim() == 2:  # as in decoding, where the views below would show in the time of the fastest layer
             logits = self._logits(hidden)
         else:
-            logits = self._logits(hidden.reshape(-1, self.hidden_size)).view(*hidden.shape[:-1], len(self.bias))
+            logits = self._logits(hidden.reshape(-1, self.hidden_size)).view(*hidden.shape[:-1], self.vocabulary_size)
         return logits.to(autocast_type(hidden) or hidden.dtype)
 
     def logits(self, hidden: Tensor) -> Tensor:
@@ -134,7 +149,23 @@ class OutputLayer(nn.Module, ABC):
         """
         self._require_features(hidden)
         parts = Arithmetic(self._loss, self._nll, self._logits)
-        return cross_entropy(parts, hidden, targets, len(self.bias), ignore_index, reduction)
+        return cross_entropy(parts, hidden, targets, self.vocabulary_size, ignore_index, reduction)
+
+    def loss_in_folds(self, hidden: Tensor, targets: Tensor, folds: Tensor, rows: Tensor) -> Tensor:
+        """As `loss`, with the fixed rows of the layer counted without the fold of each target.
+
+        Only a layer whose entry in `fixlm.output.registry` says so has it.
+
+        Args:
+            hidden: (…, H).
+            targets: (…).
+            folds: (…), the fold of each target.
+            rows: (folds or more, V, N), the rows of each fold.
+        """
+        self._require_features(hidden)
+        tokens, ids = flat(hidden, targets)
+        require_words(ids, self.vocabulary_size)
+        return self._loss_in_folds(tokens, ids, folds.reshape(-1), rows)
 
     @torch.no_grad()
     def nll(self, hidden: Tensor, targets: Tensor) -> Tensor:
@@ -145,7 +176,7 @@ class OutputLayer(nn.Module, ABC):
         """
         self._require_features(hidden)
         rows, ids = flat(hidden, targets)
-        require_words(ids, len(self.bias))
+        require_words(ids, self.vocabulary_size)
         return self._nll(rows, ids).view(targets.shape)
 
     @abstractmethod
@@ -159,6 +190,10 @@ class OutputLayer(nn.Module, ABC):
     @abstractmethod
     def _nll(self, hidden: Tensor, targets: Tensor) -> Tensor:
         """(n, H), (n,) → (n,)."""
+
+    def _loss_in_folds(self, hidden: Tensor, targets: Tensor, folds: Tensor, rows: Tensor) -> Tensor:
+        """(n, H), (n,), (n,), (folds or more, V, N) → scalar."""
+        raise NotImplementedError(f"{type(self).__name__} has no rows that are counted on a text")
 
     def start_at(self, vectors: Tensor) -> None:
         """Starts the trained matrix at vectors (V, H); only a layer with `StartOptions` has one."""
@@ -183,9 +218,13 @@ class OutputLayer(nn.Module, ABC):
 
     def _require_features(self, hidden: Tensor) -> None:
         require_features(hidden, self.hidden_size)
-        if hidden.dtype != self.bias.dtype and autocast_type(hidden) is None:
+        if hidden.dtype != (own := self._dtype()) and autocast_type(hidden) is None:
             fix = f"layer.to({hidden.dtype}), or torch.autocast"
-            raise InputError("hidden", "not of the layer's type", found=hidden.dtype, expected=self.bias.dtype, fix=fix)
+            raise InputError("hidden", "not of the layer's type", found=hidden.dtype, expected=own, fix=fix)
+
+    def _dtype(self) -> torch.dtype:
+        """The type of the layer's numbers."""
+        return self.bias.dtype
 
 
 class DenseOutput(OutputLayer):
@@ -210,6 +249,15 @@ class DenseOutput(OutputLayer):
 
     def _logits(self, hidden: Tensor) -> Tensor:
         return torch.addmm(self.bias, self.features(hidden), self.matrix().t())
+
+
+def wrong_ids(ids: Tensor | None, vocabulary_size: int) -> str | None:
+    """What is wrong with ids of different words that a file holds; None if nothing is."""
+    if ids is None or not ids.numel():
+        return None
+    if ids.dtype != torch.int64 or ids.min() < 0 or ids.max() >= vocabulary_size or len(ids.unique()) < ids.numel():
+        return f"the ids are not those of different words among {vocabulary_size:,}"
+    return None
 
 
 def joining_projection(hidden_size: int, dim: int, *, always: bool = False) -> nn.Linear | None:

@@ -9,10 +9,12 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+from annotated_types import Ge
 
 from embeddings.errors import InputError
-from embeddings.options import Checked, Count, Positive, option
+from embeddings.options import Checked, Count, Natural, Positive, option, rising_numbers
 
 if TYPE_CHECKING:
     from embeddings.codebook import Codebook
@@ -21,6 +23,10 @@ if TYPE_CHECKING:
 Shapes = dict[str, tuple[int, ...]]
 ALPHA_START = 16.0
 """|q · x̂| ≤ 1, so a softmax over V words needs a scale of about log V and more before it can be sure of one."""
+LEARNED_WORDS_SCALE = 8.0
+"""The length of a row whose steps are trained: of norm 1 it would turn too far with each step of the optimizer."""
+ADAPTIVE_DIVISOR = 4.0
+"""torch's own default."""
 EMBEDDING_INIT = 0.1
 """Embeddings and learned output weights start uniform in ±0.1, as in the word_language_model example."""
 
@@ -76,6 +82,35 @@ class LearnedOptions(StartOptions):
 
 
 @dataclass(frozen=True)
+class AdaptiveOptions(StartOptions):
+    """Options of torch's adaptive softmax."""
+
+    adaptive_cutoffs: str = option(
+        "2000,10000", "frequency ranks at which the clusters of rarer words begin", place="ablation"
+    )
+    adaptive_divisor: Annotated[float, Ge(1)] = option(
+        ADAPTIVE_DIVISOR, "factor by which the vectors of each further cluster are shorter", place="ablation"
+    )
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        rising_numbers("adaptive_cutoffs", self.adaptive_cutoffs)
+
+    @property
+    def cutoffs(self) -> list[int]:
+        """The ranks as numbers."""
+        return rising_numbers("adaptive_cutoffs", self.adaptive_cutoffs)
+
+    def arguments(self, prepared: OutputMatrix | Codebook | None, prepared_with: Any) -> dict[str, Any]:
+        return {"cutoffs": self.cutoffs, "divisor": self.adaptive_divisor}
+
+    def tensor_shapes(self, hidden_size: int, vocabulary_size: int, prepared_with: Any) -> Shapes:
+        inside = [cutoff for cutoff in self.cutoffs if cutoff < vocabulary_size]
+        head = (inside[0] + len(inside), hidden_size) if inside else (0, hidden_size)
+        return {"words": (vocabulary_size,), "softmax.head.weight": head}
+
+
+@dataclass(frozen=True)
 class ScaledOptions(LayerOptions):
     """Options of α · Q x̂ + b, whatever Q is."""
 
@@ -125,11 +160,30 @@ class FixedOptions(ScaledOptions):
 
     word_scales: bool = option(False, "learn a scale of each row of the output matrix", place="ablation")
 
+    learned_words: Natural = option(
+        0, "M. The rows of the M most frequent words are trained: they are s·Q + D, with D from zero"
+    )
+    learned_words_scale: Positive = option(
+        LEARNED_WORDS_SCALE,
+        "s of --learned-words. It multiplies all rows, and α starts at its s-th part. A step of D is then "
+        "smaller beside a row",
+    )
+
+    def problems(self, sizes: Mapping[str, int], prepared_with: Any) -> Iterator[InputError]:
+        yield from super().problems(sizes, prepared_with)
+        if self.learned_words and self.word_scales:
+            what, fix = "the trained rows of --learned-words have a length of their own", "remove one of the two flags"
+            yield InputError("word_scales", what, found=f"--learned-words {self.learned_words}", fix=fix)
+
     def arguments(self, prepared: OutputMatrix | Codebook | None, prepared_with: Any) -> dict[str, Any]:
         return super().arguments(prepared, prepared_with) | {"in_state_dict": False}
 
     def tensor_shapes(self, hidden_size: int, vocabulary_size: int, prepared_with: Any) -> Shapes:
         shapes = super().tensor_shapes(hidden_size, vocabulary_size, prepared_with)
+        if self.learned_words:
+            shapes["head_words"] = (self.learned_words,)
+            if self.output_dim is not None:
+                shapes["head"] = (self.learned_words, self.output_dim)
         return shapes | ({"scales": (vocabulary_size,)} if self.word_scales else {})
 
 

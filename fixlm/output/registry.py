@@ -39,6 +39,7 @@ class LayerEntry:
         trains_input: the layer trains the input embedding, which therefore cannot be frozen.
         by_rule: the layer makes its matrix by itself, so that a run directory may lack it.
         lr: the learning rate of a run that is given none.
+        reads_folds: the rows of its matrix can be those of a fold in training (`OutputLayer.loss_in_folds`).
     """
 
     target: str
@@ -48,6 +49,7 @@ class LayerEntry:
     trains_input: bool = False
     by_rule: bool = False
     lr: float = 6e-3
+    reads_folds: bool = False
 
     def layer(self) -> type[OutputLayer]:
         """The class of the layer; brings torch with it."""
@@ -74,8 +76,9 @@ _LAYERS = {
         "fixlm.output.hadamard:HadamardOutput", f"{_OPTIONS}:ScaledOptions", "hadamard", "same", by_rule=True
     ),
     "walsh": LayerEntry("fixlm.output.walsh:WalshOutput", f"{_OPTIONS}:WalshOptions", "walsh", "pmi"),
+    "adaptive": LayerEntry("fixlm.output.adaptive:AdaptiveOutput", f"{_OPTIONS}:AdaptiveOptions", lr=0.012),
 }
-_FIXED = LayerEntry("fixlm.output.fixed:FixedOutput", f"{_OPTIONS}:FixedOptions", None, "same")
+_FIXED = LayerEntry("fixlm.output.fixed:FixedOutput", f"{_OPTIONS}:FixedOptions", None, "same", reads_folds=True)
 
 
 def register(name: str, entry: LayerEntry) -> None:
@@ -135,6 +138,7 @@ def build(
     output_dim: int | None = None,
     matrix_seed: int = 1,
     input_embedding: nn.Embedding | None = None,
+    by_frequency: Tensor | None = None,
     **options: Any,
 ) -> OutputLayer:
     """An output layer, without a run or a corpus where it needs none.
@@ -147,6 +151,7 @@ def build(
         output_dim: N of a matrix that is built here; H if None.
         matrix_seed: seed of a matrix that is built here.
         input_embedding: what ``tied`` shares its weight with.
+        by_frequency: (V,) ids of the words, the most frequent first; in order of ids if None.
         options: what the layer's constructor takes (``log_unigram``, ``alpha``, ``normalize``, ``slots``, …).
 
     Raises:
@@ -157,5 +162,5 @@ def build(
     from fixlm.output.layer import Ingredients
 
     found = entry(name)
-    given = Ingredients(found.method, input_embedding, vectors, output_dim, matrix_seed)
+    given = Ingredients(found.method, input_embedding, vectors, output_dim, matrix_seed, by_frequency)
     return found.layer().create(hidden_size, vocabulary_size, given, **options)

@@ -3,7 +3,7 @@
 import os
 from pathlib import Path
 
-from fixlm.config.schema import TrainConfig
+from fixlm.config.train_config import TrainConfig
 from fixlm.errors import InputError
 
 

@@ -12,13 +12,15 @@ from typing import TYPE_CHECKING, Any
 
 from embeddings.files import parse_json, write_atomically, write_json
 from embeddings.readers.vocabulary import read_vocabulary
-from fixlm.config.schema import RUN_SETTINGS, RunConfig, TrainConfig
+from fixlm.config.schema import RUN_SETTINGS, RunConfig
+from fixlm.config.train_config import TrainConfig
 from fixlm.errors import InputError, WriteError
 from fixlm.runs.run_files import RunFiles
 from fixlm.runs.versions import versions
 
 if TYPE_CHECKING:
     from embeddings.builder import Prepared
+    from embeddings.cross_fit import FoldVectors
     from fixlm.corpus.corpus import Corpus
 
 
@@ -40,7 +42,13 @@ class RunDirectory(RunFiles):
                 raise InputError(path, "not a file of a run", found="a link or a special file", expected="a file")
         return self
 
-    def write_start(self, config: TrainConfig, corpus: Corpus, matrix: Prepared | None) -> None:
+    def write_start(
+        self,
+        config: TrainConfig,
+        corpus: Corpus,
+        matrix: Prepared | None,
+        folds: Mapping[str, FoldVectors] | None = None,
+    ) -> None:
         """Writes everything that is known before the first step; ``config.json`` last, since it makes it a run."""
         described = {
             **config.to_json(),
@@ -49,6 +57,8 @@ class RunDirectory(RunFiles):
             "output_matrix": None if matrix is None else matrix.recipe,
             "versions": versions(),
         }
+        if folds:
+            described["folds"] = {end: vectors.sha256 for end, vectors in folds.items()}
         with writing(self.path):
             write_atomically(self.vocabulary, "".join(f"{word}\n" for word in corpus.words).encode())
             if matrix is not None:

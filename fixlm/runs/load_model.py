@@ -4,7 +4,7 @@ import torch
 from torch import Tensor
 
 from embeddings.builder import Prepared, kind_of
-from fixlm.config.schema import TrainConfig
+from fixlm.config.train_config import TrainConfig
 from fixlm.errors import InputError
 from fixlm.model.core import CoreSizes, core_class
 from fixlm.model.language_model import LanguageModel
@@ -29,7 +29,7 @@ def load_model(run: RunDirectory, saved: Checkpoint | None = None) -> LanguageMo
     matrix = None if without else read_matrix(run)
     shared = None if config.model.input_embed != "fixed" else vectors_of(matrix)
     start = tensors["input_embedding.weight"] if shared is None else shared
-    model = assemble(config, len(tensors["output.bias"]), matrix, start, None)
+    model = assemble(config, values["corpus"]["vocabulary_size"], matrix, start, None)
     try:
         model.load_state_dict(tensors)
     except RuntimeError as error:

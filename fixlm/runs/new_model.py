@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 from typing import TYPE_CHECKING
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -14,7 +15,8 @@ from embeddings.registry import Progress
 from fixlm import output
 from fixlm.cache_directory import cache_directory
 from fixlm.config.command_line import flag_name, naming_flags
-from fixlm.config.schema import ModelConfig, TrainConfig
+from fixlm.config.schema import ModelConfig
+from fixlm.config.train_config import TrainConfig
 from fixlm.errors import InputError
 from fixlm.model.embedding import input_embedding
 from fixlm.model.language_model import LanguageModel
@@ -38,7 +40,7 @@ def new_model(
     prepared = None
     if config.layer.method is not None:
         asked = getattr(options, "output_dim", None)
-        dim, flag = (asked, "--output-dim") if asked else (model.feature_size, _feature_flag(model))
+        dim, flag = (asked, "--output-dim") if asked else (model.feature_size, feature_flag(model))
         prepared = build_matrix(model.output_embed, dim, config, corpus, progress, flag, exact=asked is not None)
     start = None  # of the input embedding, where it does not start at random
     embed = config.input_matrix()
@@ -47,7 +49,9 @@ def new_model(
     elif embed is not None:
         start = build_matrix(embed, model.embed_size, config, corpus, progress, "--embed-size")
     unigram = torch.from_numpy(corpus.log_unigram()) if model.bias_start == "unigram" else None
-    built = assemble(config, len(corpus), prepared, vectors_of(start), unigram)
+    by_frequency = torch.from_numpy(np.argsort(-corpus.counts, kind="stable"))
+    with naming_flags(options):
+        built = assemble(config, len(corpus), prepared, vectors_of(start), unigram, by_frequency)
     if model.input_start_scale != 1:
         with torch.no_grad():
             built.input_embedding.weight.mul_(model.input_start_scale)
@@ -61,7 +65,7 @@ def _start_output(model: LanguageModel, config: TrainConfig, corpus: Corpus, pro
     start, scale = getattr(options, "output_start", "random"), getattr(options, "output_start_scale", 1)
     size = config.model.feature_size
     if start != "random":
-        rows = vectors_of(build_matrix(start, size, config, corpus, progress, _feature_flag(config.model)))
+        rows = vectors_of(build_matrix(start, size, config, corpus, progress, feature_flag(config.model)))
         assert rows is not None
         if rows.shape[1] != size:
             what = "its rows are not as long as the last recurrent layer is wide"
@@ -112,6 +116,7 @@ def assemble(
     prepared: Prepared | None,
     input_vectors: Tensor | None,
     unigram: Tensor | None,
+    by_frequency: Tensor | None = None,
 ) -> LanguageModel:
     """The modules of a model put together.
 
@@ -120,6 +125,7 @@ def assemble(
         prepared: what the output layer is made of.
         input_vectors: (V, E) start of the input embedding; random if None.
         unigram: (V,) start of the output bias; zeros if None.
+        by_frequency: (V,) ids of the words, the most frequent first; None where a checkpoint follows, which has them.
     """
     model = config.model
     frozen = model.input_embed not in ("learned", "same")
@@ -131,6 +137,7 @@ def assemble(
         vocabulary_size,
         input_embedding=embedding,
         log_unigram=unigram,
+        by_frequency=by_frequency,
         precision=precision,
         **config.output.arguments(prepared, config.prepared_with()),
     )
@@ -156,5 +163,6 @@ def vectors_of(prepared: Prepared | None) -> Tensor | None:
     return torch.from_numpy(prepared.vectors) if isinstance(prepared, OutputMatrix) else None
 
 
-def _feature_flag(model: ModelConfig) -> str:
+def feature_flag(model: ModelConfig) -> str:
+    """The flag that sets the units of the last recurrent layer."""
     return flag_name("hidden_size" if model.last_hidden_size is None else "last_hidden_size")

@@ -7,7 +7,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from fixlm.config.command_line import flag_name
-from fixlm.config.schema import GROUPS, RUN_SETTINGS, RunConfig, TrainConfig
+from fixlm.config.schema import GROUPS, RUN_SETTINGS, RunConfig
+from fixlm.config.train_config import TrainConfig
 from fixlm.errors import InputError, InputErrors
 
 if TYPE_CHECKING:

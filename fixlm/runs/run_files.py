@@ -5,6 +5,8 @@
     config.json                   everything needed to repeat the run, with versions and hashes
     vocabulary.txt                one word a line, in order of ids
     output_matrix.safetensors     the fixed output matrix (walsh: each word's slot) with its recipe, if any
+    output_folds.safetensors      with --cross-fit, until the run is done: the vectors counted without each fold
+    input_folds.safetensors       the same for the input embedding, where they are not those of the output
     tokenizer.model               the sentencepiece model, where there is one
     metrics.jsonl                 one JSON object a line: training and validation as they went
     status.json                   whether the training runs, was stopped, failed or is done: see `fixlm.runs.status`
@@ -35,13 +37,14 @@ class RunFiles:
         self.config = self.path / "config.json"
         self.vocabulary = self.path / "vocabulary.txt"
         self.output_matrix = self.path / "output_matrix.safetensors"
+        self.folds = {end: self.path / f"{end}_folds.safetensors" for end in ("output", "input")}
         self.tokenizer = self.path / "tokenizer.model"
         self.metrics = self.path / "metrics.jsonl"
         self.status = self.path / "status.json"
         self.result = self.path / "result.json"
         # Those that a reader opens, and that a link must not stand for.
         self.files = [self.config, self.vocabulary, self.output_matrix, self.tokenizer]
-        self.files += [self.metrics, self.status, self.result]
+        self.files += [self.metrics, self.status, self.result, *self.folds.values()]
         self.checkpoints = self.path / "checkpoints"
         self.lock = self.path / ".lock"  # there while a process trains in the directory
 
@@ -115,11 +118,11 @@ class RunFiles:
 
     def _never_started(self) -> bool:
         """Whether there is only what a run writes before its ``config.json``, the mark of a run."""
-        before = {path.name for path in (self.checkpoints, self.vocabulary, self.output_matrix, self.tokenizer)}
+        before = {self.checkpoints, self.vocabulary, self.output_matrix, self.tokenizer, *self.folds.values()}
         inside = {"step-0", "last"}
         return (
             self.checkpoints.is_dir()
-            and all(path.name in before or _is_temporary(path) for path in self._content())
+            and all(path in before or _is_temporary(path) for path in self._content())
             and all(path.name in inside or _is_temporary(path) for path in self.checkpoints.iterdir())
         )
 

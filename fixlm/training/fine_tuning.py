@@ -1,7 +1,7 @@
 """Training that starts from the best weights of another run."""
 
 from embeddings.builder import Prepared
-from fixlm.config.schema import TrainConfig
+from fixlm.config.train_config import TrainConfig
 from fixlm.corpus.corpus import Corpus
 from fixlm.errors import InputError
 from fixlm.model.language_model import LanguageModel
@@ -12,6 +12,7 @@ MAY_DIFFER = frozenset(f"dropout{where}" for where in ("", "_input", "_between",
     "weight_drop",
     "alpha_start",
     "bias_start",
+    "cross_fit",
 }
 """Of `ModelConfig`, what the weights of the other run have no part in."""
 

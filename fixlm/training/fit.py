@@ -9,7 +9,7 @@ from typing import Any
 import torch
 
 from fixlm.config.read import flag_groups, read_config
-from fixlm.config.schema import TrainConfig
+from fixlm.config.train_config import TrainConfig
 from fixlm.console import progress
 from fixlm.corpus import corpus
 from fixlm.corpus.corpus import Corpus

@@ -14,6 +14,7 @@ from fixlm.model.language_model import LanguageModel, require_like
 
 if TYPE_CHECKING:
     from fixlm.model.core import State
+    from fixlm.model.folds import WindowFolds
 
 ALPHA = "output.alpha"
 Groups = list[dict[str, Any]]
@@ -59,6 +60,7 @@ def take_gradients(
     *,
     ar: float = 0.0,
     tar: float = 0.0,
+    folds: WindowFolds | None = None,
 ) -> tuple[Tensor, Tensor, State]:
     """Loss and gradients of one window, clipped; the optimizer's step is the caller's.
 
@@ -66,7 +68,7 @@ def take_gradients(
         ids: (T + 1, B), inputs and, one later, targets.
         state: what the window before left.
         clip: largest norm of the gradient.
-        ar, tar: α and β of `LanguageModel.regularized_loss`.
+        ar, tar, folds: as `LanguageModel.regularized_loss` has them.
 
     Returns:
         Mean nats a target without the penalties, norm of the gradient before it was clipped, and the state after
@@ -74,7 +76,7 @@ def take_gradients(
     """
     model.input_embedding.recycle_gradient()
     optimizer.zero_grad(set_to_none=True)
-    nats, whole, state = model.regularized_loss(ids[:-1], ids[1:], state, ar, tar)
+    nats, whole, state = model.regularized_loss(ids[:-1], ids[1:], state, ar, tar, folds)
     whole.backward()
     norm = nn.utils.clip_grad_norm_(model.parameters(), clip)
     return nats.detach(), norm, tuple(part.detach() for part in state)

@@ -12,17 +12,19 @@ from torch import Tensor
 
 from embeddings.files import write_json
 from embeddings.registry import Progress
-from fixlm.config.schema import TrainConfig
+from fixlm.config.train_config import TrainConfig
 from fixlm.corpus.corpus import Corpus
 from fixlm.errors import InputError, Interrupted
 from fixlm.evaluation.perplexity import evaluate, in_digits, perplexity_of
 from fixlm.model.language_model import LanguageModel
 from fixlm.runs import checkpoint
 from fixlm.runs.directory import RunDirectory, writing
+from fixlm.runs.folds import Folds, new_folds, read_folds, remove_folds, write_folds
 from fixlm.runs.load_model import load_model
 from fixlm.runs.new_model import new_model
 from fixlm.training.averaging import WeightAverage, has_no_patience_left, has_stalled
 from fixlm.training.fine_tuning import require_same_model, take_weights
+from fixlm.training.folds import TrainingFolds
 from fixlm.training.optimizer import learning_rate, make_optimizer, optimizer_tensors, restore_optimizer, take_gradients
 from fixlm.training.result import final_result
 from fixlm.training.signals import StopRequest
@@ -65,8 +67,7 @@ class Trainer:
         with StopRequest() as stop:
             if self.settings.fine_tune is not None and not self.at.validations:
                 self._score_start()
-            patience = self.settings.patience
-            while self.at.step < self.total and not has_no_patience_left(self.at.validations, patience):
+            while not self._is_over():
                 self._step()
                 if self._validation_is_due():
                     self._validate()
@@ -79,27 +80,37 @@ class Trainer:
                     message = f"stopped after step {self.at.step:,} and saved; --resume goes on from here"
                     raise Interrupted(message, 128 + stop.signal_number)
             if self.at.step < self.total:
-                logger.info(f"the last {patience} validations were no better: training ends here")
+                logger.info(f"the last {self.settings.patience} validations were no better: training ends here")
             return self._finish(stop)
+
+    def _is_over(self) -> bool:
+        return self.at.step == self.total or has_no_patience_left(self.at.validations, self.settings.patience)
 
     def _begin(self) -> None:
         """A new model, saved before its first step, so that there is one to go on from, and room for it."""
         source = None if self.settings.fine_tune is None else RunDirectory(self.settings.fine_tune)
         if source is not None:  # before minutes are spent on a matrix
             require_same_model(source, self.config, self.text)
+        folds = new_folds(self.config, self.text, self.show)  # first, since they leave the matrix in the cache
         model, matrix = new_model(self.config, self.text, self.show)
         if source is not None:
             take_weights(model, matrix, source, load_model(source))
         self._take(model)
         if self.settings.average == "ema" or (self.settings.average == "nt-asgd" and source is not None):
             self.at.average_start = 0
+        self._take_folds(folds)
         self._save(best=False)
-        self.directory.write_start(self.config, self.text, matrix)
+        write_folds(self.directory, folds)
+        self.directory.write_start(self.config, self.text, matrix, folds)
 
     def _take(self, model: LanguageModel) -> None:
         self.model = model.to(self.device).train()
         self.optimizer = make_optimizer(self.model, self.settings)
         self.state = self.model.start_state(self.settings.batch_size)
+
+    def _take_folds(self, folds: Folds) -> None:
+        tokens = len(self.text.splits["train"])
+        self.folds = TrainingFolds(folds, self.config, tokens) if folds else None
 
     def _due(self, every: int | None) -> bool:
         return self.at.step == self.total or (every is not None and self.at.step % every == 0)
@@ -119,7 +130,10 @@ class Trainer:
             group["lr"] = rate * group["part"] * (len(window) / self.settings.bptt)
         ids = self.streams[window.start : window.stop + 1].long()  # (T + 1, B), of int32: half the memory
         clip, ar, tar = self.settings.clip, self.settings.ar, self.settings.tar
-        mean, gradient_norm, state = take_gradients(self.model, self.optimizer, ids, self.state, clip, ar=ar, tar=tar)
+        folds = None if self.folds is None else self.folds.window(window)
+        mean, gradient_norm, state = take_gradients(
+            self.model, self.optimizer, ids, self.state, clip, ar=ar, tar=tar, folds=folds
+        )
         loss, norm = mean.item(), gradient_norm.item()
         if not math.isfinite(norm) or not math.isfinite(loss):
             self._diverged(loss, norm, rate)
@@ -235,6 +249,7 @@ class Trainer:
             if isinstance(error, InputError):
                 raise
             raise InputError(saved.path, "the checkpoint does not fit its run", found=repr(error)) from None
+        self._take_folds({} if self._is_over() else read_folds(self.directory))
         checkpoint.point(root, "last", self.at.step)
         self._find_best(root)
         self.directory.rewind_metrics(self.at.step or -1)  # what fine-tuning scored at step 0 it scores again
@@ -279,4 +294,5 @@ class Trainer:
         result = final_result(best, self.text, self.at, self._tokens(0), show)
         with writing(self.directory.result):
             write_json(self.directory.result, result)
+        remove_folds(self.directory)
         return {"run": str(self.directory.path), **result}

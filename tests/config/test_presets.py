@@ -17,7 +17,8 @@ from safetensors.torch import load_file
 from fixlm import cli
 from fixlm.config.presets import PRESETS, as_flags
 from fixlm.config.read import read_config
-from fixlm.config.schema import GROUPS, TrainConfig
+from fixlm.config.schema import GROUPS
+from fixlm.config.train_config import TrainConfig
 from fixlm.runs.default_path import default_path
 from fixlm.training import trainer
 from fixlm.training.optimizer import learning_rate, make_optimizer

@@ -10,7 +10,8 @@ import pytest
 
 from embeddings.methods import pmi, walsh
 from fixlm.config.read import read_config
-from fixlm.config.schema import ModelConfig, OptimizationConfig, RunConfig, TrainConfig
+from fixlm.config.schema import ModelConfig, OptimizationConfig, RunConfig
+from fixlm.config.train_config import TrainConfig
 from fixlm.errors import InputError, InputErrors
 from fixlm.output.options import FixedOptions, LearnedOptions
 

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import math
-
 import numpy as np
 import pytest
 import scipy.sparse
+from pmi_reference import dense_ppmi, silent, zipf_text
 
 import embeddings
 from embeddings import CorpusStatistics, InputError
@@ -14,34 +13,6 @@ from embeddings.methods import cooccurrence, pmi
 from embeddings.methods import svd as singular
 from embeddings.methods.missing_words import fill_missing
 from embeddings.methods.pmi import Options
-
-
-def silent(*_: object) -> None:
-    pass
-
-
-def zipf_text(size: int, tokens: int, seed: int = 1) -> CorpusStatistics:
-    """A text in which each word calls for some others, so that PMI has something to find."""
-    rng = np.random.default_rng(seed)
-    frequency = 1 / np.arange(1, size + 1)
-    ids = rng.choice(size, tokens, p=frequency / frequency.sum())
-    follow = rng.random(tokens - 1) < 0.5
-    ids[1:][follow] = (3 * ids[:-1][follow] + rng.integers(0, 3, follow.sum())) % size
-    words = [f"w{i}" for i in range(size)]
-    return CorpusStatistics(words, np.bincount(ids, minlength=size), ids, end_of_line=0)
-
-
-def dense_ppmi(counts: np.ndarray, smoothing: float, shift: float, discount: float = 0) -> np.ndarray:
-    """Levy, Goldberg and Dagan (2015), equations 3 and 5, entry by entry, and the discount."""
-    total = counts.sum()
-    smoothed = sum(counts[:, c].sum() ** smoothing for c in range(counts.shape[1]))
-    result = np.zeros_like(counts)
-    for w, c in zip(*np.nonzero(counts), strict=True):
-        joint = counts[w, c] / total
-        independent = counts[w].sum() / total * (counts[:, c].sum() ** smoothing / smoothed)
-        positive = max(0.0, math.log(joint / independent) - math.log(shift))
-        result[w, c] = positive * counts[w, c] / (counts[w, c] + discount)
-    return result
 
 
 @pytest.mark.parametrize(
@@ -189,3 +160,42 @@ def test_more_dimensions_than_rank_is_an_error_with_the_rank() -> None:
     wider = CorpusStatistics([f"w{i}" for i in range(30)], np.append(text.counts, [0] * 20), text.ids)
     with pytest.raises(InputError, match=r"rank (\d+) \(found 20, expected at most \1\)"):
         embeddings.build("pmi", wider, 20)
+
+
+# --- several blocks of contexts ----------------------------------------------------------------------------
+
+
+def test_lags_are_blocks_of_columns_each_with_its_own_pmi() -> None:
+    text = zipf_text(40, 2000)
+    found = pmi.build(text, 6, 1, Options(lags="1,3,5", context="left", centre=False), silent)
+    blocks = []
+    for nearest, window in ((1, 1), (3, 3), (1, 5)):
+        counts = np.zeros((40, 40))
+        for distance in range(nearest, window + 1):
+            np.add.at(counts, (text.ids[distance:], text.ids[:-distance]), 1 / distance)
+        blocks.append(dense_ppmi(counts, 0.75, 1.0, 1.0))
+    u, s, _ = np.linalg.svd(np.hstack(blocks), full_matrices=False)
+    u = u[:, :6] * np.sign(u[np.abs(u[:, :6]).argmax(axis=0), range(6)])
+    np.testing.assert_allclose(found, u * s[:6] ** 0.5, atol=1e-10)
+
+
+def test_one_lag_is_the_window_of_that_length() -> None:
+    text = zipf_text(40, 2000)
+    window, lag = (embeddings.build("pmi", text, 6, options=o) for o in (Options(window=3), Options(lags="3")))
+    np.testing.assert_array_equal(window.vectors, lag.vectors)
+
+
+def test_without_lags_the_recipe_is_that_of_older_matrices() -> None:
+    """So that their files in caches are found again."""
+    options = embeddings.build("pmi", zipf_text(40, 2000), 6).recipe["options"]
+    assert "lags" not in options
+    assert options["window"] == 5
+    with_lags = embeddings.build("pmi", zipf_text(40, 2000), 6, options=Options(lags="1,4")).recipe["options"]
+    assert with_lags["lags"] == "1,4"
+    assert "window" not in with_lags
+
+
+@pytest.mark.parametrize("lags", ["", "0,2", "2,1", "1,1,3", "one", "1,-2", "1.5", "1,2,"])
+def test_lags_that_are_no_rising_distances_are_refused(lags: str) -> None:
+    with pytest.raises(InputError, match=r"lags: not a list of numbers \(found '.*', expected rising whole numbers"):
+        Options(lags=lags)

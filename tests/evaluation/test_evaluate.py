@@ -57,6 +57,9 @@ def independent_perplexity(run: Path, text: Path) -> float:
                 h = saved["output.projection.weight"] @ h
             if "output.alpha" in saved:
                 q = load_file(run / "output_matrix.safetensors")["vectors"].double()
+                if "output.head" in saved:
+                    q *= 8
+                    q[saved["output.head_words"].long()] += saved["output.head"]
                 scores = (q @ (h / h.norm())) * saved.get("output.scales", torch.tensor(1.0))
                 logits = saved["output.alpha"] * scores + saved["output.bias"]
             else:
@@ -74,6 +77,10 @@ def independent_perplexity(run: Path, text: Path) -> float:
         "--output-embed tied --embed-size 12",
         "--output-embed pmi --output-dim 8",
         "--output-embed pmi --output-dim 8 --output-map mlp --word-scales",
+        "--output-embed pmi --output-dim 8 --learned-words 5",
+        "--output-embed pmi --output-dim 8 --input-start pmi --input-start-scale 4 --embed-size 8 --cross-fit 4",
+        "--output-embed pmi --output-dim 8 --input-embed fixed --cross-fit 3 --learned-words 5",
+        "--output-embed tied --input-start pmi --embed-size 8 --cross-fit 3",
         "--output-embed hadamard --output-map linear",
         "--output-embed hadamard",
         "--output-embed hadamard --output-dim 32 --input-embed fixed",

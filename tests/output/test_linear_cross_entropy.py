@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from fixlm.output.kernels import linear_cross_entropy as module
-from fixlm.output.kernels.linear_cross_entropy import linear_cross_entropy, linear_nll
+from fixlm.output.kernels.linear_cross_entropy import Head, linear_cross_entropy, linear_nll
 
 
 @pytest.fixture(params=[1, 2**20], ids=["many tiles", "one tile"])
@@ -133,3 +133,48 @@ def test_float32_loss_and_gradients_are_within_1e_5_of_float64() -> None:
     gradients = [torch.autograd.grad(loss, given[:3]) for loss, given in zip(losses, (exact, low), strict=True)]
     for right, ours in [losses, *zip(*gradients, strict=True)]:
         assert (ours - right).norm() < 1e-5 * right.norm()
+
+
+@pytest.mark.parametrize("tile", [64 * 2**20, 1])
+@pytest.mark.parametrize("precision", [None, torch.bfloat16])
+def test_a_trained_head_is_the_plain_program_with_those_rows(
+    tile: int, precision: torch.dtype | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Loss and gradients are those of the whole weight, of which the other rows are not trained."""
+    monkeypatch.setattr("fixlm.output.kernels.linear_cross_entropy.TILE_BYTES", tile)
+    features, weight, bias, targets = problem(torch.float32, tokens=150)
+    ids = torch.tensor([4, 0, 9])
+    places = torch.full((len(weight),), -1)
+    places[ids] = torch.arange(3)
+    rows = torch.randn(3, weight.shape[1], dtype=weight.dtype).requires_grad_()
+    fixed = weight.detach().clone()
+    trained = (features.requires_grad_(), bias.requires_grad_(), rows)
+    found = linear_cross_entropy(features, fixed, bias, targets, precision, Head(rows, ids, places))
+    expected = F.cross_entropy(F.linear(features, fixed.index_add(0, ids, rows), bias), targets)
+    near = {} if precision is None else {"rtol": 0.05, "atol": 0.02}
+    torch.testing.assert_close(found, expected, **near)
+    for ours, right in zip(torch.autograd.grad(found, trained), torch.autograd.grad(expected, trained), strict=True):
+        torch.testing.assert_close(ours, right, **near)
+    assert torch.equal(fixed, weight.detach())  # it is as it was
+
+
+@pytest.mark.usefixtures("_tile")
+@pytest.mark.parametrize("headed", [False, True])
+def test_each_group_of_tokens_has_its_own_weight(headed: bool) -> None:
+    features, weight, bias, targets = problem()
+    weights = torch.stack([weight, weight.flip(0), 2 * weight, weight.roll(1, 0)])
+    sizes = [12, 0, 25, 0]
+    ids = torch.tensor([4, 0, 9])
+    places = torch.full((len(weight),), -1)
+    places[ids] = torch.arange(3)
+    added = torch.randn(3, weight.shape[1], dtype=weight.dtype)
+    trained = [tensor.requires_grad_() for tensor in (features, bias, added)[: 3 if headed else 2]]
+    head = Head(added, ids, places) if headed else None
+    found = linear_cross_entropy(features, weights, bias, targets, None, head, sizes)
+    whole = weights.index_add(1, ids, added.expand(4, -1, -1)) if headed else weights
+    logits = torch.cat([F.linear(part, w, bias) for part, w in zip(features.split(sizes), whole, strict=True)])
+    expected = F.cross_entropy(logits, targets)
+    torch.testing.assert_close(found, expected)
+    for ours, right in zip(torch.autograd.grad(found, trained), torch.autograd.grad(expected, trained), strict=True):
+        torch.testing.assert_close(ours, right)
+    assert torch.equal(weights, torch.stack([weight, weight.flip(0), 2 * weight, weight.roll(1, 0)]))

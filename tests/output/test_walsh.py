@@ -17,7 +17,7 @@ from embeddings.codebook import Codebook
 from embeddings.methods import pmi, walsh
 from fixlm import cli, output
 from fixlm.config.read import read_config
-from fixlm.config.schema import TrainConfig
+from fixlm.config.train_config import TrainConfig
 from fixlm.corpus import corpus
 from fixlm.evaluation.perplexity import evaluate
 from fixlm.model.embedding import input_embedding

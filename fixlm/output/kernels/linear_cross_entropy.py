@@ -8,10 +8,12 @@ and its gradient for the logits is softmax − one-hot. Both are had from one ti
 the gradients at once and a tile is the largest array there ever is. The softmax is never divided by its normaliser z:
 with e = exp(logits − maximum), the gradients Σ_j e_j w_j / z − w_t and e xᵀ / z divide a (k, D) array, not a (V, k)
 one.
-For a weight that needs no gradient (a fixed output matrix) the product that would make one is skipped.
+For a weight that needs no gradient (a fixed output matrix) the product that would make one is skipped. Where only a
+head of some rows is trained, that product is taken for those rows alone.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, nullcontext
 from typing import Any, NamedTuple
 
 import torch
@@ -26,22 +28,59 @@ MINIMUM_TILE_TOKENS = 64
 MULTIPLE = 16  # tokens: rows of a tile then begin on cache lines, which the product and the kernel are faster for
 
 
+class Head(NamedTuple):
+    """The rows of a weight that are trained where the others are fixed.
+
+    Args:
+        added: (M, D), what is added to those rows.
+        ids: (M,) which rows they are, no two alike.
+        places: (V,) the place of each row of the weight in ``added``, −1 for the fixed ones.
+    """
+
+    added: Tensor
+    ids: Tensor
+    places: Tensor
+
+    @contextmanager
+    def put_into(self, weight: Tensor) -> Iterator[None]:
+        """Adds to the rows of a weight (V, D) until the block ends; then it has its own again, bit for bit.
+
+        A copy of the whole would take as long as a tenth of the products.
+        """
+        own = weight[self.ids]
+        rows = own.to(self.added.dtype) + self.added.detach()
+        weight.index_copy_(0, self.ids, rows.to(weight.dtype))
+        try:
+            yield
+        finally:
+            weight.index_copy_(0, self.ids, own)
+
+
 def linear_cross_entropy(
-    features: Tensor, weight: Tensor, bias: Tensor, targets: Tensor, precision: torch.dtype | None = None
+    features: Tensor,
+    weight: Tensor,
+    bias: Tensor,
+    targets: Tensor,
+    precision: torch.dtype | None = None,
+    head: Head | None = None,
+    sizes: Sequence[int] | None = None,
 ) -> Tensor:
-    """Mean negative log-likelihood of the targets, differentiable in features, weight and bias.
+    """Mean negative log-likelihood of the targets, differentiable in features, weight, bias and what the head adds.
 
     Args:
         features: (n, D).
-        weight: (V, D).
+        weight: (V, D); or (K or more, V, D), one for each group of tokens, without a gradient.
         bias: (V,).
         targets: (n,) ids.
         precision: type in which the matrix products are taken; that of the features if None.
+        head: rows that are trained; the weight itself has no gradient then.
+        sizes: how many tokens each group has, which stand in order of groups; None: there is one weight.
 
     Returns:
         A scalar, nats a token.
     """
-    loss: Tensor = _LinearCrossEntropy.apply(features, weight, bias, targets, precision)
+    added = None if head is None else head.added
+    loss: Tensor = _LinearCrossEntropy.apply(features, weight, bias, targets, precision, added, head, sizes)
     return loss
 
 
@@ -65,12 +104,25 @@ class _Tile(NamedTuple):
     normaliser: Tensor  # z, (k,)
 
 
-def _tiles(features: Tensor, weight: Tensor, bias: Tensor, targets: Tensor) -> Iterator[_Tile]:
-    """Successive tiles of tokens; the product with the weight is taken in the weight's type."""
-    size = TILE_BYTES // (len(weight) * features.element_size())
-    size = min(max(MINIMUM_TILE_TOKENS, size), len(features))
-    size = -(-size // MULTIPLE) * MULTIPLE
-    buffer = scratch(weight, len(weight), size)  # one for all tiles
+def _tile_tokens(tokens: int, vocabulary_size: int, bytes_each: int) -> int:
+    """How many of so many tokens a tile has; bytes of a logit in the type of the features."""
+    size = TILE_BYTES // (vocabulary_size * bytes_each)
+    size = min(max(MINIMUM_TILE_TOKENS, size), tokens)
+    return -(-size // MULTIPLE) * MULTIPLE
+
+
+def _tiles(
+    features: Tensor, weight: Tensor, bias: Tensor, targets: Tensor, memory: Tensor | None = None
+) -> Iterator[_Tile]:
+    """Successive tiles of tokens; the product with the weight is taken in the weight's type.
+
+    Args:
+        memory: what a tile takes, or more, to be used again by the next call.
+    """
+    size = _tile_tokens(len(features), len(weight), features.element_size())
+    if memory is None:
+        memory = scratch(weight, len(weight), size)
+    buffer = memory.flatten()[: len(weight) * size].view(len(weight), size)  # one for all tiles
     softmax = _softmax_by_kernel if _kernel_fits(features, weight) else _softmax_by_torch
     for start in range(0, len(features), size):
         rows = slice(start, min(start + size, len(features)))
@@ -123,16 +175,27 @@ def _in(weight: Tensor, precision: torch.dtype | None) -> Tensor:
 class _LinearCrossEntropy(torch.autograd.Function):
     @staticmethod
     def forward(
-        ctx: Any, features: Tensor, weight: Tensor, bias: Tensor, targets: Tensor, precision: torch.dtype | None
+        ctx: Any,
+        features: Tensor,
+        weight: Tensor,
+        bias: Tensor,
+        targets: Tensor,
+        precision: torch.dtype | None,
+        added: Tensor | None,  # that of the head, as autograd has to see it
+        head: Head | None,
+        sizes: Sequence[int] | None,
     ) -> Tensor:
-        weight_in_use = _in(weight, precision)
         total = features.new_zeros(())
         gradients = [
-            torch.zeros_like(tensor) if needed else None
-            for tensor, needed in zip((features, weight, bias), ctx.needs_input_grad[:3], strict=True)
+            torch.zeros_like(tensor) if tensor is not None and needed else None
+            for tensor, needed in zip(
+                (features, weight, bias, added), (*ctx.needs_input_grad[:3], ctx.needs_input_grad[5]), strict=True
+            )
         ]
-        grad_features, grad_weight, grad_bias = gradients
-        for rows, nll, exponentials, normaliser in _tiles(features, weight_in_use, bias, targets):
+        grad_features, grad_weight, grad_bias, grad_added = gradients
+        for weight_in_use, rows, (_, nll, exponentials, normaliser) in _group_tiles(
+            features, weight, bias, targets, precision, head, sizes
+        ):
             total += nll.sum()
             chosen, inverse = targets[rows], 1 / normaliser
             if grad_bias is not None:
@@ -144,6 +207,11 @@ class _LinearCrossEntropy(torch.autograd.Function):
             if grad_weight is not None:
                 _add_product(grad_weight, exponentials, features[rows] * inverse[:, None])
                 grad_weight.index_add_(0, chosen, -features[rows])
+            if grad_added is not None and head is not None:
+                _add_product(grad_added, exponentials[head.ids], features[rows] * inverse[:, None])
+                places = head.places[chosen]
+                inside = places >= 0
+                grad_added.index_add_(0, places[inside], -features[rows][inside])
         ctx.save_for_backward(*gradients)
         ctx.tokens = len(targets)
         return total / len(targets)
@@ -152,7 +220,35 @@ class _LinearCrossEntropy(torch.autograd.Function):
     @once_differentiable
     def backward(ctx: Any, grad_loss: Tensor) -> tuple[Tensor | None, ...]:
         scale = grad_loss / ctx.tokens
-        return *(None if grad is None else grad * scale for grad in ctx.saved_tensors), None, None
+        *gradients, added = (None if grad is None else grad * scale for grad in ctx.saved_tensors)
+        return *gradients, None, None, added, None, None
+
+
+def _group_tiles(
+    features: Tensor,
+    weight: Tensor,
+    bias: Tensor,
+    targets: Tensor,
+    precision: torch.dtype | None,
+    head: Head | None,
+    sizes: Sequence[int] | None,
+) -> Iterator[tuple[Tensor, slice, _Tile]]:
+    """The tiles of each group with the weight in use and the place of their tokens, all in the same memory."""
+    weights, sizes = ([weight], [len(targets)]) if sizes is None else (weight, sizes)
+    kind, size = precision or features.dtype, weight.shape[-2]
+    tokens = max(_tile_tokens(each, size, features.element_size()) for each in sizes)
+    like = weight.new_empty(0, dtype=kind)
+    memory = scratch(like, size, tokens)  # fresh memory for each group would cost more than what is done in it
+    start = 0
+    for own, count in zip(weights, sizes, strict=False):
+        if count == 0:
+            continue
+        in_use = own.detach().to(kind)
+        part = slice(start, start + count)
+        with nullcontext() if head is None else head.put_into(in_use):
+            for tile in _tiles(features[part], in_use, bias, targets[part], memory):
+                yield in_use, slice(start + tile.rows.start, start + tile.rows.stop), tile
+        start += count
 
 
 def _add_product(grad_weight: Tensor, exponentials: Tensor, scaled: Tensor) -> None:

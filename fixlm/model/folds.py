@@ -1,0 +1,39 @@
+"""Cross-fitting in training: which fold each token of a window is in, and the vectors counted without each fold."""
+
+from typing import NamedTuple
+
+from torch import Tensor
+from torch.nn import functional as F
+
+
+class WindowFolds(NamedTuple):
+    """The folds of one window; see `embeddings.cross_fit`. Scoring has none: it reads the vectors of the whole text.
+
+    Args:
+        inputs: (T, B), the fold of each input.
+        targets: (T, B), the fold of each target.
+        input_rows: (K + 1, V, E), vectors counted without fold k, and last those of the whole text; None where the
+            input embedding has no such start.
+        output_rows: (K + 1, V, N), the same of the output matrix; None where it is not cross-fitted.
+        input_scale: s, what the input embedding was multiplied by at the start.
+    """
+
+    inputs: Tensor
+    targets: Tensor
+    input_rows: Tensor | None = None
+    output_rows: Tensor | None = None
+    input_scale: float = 1.0
+
+    def input_shift(self, ids: Tensor) -> Tensor | None:
+        """What is added to the input vectors of words: s·(Q⁽⁻ᵏ⁾ − Q), k the fold of each: (T, B) → (T, B, E), float32.
+
+        The weight of the embedding is W = s·Q + D with D trained from zero, so that the sum is s·Q⁽⁻ᵏ⁾ + D. None:
+        nothing is added.
+        """
+        if self.input_rows is None:
+            return None
+        size = self.input_rows.shape[1]
+        rows = self.input_rows.flatten(0, 1)  # ((K + 1)·V, E)
+        whole = (len(self.input_rows) - 1) * size
+        without = F.embedding(self.inputs * size + ids, rows).float()
+        return self.input_scale * (without - F.embedding(whole + ids, rows).float())

@@ -1,0 +1,85 @@
+"""The vectors that a run with cross-fitting reads in training: built, kept beside its checkpoints, read and removed."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING
+
+from embeddings.cross_fit import FoldVectors, fold_vectors
+from fixlm.cache_directory import cache_directory
+from fixlm.config.command_line import naming_flags
+from fixlm.errors import InputError
+from fixlm.runs.directory import RunDirectory, writing
+from fixlm.runs.new_model import feature_flag
+
+if TYPE_CHECKING:
+    from embeddings.registry import Progress
+    from fixlm.config.train_config import TrainConfig
+    from fixlm.corpus.corpus import Corpus
+
+Folds = Mapping[str, FoldVectors]
+"""By ``input`` and ``output``, the end of the model that reads them; one object where both ends read the same."""
+
+
+def new_folds(config: TrainConfig, corpus: Corpus, progress: Progress) -> Folds:
+    """The vectors counted without each fold of the train split, from the cache where they were built before.
+
+    Raises:
+        InputError: they cannot be built as the flags ask.
+    """
+    found: dict[tuple[str, int], FoldVectors] = {}
+    ends = {}
+    for end, (method, dim) in config.cross_fitted().items():
+        if (method, dim) not in found:
+            options = config.matrix_options(method)
+            flag = feature_flag(config.model) if end == "output" else "--embed-size"
+            with naming_flags(options, method, dim=flag, folds="--cross-fit"):
+                found[method, dim] = fold_vectors(
+                    method,
+                    corpus.statistics(),
+                    dim,
+                    config.model.matrix_seed,
+                    options,
+                    config.model.cross_fit,
+                    progress,
+                    directory=cache_directory() / "matrices",
+                )
+        ends[end] = found[method, dim]
+    return ends
+
+
+def write_folds(run: RunDirectory, folds: Folds) -> None:
+    """Keeps them until the run is done, so that it goes on with the same bits wherever it is resumed."""
+    with writing(run.path):
+        for end, vectors in _files(folds).items():
+            vectors.save(run.folds[end])
+
+
+def read_folds(run: RunDirectory) -> Folds:
+    """What `write_folds` kept, compared with the hashes in ``config.json``.
+
+    Raises:
+        InputError: a file is missing, damaged or another one.
+    """
+    hashes: Mapping[str, str] = run.read_config().get("folds", {})
+    read: dict[str, FoldVectors] = {}
+    for end, path in run.folds.items():
+        if end in hashes and hashes[end] not in read:
+            vectors = FoldVectors.load(path)
+            if vectors.sha256 != hashes[end]:
+                what = "not the vectors of this run"
+                raise InputError(path, what, found=vectors.sha256, expected=hashes[end])
+            read[hashes[end]] = vectors
+    return {end: read[sha256] for end, sha256 in hashes.items()}
+
+
+def remove_folds(run: RunDirectory) -> None:
+    """Makes room once the run is done: what scores it reads the vectors of the whole text."""
+    for path in run.folds.values():
+        path.unlink(missing_ok=True)
+
+
+def _files(folds: Folds) -> Folds:
+    """Without the input's where the output's are the same."""
+    same = folds.get("output") is folds.get("input")
+    return {end: vectors for end, vectors in folds.items() if not (same and end == "input")}

@@ -1,0 +1,106 @@
+"""Vectors counted without a fold of the text, against counts by loops and numpy's dense decomposition."""
+
+from __future__ import annotations
+
+import itertools
+from pathlib import Path
+
+import numpy as np
+import pytest
+from pmi_reference import dense_ppmi, silent, zipf_text
+
+import embeddings
+from embeddings import CorpusStatistics, InputError
+from embeddings.cross_fit import FoldVectors, bfloat16_bits, fold_bounds, fold_of_tokens, fold_vectors
+from embeddings.methods import pmi
+from embeddings.methods.pmi import Options
+
+
+def left_counts(ids: np.ndarray, size: int, nearest: int, window: int) -> np.ndarray:
+    counts = np.zeros((size, size))
+    for distance in range(nearest, window + 1):
+        np.add.at(counts, (ids[distance:], ids[:-distance]), 1 / distance)
+    return counts
+
+
+@pytest.mark.parametrize("discount", [0.0, 1.0])
+def test_a_fold_has_the_matrix_of_the_other_counts_in_the_axes_of_the_whole(discount: float) -> None:
+    text, bounds = zipf_text(40, 2000), np.array([0, 700, 1500, 2000])
+    options = Options(lags="1,4", context="left", discount=discount)
+    whole, folds = pmi.build_with_folds(text, 6, 1, options, bounds, silent)
+    np.testing.assert_array_equal(whole, pmi.build(text, 6, 1, options, silent))
+
+    def matrix(*counts: np.ndarray) -> np.ndarray:
+        return np.hstack([dense_ppmi(each, 0.75, 1.0, discount) for each in counts])
+
+    def blocks(ids: np.ndarray) -> list[np.ndarray]:
+        return [left_counts(ids, 40, 1, 1), left_counts(ids, 40, 1, 4)]
+
+    u, s, vt = np.linalg.svd(matrix(*blocks(text.ids)), full_matrices=False)
+    vt = vt[:6] * np.sign(u[np.abs(u[:, :6]).argmax(axis=0), range(6)])[:, None]
+    mean = (u[:, :6] * s[:6] ** 0.5).mean(axis=0) * np.sign(u[np.abs(u[:, :6]).argmax(axis=0), range(6)])
+    for found, (start, end) in zip(folds, itertools.pairwise(bounds), strict=True):
+        rest = [a - b for a, b in zip(blocks(text.ids), blocks(text.ids[start:end]), strict=True)]
+        m = matrix(*(np.where(each < 1e-6, 0, each) for each in rest))
+        expected = m @ vt.T * s[:6] ** -0.5 - mean
+        expected[~m.any(axis=1)] = 0
+        np.testing.assert_allclose(found, expected, atol=1e-10)
+
+
+def test_a_word_that_only_one_fold_has_is_zero_there_and_itself_elsewhere(tmp_path: Path) -> None:
+    text = zipf_text(40, 2000)
+    ids = text.ids.copy()
+    ids[100:120:4] = 40  # the first of four folds
+    wider = CorpusStatistics([*text.words, "rare"], np.bincount(ids), ids)
+    found = values(fold_vectors("pmi", wider, 6, 1, Options(), 4, silent, directory=tmp_path))
+    assert not found[0, 40].any()
+    np.testing.assert_allclose(np.linalg.norm(found[1:, 40], axis=1), 1, atol=1e-2)
+
+
+def test_the_last_part_is_the_whole_matrix_and_both_are_kept(tmp_path: Path) -> None:
+    text = zipf_text(40, 2000)
+    made = fold_vectors("pmi", text, 6, 1, Options(), 4, silent, directory=tmp_path)
+    assert made.rows.shape == (5, 40, 6)
+    assert made.recipe["folds"] == 4
+    whole = embeddings.build("pmi", text, 6)
+    np.testing.assert_array_equal(made.rows[4], bfloat16_bits(whole.vectors))
+    kept = {path.name.rpartition("-")[0]: path for path in tmp_path.iterdir()}
+    assert kept.keys() == {"pmi", "pmi-folds"}
+    assert embeddings.OutputMatrix.load(kept["pmi"]).sha256 == whole.sha256
+    again = fold_vectors("pmi", text, 6, 1, Options(), 4, silent, directory=tmp_path)
+    np.testing.assert_array_equal(again.rows, made.rows)
+    assert FoldVectors.load(kept["pmi-folds"]).sha256 == made.sha256
+
+
+@pytest.mark.parametrize(("tokens", "folds"), [(10, 3), (40, 8), (7, 7)])
+def test_folds_are_equal_parts_in_a_row(tokens: int, folds: int) -> None:
+    sizes = np.bincount(fold_of_tokens(tokens, folds), minlength=folds)
+    assert sizes.max() - sizes.min() <= 1
+    assert (np.diff(fold_of_tokens(tokens, folds)) >= 0).all()
+    np.testing.assert_array_equal(np.diff(fold_bounds(tokens, folds)), sizes)
+
+
+def values(found: FoldVectors) -> np.ndarray:
+    """The numbers of which `FoldVectors` holds the bits."""
+    return (found.rows.astype(np.uint32) << 16).view(np.float32)
+
+
+def test_bfloat16_is_the_nearest_one() -> None:
+    exact = np.array([1, 1 + 2**-8, 1 + 3 * 2**-8, 1 + 2**-8 + 2**-20, -0.3, 0, 1e-30], dtype=np.float32)
+    rounded = (bfloat16_bits(exact).astype(np.uint32) << 16).view(np.float32)
+    np.testing.assert_array_equal(rounded[:4], np.float32([1, 1, 1 + 2**-6, 1 + 2**-7]))
+    np.testing.assert_allclose(rounded, exact, rtol=2**-8)
+
+
+@pytest.mark.parametrize(
+    ("method", "options", "folds", "message"),
+    [
+        ("hadamard", None, 4, "hadamard: its vectors are not counted on the text"),
+        ("pmi", Options(window=60), 40, "folds: a fold of 50 tokens is shorter than the window of 60"),
+    ],
+)
+def test_what_cannot_be_left_out_is_an_error(
+    method: str, options: Options | None, folds: int, message: str, tmp_path: Path
+) -> None:
+    with pytest.raises(InputError, match=message):
+        fold_vectors(method, zipf_text(40, 2000), 6, 1, options, folds, silent, directory=tmp_path)
