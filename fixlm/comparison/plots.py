@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import importlib.util
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -50,18 +51,23 @@ def draw(rows: Sequence[Row], directory: Path) -> list[str]:
         left_out = ", ".join(row.name for row in rows if row not in shown)
         notes.append(f"The plots show rows of one text only, and so not {left_out}.")
     for name, plot in PLOTS.items():
-        with _plain_style():
-            figure = plot(shown)
-            if figure is None:
-                (directory / name).unlink(missing_ok=True)
-            else:
-                # Without the version of matplotlib in it, the same numbers give the same file.
-                figure.savefig(directory / name, dpi=DPI, metadata={"Software": None})
+        save(directory / name, functools.partial(plot, shown))
     without = [run.path.name for row in shown for run in row.done if not bands(run)]
     if without:
         what = "their results have no perplexity by word frequency"
         notes.append(f"Not in frequency.png, since {what}: {', '.join(without)}.")
     return notes
+
+
+def save(path: Path, plot: Callable[[], Figure | None]) -> None:
+    """Writes a plot as PNG, in matplotlib's own style; removes an older one where there is nothing to show."""
+    with _plain_style():
+        figure = plot()
+        if figure is None:
+            path.unlink(missing_ok=True)
+        else:
+            # Without the version of matplotlib in it, the same numbers give the same file.
+            figure.savefig(path, dpi=DPI, metadata={"Software": None})
 
 
 def valid_by_tokens(rows: Sequence[Row]) -> Figure | None:
