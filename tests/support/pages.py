@@ -34,6 +34,7 @@ def inline_commands(page: str) -> list[str]:
 
 def sentences(text: str) -> list[str]:
     """The sentences of prose: without code blocks, tables, headings, pictures and the addresses of links."""
+    text = GENERATED.sub("", text)
     text = re.sub(r"^```.*?^```", "", text, flags=re.DOTALL | re.MULTILINE)
     text = re.sub(r"^(#.*|\|.*|<!--.*|!\[.*)$", "\n", text, flags=re.MULTILINE)
     text = re.sub(r"\]\([^)]*\)", "]", text)
