@@ -74,19 +74,19 @@ def evaluate_run(path: str, config: EvaluateConfig) -> tuple[Score, CacheSetting
     from fixlm.console import progress
     from fixlm.evaluation.cache_tuning import choose
     from fixlm.evaluation.continuous_cache import CacheSettings
-    from fixlm.evaluation.opened_run import open_run
     from fixlm.evaluation.perplexity import evaluate
+    from fixlm.evaluation.run import load
 
     if config.threads is not None:
         torch.set_num_threads(config.threads)
-    opened = open_run(path, config.checkpoint, config.data)
-    cache = None
+    opened = load(path, config.checkpoint, config.data)
+    text, cache = opened.corpus, None
     with progress() as show:
         if config.cache_size and config.cache_tune:
-            cache = choose(opened.model, opened.corpus, config.cache_size, show)
+            cache = choose(opened.model, text, config.cache_size, show)
         elif config.cache_size:
             cache = CacheSettings(config.cache_size, config.cache_theta, config.cache_lambda)
-        return evaluate(opened.model, opened.corpus, config.split, show, cache), cache
+        return evaluate(opened.model, text, config.split, show, cache), cache
 
 
 if __name__ == "__main__":

@@ -197,7 +197,7 @@ def our_step(name: str, sizes: Sizes) -> Callable[[], object]:
     """One step of `fixlm.train` with that output layer."""
     hidden_size, size = sizes.hidden_size, sizes.vocabulary_size
     precision = torch.bfloat16 if multiplies_bfloat16() else None
-    config = OptimizationConfig()
+    config = OptimizationConfig(lr=6e-3)
     embedding = input_embedding(size, hidden_size)
     layer = build_layer(name, sizes, input_embedding=embedding, precision=precision)
     model = LanguageModel(

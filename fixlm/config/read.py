@@ -15,8 +15,8 @@ from fixlm.output import registry
 
 def flag_groups() -> dict[str, list[Flag]]:
     """All flags of a training run, by the title of their group in ``--help``; each flag once."""
-    layers = ", ".join(registry.names())
-    groups = {name: flags_of(kind, layers=layers) for name, kind in GROUPS.items()}
+    shown = {"layers": ", ".join(registry.names()), "rates": registry.learning_rates()}
+    groups = {name: flags_of(kind, **shown) for name, kind in GROUPS.items()}
     own = {flag.name: flag for kind in registry.all_options() for flag in flags_of(kind)}
     groups = {"data": groups.pop("data"), "model": groups.pop("model"), "output layer": [*own.values()], **groups}
     for method in embeddings.names():
@@ -70,7 +70,9 @@ def read_config(given: Mapping[str, Any]) -> TrainConfig:
     Raises:
         InputErrors: with everything that is wrong with it, not only the first problem.
     """
-    given = {name.replace("_", "-"): value for name, value in given.items()}
+    aliases = {flag.alias: flag.name for kind in GROUPS.values() for flag in flags_of(kind) if flag.alias}
+    dashed = {name.replace("_", "-"): value for name, value in given.items()}
+    given = {aliases.get(name, name): value for name, value in dashed.items()}
     errors: dict[str, InputError] = {}  # by text: two layers may share an option
 
     def read(kind: type[Any], prefix: str = "") -> Any:

@@ -97,7 +97,7 @@ class OptimizationConfig(Checked):
         False, "windows of random length, at least 5: N(T, 5), or N(T/2, 5) once in 20; each with lr · length/T"
     )
     optimizer: Literal["adamw", "sgd"] = option("adamw", "adamw, or sgd without momentum")
-    lr: LearningRate = option(6e-3, "learning rate at its highest", place="first")
+    lr: LearningRate | None = option(None, "learning rate at its highest (none: %(rates)s)", place="first")
     output_lr: LearningRate = option(
         1.0, "learning rate of the output layer's own matrices, as a part of --lr", place="ablation"
     )
@@ -131,6 +131,12 @@ class OptimizationConfig(Checked):
     )
     seed: Natural = option(1, "seed of weights and dropout", place="first")
 
+    @property
+    def peak_lr(self) -> float:
+        """``lr``, which is None only until the `TrainConfig` around it knows the output layer."""
+        assert self.lr is not None
+        return self.lr
+
 
 @dataclass(frozen=True)
 class RunConfig(Checked):
@@ -155,6 +161,7 @@ class TrainConfig:
     """A training run.
 
     Args:
+        optimization: a learning rate that is None becomes that of the output layer.
         output: the options of the output layer, of the class that its entry in `fixlm.output.registry` names.
         matrices: the options of the methods of `embeddings` that the run uses, by method; the defaults of a method
             that is missing here.
@@ -174,6 +181,8 @@ class TrainConfig:
         InputErrors.raise_if_any([*unknown_names(self)])
         if self.output is None:
             object.__setattr__(self, "output", self.layer.options())
+        if self.optimization.lr is None:
+            object.__setattr__(self, "optimization", dataclasses.replace(self.optimization, lr=self.layer.lr))
         for options in self.matrices.values():
             check(options)
         InputErrors.raise_if_any([*contradictions(self)])

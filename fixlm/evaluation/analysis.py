@@ -16,7 +16,7 @@ from embeddings.output_matrix import unit_rows
 from fixlm.errors import InputError
 
 if TYPE_CHECKING:
-    from fixlm.evaluation.opened_run import OpenedRun
+    from fixlm.evaluation.run import Run
 
 PAPER, RED = (255, 255, 255), (227, 74, 51)
 """The colours of a word that was certain, and of one that was as likely as any other of the V."""
@@ -40,7 +40,7 @@ def along_the_text(nats: np.ndarray, window: int = 1000) -> tuple[np.ndarray, np
         return starts + window / 2, np.exp((sums[starts + window] - sums[starts]) / window)
 
 
-def passage_html(run: OpenedRun, split: str, nats: np.ndarray, start: int = 0, length: int = 200) -> str:
+def passage_html(run: Run, split: str, nats: np.ndarray, start: int = 0, length: int = 200) -> str:
     """A passage with each word on a ground as red as it was surprising: log V nats or more is full red.
 
     Args:
@@ -81,7 +81,7 @@ def passage_html(run: OpenedRun, split: str, nats: np.ndarray, start: int = 0, l
 
 
 @torch.no_grad()
-def output_matrix(run: OpenedRun) -> np.ndarray:
+def output_matrix(run: Run) -> np.ndarray:
     """W of logits = W f(x) + b, a row a word: (V, D) float32, D = N, or H where the features are x itself.
 
     The fixed Q, the learned weight, the tied input embedding; of ``walsh``, whose codes are never stored, what its
@@ -90,7 +90,7 @@ def output_matrix(run: OpenedRun) -> np.ndarray:
     return run.model.output.word_matrix().float().cpu().numpy()
 
 
-def word_id(run: OpenedRun, word: str) -> int:
+def word_id(run: Run, word: str) -> int:
     """The id of a word; of a vocabulary of pieces, also of the piece that begins a word.
 
     Raises:
@@ -105,7 +105,7 @@ def word_id(run: OpenedRun, word: str) -> int:
     raise InputError("word", "not in the vocabulary of the run", found=repr(word), fix=fix)
 
 
-def nearest_words(run: OpenedRun, matrix: np.ndarray, word: str, count: int = 8) -> list[tuple[str, float]]:
+def nearest_words(run: Run, matrix: np.ndarray, word: str, count: int = 8) -> list[tuple[str, float]]:
     """The words whose rows of a matrix (V, D) have the largest cosine with the row of ``word``, and these cosines.
 
     Raises:
@@ -114,7 +114,7 @@ def nearest_words(run: OpenedRun, matrix: np.ndarray, word: str, count: int = 8)
     return [(run.corpus.words[i], cosine) for i, cosine in nearest(matrix, word_id(run, word), count)]
 
 
-def family_of(run: OpenedRun, word: str) -> list[str]:
+def family_of(run: Run, word: str) -> list[str]:
     """The words that share the first half of their code with ``word``, the head of the family first.
 
     Raises:
@@ -146,7 +146,7 @@ def plane(vectors: np.ndarray) -> tuple[np.ndarray, float]:
     return found * np.where(largest < 0, -1, 1), share
 
 
-def learning_curve(run: OpenedRun) -> list[dict[str, Any]]:
+def learning_curve(run: Run) -> list[dict[str, Any]]:
     """The records of ``metrics.jsonl``, flat: ``validation`` is the perplexity (per word where that is known)."""
     records = []
     for record in run.directory.read_metrics():
@@ -156,7 +156,7 @@ def learning_curve(run: OpenedRun) -> list[dict[str, Any]]:
     return records
 
 
-def side_by_side(*runs: OpenedRun) -> dict[str, dict[str, Any]]:
+def side_by_side(*runs: Run) -> dict[str, dict[str, Any]]:
     """What the runs are, what is trained in them and what they reach: a column of rows for each.
 
     Perplexities are those of ``result.json``, per word; None where a run lacks one. Columns are named by the run
@@ -169,7 +169,7 @@ def side_by_side(*runs: OpenedRun) -> dict[str, dict[str, Any]]:
     }
 
 
-def _column(run: OpenedRun) -> dict[str, Any]:
+def _column(run: Run) -> dict[str, Any]:
     model = run.config["model"]
     counts = run.model.parameter_counts()
     result = run.directory.read_result() or {}

@@ -136,10 +136,20 @@ def target_nats(
     Raises:
         InputError: their sum is not finite.
     """
-    windows = _windows(model, corpus.splits[split], progress, f"evaluate {split}", cache)
-    nats = np.concatenate([nll.cpu().numpy() for nll in windows])
+    nats = stream_nats(model, corpus.splits[split], progress, f"evaluate {split}", cache)
     score_of(nats, corpus, split)
     return nats
+
+
+def stream_nats(
+    model: LanguageModel,
+    stream: np.ndarray,
+    progress: Progress | None = None,
+    what: str = "evaluate",
+    cache: CacheSettings | None = None,
+) -> np.ndarray:
+    """Negative log-likelihood of each id of a stream but the first: (n,) ids → (n − 1,) float32 nats."""
+    return np.concatenate([nll.cpu().numpy() for nll in _windows(model, stream, progress, what, cache)])
 
 
 def score_of(nats: np.ndarray, corpus: Corpus, split: str) -> Score:

@@ -140,7 +140,7 @@ class LanguageModel(nn.Module):
         """
         raw, state = self.hidden(ids, state)
         hidden = locked_dropout(raw, self.dropout_output, self.training)
-        nats = self.output.loss(hidden.flatten(0, 1), targets.flatten())
+        nats = self.output.loss(hidden.flatten(0, 1), targets.flatten(), ignore_index=None)
         whole = nats
         if ar > 0:
             whole = whole + ar * hidden.square().mean()

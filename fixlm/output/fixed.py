@@ -13,6 +13,8 @@ from fixlm.output.options import ALPHA_START
 
 NORM_EPSILON = 1e-6
 """Keeps x/‖x‖ and its gradient finite at x = 0, and is far below the norm of any real feature vector."""
+UNIT_TOLERANCE = 1e-5
+"""Norms that float32 arithmetic leaves when it scales a row to 1 are within this; such rows keep their bits."""
 
 
 class ScaledOutput(DenseOutput):
@@ -30,7 +32,7 @@ class ScaledOutput(DenseOutput):
         alpha: a value to fix α at; learned if None.
         alpha_start: where a learned α starts.
         normalize: False leaves x as it is, logits = α Q x + b.
-        options: ``log_unigram`` and ``precision``, as of `OutputLayer`.
+        options: ``log_unigram``, ``precision`` and ``bias``, as of `OutputLayer`.
     """
 
     alpha: Tensor
@@ -77,17 +79,32 @@ class FixedOutput(ScaledOutput):
 
     Args:
         hidden_size: H.
-        vectors: Q, (V, N), rows of norm 1; a buffer, never trained. Not part of the state dict: a run stores it once.
+        vectors: Q, (V, N): a tensor, a numpy array, or what has one as ``vectors`` (an `OutputMatrix`, gensim's
+            KeyedVectors). Rows that are not of norm 1 are scaled to it. Never trained.
         word_scales: learn a scale s of each row: logits = α s ∘ Q x̂ + b. The rows then get the gradient of a trained
             matrix on the way, and the layer is as slow as one.
+        in_state_dict: whether Q is a part of the state dict. A run says no, since it keeps Q in a file of its own.
         options: those of `ScaledOutput`.
+
+    Raises:
+        InputError: the vectors are not a matrix, not finite, or have a row of zeros.
+
+    >>> head = FixedOutput(512, torch.randn(1000, 300))  # a learned map 512 → 300 comes first
+    >>> x, targets = torch.randn(4, 7, 512), torch.randint(1000, (4, 7))
+    >>> head(x).shape
+    torch.Size([4, 7, 1000])
+    >>> loss = head.loss(x, targets)  # of the same logits, which are never held all at once
+    >>> torch.testing.assert_close(loss, torch.nn.functional.cross_entropy(head(x).flatten(0, 1), targets.flatten()))
     """
 
     vectors: Tensor
 
-    def __init__(self, hidden_size: int, vectors: Tensor, *, word_scales: bool = False, **options: Any) -> None:
-        super().__init__(hidden_size, *vectors.shape, **options)
-        self.register_buffer("vectors", vectors, persistent=False)
+    def __init__(
+        self, hidden_size: int, vectors: Any, *, word_scales: bool = False, in_state_dict: bool = True, **options: Any
+    ) -> None:
+        rows = _unit_rows(vectors)
+        super().__init__(hidden_size, *rows.shape, **options)
+        self.register_buffer("vectors", rows, persistent=in_state_dict)
         self.scales = nn.Parameter(torch.ones(len(vectors))) if word_scales else None
 
     @classmethod
@@ -102,6 +119,23 @@ class FixedOutput(ScaledOutput):
 
     def matrix(self) -> Tensor:
         return self.vectors if self.scales is None else self.scales[:, None] * self.vectors
+
+
+def _unit_rows(vectors: Any) -> Tensor:
+    """(V, N) rows of norm 1: the very tensor that was given where its rows are so already."""
+    rows = torch.as_tensor(getattr(vectors, "vectors", vectors))
+    if rows.dim() != 2 or not rows.is_floating_point():
+        found = f"{list(rows.shape)} of {rows.dtype}"
+        raise InputError("vectors", "not a matrix of vectors", found=found, expected="[V, N] of floating point")
+    norms = torch.linalg.vector_norm(rows.detach(), dim=1, dtype=torch.promote_types(rows.dtype, torch.float32))
+    if not norms.isfinite().all():
+        raise InputError("vectors", "values that are not finite", found=f"row {int((~norms.isfinite()).nonzero()[0])}")
+    if not norms.all():
+        found = f"{int((norms == 0).sum())} of {len(rows)}, the first is row {int((norms == 0).nonzero()[0])}"
+        raise InputError("vectors", "rows of zeros, which have no direction", found=found)
+    if (norms - 1).abs().max() <= UNIT_TOLERANCE:
+        return rows
+    return (rows / norms[:, None]).to(rows.dtype)
 
 
 def _vectors_by_rule(name: str, vocabulary_size: int, dim: int, seed: int) -> Tensor:

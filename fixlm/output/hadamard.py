@@ -7,6 +7,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from embeddings.methods.hadamard import order_for, signs_for, sylvester_rows
+from fixlm.output.cross_entropy import widened, without_autocast
 from fixlm.output.fixed import ScaledOutput
 from fixlm.output.kernels.block_hadamard import (
     UNUSED,
@@ -27,16 +28,23 @@ class HadamardOutput(ScaledOutput):
     Args:
         hidden_size: H.
         vocabulary_size: V.
-        dim: N.
+        dim: N; H if None.
         options: those of `ScaledOutput`.
 
     Raises:
         InputError: the rule has fewer than V different rows.
+
+    >>> head = HadamardOutput(512, 33_278)  # in place of nn.Linear(512, 33_278)
+    >>> sum(parameter.numel() for parameter in head.parameters())  # b and α
+    33279
+    >>> x, targets = torch.randn(5, 512), torch.tensor([4, 1, -100, 33_277, 0])
+    >>> torch.testing.assert_close(head.loss(x, targets), F.cross_entropy(head(x), targets))
     """
 
     signs: Tensor
 
-    def __init__(self, hidden_size: int, vocabulary_size: int, dim: int, **options: Any) -> None:
+    def __init__(self, hidden_size: int, vocabulary_size: int, dim: int | None = None, **options: Any) -> None:
+        dim = hidden_size if dim is None else dim
         super().__init__(hidden_size, vocabulary_size, dim, **options)
         signs = torch.from_numpy(signs_for(vocabulary_size, dim))
         self.register_buffer("signs", signs.to(torch.get_default_dtype()), persistent=False)
@@ -59,19 +67,25 @@ class HadamardOutput(ScaledOutput):
         return loss_by_tiles(self._tile_loss, hidden, targets, self.parameters())
 
     def _tile_loss(self, hidden: Tensor, targets: Tensor) -> Tensor:
-        features, bias = self._padded(hidden), self._slot_bias()
-        return block_hadamard_cross_entropy(features, self.signs, bias, targets, self.scale)
+        features, signs = self._padded(hidden)
+        with without_autocast(hidden):
+            return block_hadamard_cross_entropy(features, signs, self._slot_bias(), targets, self.scale)
 
     def _nll(self, hidden: Tensor, targets: Tensor) -> Tensor:
-        features, bias = self._padded(hidden), self._slot_bias()
-        return block_hadamard_nll(features, self.signs, bias, targets, self.scale)
+        features, signs = self._padded(hidden)
+        return block_hadamard_nll(features, signs, self._slot_bias(), targets, self.scale)
 
     def _logits(self, hidden: Tensor) -> Tensor:
-        slots = block_hadamard_logits(self._padded(hidden), self.signs, self.bias, self.scale)
+        features, signs = self._padded(hidden)
+        with without_autocast(hidden):
+            slots = block_hadamard_logits(features, signs, widened(self.bias), self.scale)
         return slots[:, : len(self.bias)]
 
-    def _padded(self, hidden: Tensor) -> Tensor:
-        return F.pad(self.features(hidden), (0, order_for(self.dim) - self.dim))  # (n, N) → (n, P)
+    def _padded(self, hidden: Tensor) -> tuple[Tensor, Tensor]:
+        """Features with zeros from N to P, (n, P), and signs; in float32 or better."""
+        features = F.pad(self.features(hidden), (0, order_for(self.dim) - self.dim))  # (n, N) → (n, P)
+        return widened(features), widened(self.signs)
 
     def _slot_bias(self) -> Tensor:
-        return F.pad(self.bias, (0, self.signs.numel() - len(self.bias)), value=UNUSED)  # (V,) → (blocks · P,)
+        bias = widened(self.bias)
+        return F.pad(bias, (0, self.signs.numel() - len(bias)), value=UNUSED)  # (V,) → (blocks · P,)

@@ -8,7 +8,16 @@ import torch
 from torch import Tensor, nn
 
 from embeddings.errors import InputError
-from fixlm.output.kernels.linear_cross_entropy import linear_cross_entropy, linear_logits, linear_nll
+from fixlm.output.cross_entropy import (
+    Arithmetic,
+    autocast_type,
+    cross_entropy,
+    dense_loss,
+    dense_nll,
+    flat,
+    require_features,
+    require_words,
+)
 
 
 @dataclass(frozen=True)
@@ -31,17 +40,21 @@ class Ingredients:
 
 
 class OutputLayer(nn.Module, ABC):
-    """From hidden states to the probability of the next word.
+    """From hidden states to the probability of the next word: a drop-in for the last `nn.Linear` of a network.
 
     H is the hidden size, V the vocabulary size, n the number of tokens. A layer implements `_logits`, `_loss` and
-    `_nll` for a flat list of tokens; the public methods take any leading dimensions.
+    `_nll` for a flat list of tokens; the public methods take any leading dimensions, in float32, float64 or, after
+    ``layer.to(torch.bfloat16)`` or inside autocast, bfloat16.
 
     Args:
         hidden_size: H.
         vocabulary_size: V.
         log_unigram: (V,) log probability of each word, the start value of the bias; zeros if None.
         precision: type of the matrix products of `loss`; that of ``hidden`` if None.
+        bias: whether there is a bias b to be learned.
     """
+
+    bias: Tensor
 
     def __init__(
         self,
@@ -49,12 +62,32 @@ class OutputLayer(nn.Module, ABC):
         vocabulary_size: int,
         log_unigram: Tensor | None = None,
         precision: torch.dtype | None = None,
+        *,
+        bias: bool = True,
     ) -> None:
         super().__init__()
         start = torch.zeros(vocabulary_size) if log_unigram is None else log_unigram.float().clone()
-        self.bias = nn.Parameter(start)
+        if bias:
+            self.bias = nn.Parameter(start)
+        else:
+            self.register_buffer("bias", torch.zeros(vocabulary_size), persistent=False)
         self.hidden_size = hidden_size
         self.precision = precision
+
+    @property
+    def in_features(self) -> int:
+        """H, under the name that `nn.Linear` has for it."""
+        return self.hidden_size
+
+    @property
+    def out_features(self) -> int:
+        """V, under the name that `nn.Linear` has for it."""
+        return len(self.bias)
+
+    def extra_repr(self) -> str:
+        """What stands in brackets when a model is printed."""
+        trained = sum(parameter.numel() for parameter in self.parameters() if parameter.requires_grad)
+        return f"in_features={self.in_features}, out_features={self.out_features}, trained={trained:,}"
 
     @classmethod
     def create(cls, hidden_size: int, vocabulary_size: int, given: Ingredients, **options: Any) -> Self:
@@ -66,32 +99,54 @@ class OutputLayer(nn.Module, ABC):
         return cls(hidden_size, vocabulary_size, **options)
 
     def forward(self, hidden: Tensor) -> Tensor:
-        """(…, H) → logits (…, V)."""
+        """(…, H) → logits (…, V), of the type that `nn.Linear` would give.
+
+        Raises:
+            InputError: a shape or a type does not fit.
+        """
         self._require_features(hidden)
         if hidden.dim() == 2:  # as in decoding, where the views below would show in the time of the fastest layer
-            return self._logits(hidden)
-        return self._logits(hidden.reshape(-1, self.hidden_size)).view(*hidden.shape[:-1], len(self.bias))
+            logits = self._logits(hidden)
+        else:
+            logits = self._logits(hidden.reshape(-1, self.hidden_size)).view(*hidden.shape[:-1], len(self.bias))
+        return logits.to(autocast_type(hidden) or hidden.dtype)
 
     def logits(self, hidden: Tensor) -> Tensor:
         """The same as `forward`: (…, H) → (…, V)."""
         return self.forward(hidden)
 
-    def loss(self, hidden: Tensor, targets: Tensor) -> Tensor:
-        """(…, H), (…) → mean negative log-likelihood in nats; differentiable, keeps no (n, V) array.
+    def loss(
+        self, hidden: Tensor, targets: Tensor, *, ignore_index: int | None = -100, reduction: str = "mean"
+    ) -> Tensor:
+        """Negative log-likelihood in nats, as `F.cross_entropy` of the logits, but keeps no (n, V) array.
+
+        Args:
+            hidden: (…, H).
+            targets: (…) ids from 0 to V − 1, or ``ignore_index``.
+            ignore_index: targets that count nothing; None: there are none, and nobody looks for them.
+            reduction: ``mean`` over the targets that count, ``sum``, or ``none``, which computes the logits twice.
+
+        Returns:
+            A scalar, or (…) for ``none``; differentiable; float32 where the layer has a lower type.
 
         Raises:
-            InputError: a shape or a type does not fit.
+            InputError: a shape, a type or a target does not fit.
         """
-        return self._loss(*self._flat(hidden, targets))
+        self._require_features(hidden)
+        parts = Arithmetic(self._loss, self._nll, self._logits)
+        return cross_entropy(parts, hidden, targets, len(self.bias), ignore_index, reduction)
 
     @torch.no_grad()
     def nll(self, hidden: Tensor, targets: Tensor) -> Tensor:
         """(…, H), (…) → (…) nats; no gradient, keeps no (n, V) array, always in the precision of ``hidden``.
 
         Raises:
-            InputError: a shape or a type does not fit.
+            InputError: a shape, a type or a target does not fit.
         """
-        return self._nll(*self._flat(hidden, targets)).view(targets.shape)
+        self._require_features(hidden)
+        rows, ids = flat(hidden, targets)
+        require_words(ids, len(self.bias))
+        return self._nll(rows, ids).view(targets.shape)
 
     @abstractmethod
     def _logits(self, hidden: Tensor) -> Tensor:
@@ -126,27 +181,11 @@ class OutputLayer(nn.Module, ABC):
         """
         raise InputError("output layer", "only walsh has families", found=type(self).__name__)
 
-    def _flat(self, hidden: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
-        """(…, H), (…) → (n, H), (n,): what the kernels, which check nothing, can rely on."""
-        self._require_features(hidden)
-        if targets.shape != hidden.shape[:-1]:
-            found, expected = list(targets.shape), list(hidden.shape[:-1])
-            raise InputError("targets", "a target for each hidden state is needed", found=found, expected=expected)
-        if targets.is_floating_point() or targets.dtype == torch.bool:
-            raise InputError("targets", "not the ids of words", found=targets.dtype, expected="whole numbers")
-        # On a GPU the look at the largest would wait for the device; torch's own kernels check it there.
-        if targets.device.type == "cpu" and targets.numel():
-            low, high = (int(each) for each in targets.aminmax())
-            if low < 0 or high >= len(self.bias):
-                wrong = low if low < 0 else high
-                raise InputError("targets", "no such word", found=wrong, expected=f"0 to {len(self.bias) - 1}")
-        return hidden.reshape(-1, hidden.shape[-1]), targets.reshape(-1).long()
-
     def _require_features(self, hidden: Tensor) -> None:
-        if hidden.dim() == 0 or hidden.shape[-1] != self.hidden_size or not hidden.is_floating_point():
-            found = f"{list(hidden.shape)} of {hidden.dtype}"
-            expected = f"[…, {self.hidden_size}] of floating point"
-            raise InputError("hidden", "not the features that this layer reads", found=found, expected=expected)
+        require_features(hidden, self.hidden_size)
+        if hidden.dtype != self.bias.dtype and autocast_type(hidden) is None:
+            fix = f"layer.to({hidden.dtype}), or torch.autocast"
+            raise InputError("hidden", "not of the layer's type", found=hidden.dtype, expected=self.bias.dtype, fix=fix)
 
 
 class DenseOutput(OutputLayer):
@@ -164,13 +203,13 @@ class DenseOutput(OutputLayer):
         return self.matrix()
 
     def _loss(self, hidden: Tensor, targets: Tensor) -> Tensor:
-        return linear_cross_entropy(self.features(hidden), self.matrix(), self.bias, targets, self.precision)
+        return dense_loss(self.features(hidden), self.matrix(), self.bias, targets, self.precision)
 
     def _nll(self, hidden: Tensor, targets: Tensor) -> Tensor:
-        return linear_nll(self.features(hidden), self.matrix(), self.bias, targets)
+        return dense_nll(self.features(hidden), self.matrix(), self.bias, targets)
 
     def _logits(self, hidden: Tensor) -> Tensor:
-        return linear_logits(self.features(hidden), self.matrix(), self.bias)
+        return torch.addmm(self.bias, self.features(hidden), self.matrix().t())
 
 
 def joining_projection(hidden_size: int, dim: int, *, always: bool = False) -> nn.Linear | None:

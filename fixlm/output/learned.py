@@ -11,7 +11,13 @@ from fixlm.output.options import EMBEDDING_INIT
 
 
 class LearnedOutput(DenseOutput):
-    """logits = x Wᵀ + b with a learned W (V, H); the arguments are those of `OutputLayer`."""
+    """logits = x Wᵀ + b with a learned W (V, H); the arguments are those of `OutputLayer`.
+
+    >>> head = LearnedOutput(512, 1000)  # nn.Linear(512, 1000), with a loss that never holds all logits
+    >>> x, targets = torch.randn(2, 3, 512), torch.randint(1000, (2, 3))
+    >>> head(x).shape, head.loss(x, targets).shape
+    (torch.Size([2, 3, 1000]), torch.Size([]))
+    """
 
     def __init__(self, hidden_size: int, vocabulary_size: int, **options: Any) -> None:
         super().__init__(hidden_size, vocabulary_size, **options)
@@ -38,7 +44,7 @@ class TiedOutput(DenseOutput):
     Args:
         hidden_size: H.
         input_embedding: whose weight serves as W; it stays the embedding's parameter, not this module's.
-        options: ``log_unigram`` and ``precision``, as of `OutputLayer`.
+        options: ``log_unigram``, ``precision`` and ``bias``, as of `OutputLayer`.
     """
 
     shared: nn.Embedding

@@ -127,6 +127,9 @@ class FixedOptions(ScaledOptions):
 
     word_scales: bool = option(False, "learn a scale of each row of the output matrix", place="ablation")
 
+    def arguments(self, prepared: OutputMatrix | Codebook | None, prepared_with: Any) -> dict[str, Any]:
+        return super().arguments(prepared, prepared_with) | {"in_state_dict": False}
+
     def tensor_shapes(self, hidden_size: int, vocabulary_size: int, prepared_with: Any) -> Shapes:
         shapes = super().tensor_shapes(hidden_size, vocabulary_size, prepared_with)
         return shapes | ({"scales": (vocabulary_size,)} if self.word_scales else {})
@@ -155,6 +158,7 @@ class WalshOptions(StartOptions):
             "halves": prepared_with.halves,
             "basis": self.walsh_basis,
             "tied": self.walsh_tied,
+            "in_state_dict": False,
         }
 
     def problems(self, sizes: Mapping[str, int], prepared_with: Any) -> Iterator[InputError]:

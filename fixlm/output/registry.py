@@ -38,6 +38,7 @@ class LayerEntry:
             a method; None: there is no matrix to share.
         trains_input: the layer trains the input embedding, which therefore cannot be frozen.
         by_rule: the layer makes its matrix by itself, so that a run directory may lack it.
+        lr: the learning rate of a run that is given none.
     """
 
     target: str
@@ -46,6 +47,7 @@ class LayerEntry:
     input_matrix: str | None = None
     trains_input: bool = False
     by_rule: bool = False
+    lr: float = 6e-3
 
     def layer(self) -> type[OutputLayer]:
         """The class of the layer; brings torch with it."""
@@ -65,8 +67,9 @@ def _imported(target: str) -> Any:
 # Options stand in a file of their own, since ``--help`` needs them and does not wait for torch.
 _OPTIONS = "fixlm.output.options"
 _LAYERS = {
-    "learned": LayerEntry("fixlm.output.learned:LearnedOutput", f"{_OPTIONS}:LearnedOptions"),
-    "tied": LayerEntry("fixlm.output.learned:TiedOutput", f"{_OPTIONS}:LayerOptions", trains_input=True),
+    # A trained matrix wants twice the rate of the others: scripts/studies/learning-rates.toml.
+    "learned": LayerEntry("fixlm.output.learned:LearnedOutput", f"{_OPTIONS}:LearnedOptions", lr=0.012),
+    "tied": LayerEntry("fixlm.output.learned:TiedOutput", f"{_OPTIONS}:LayerOptions", trains_input=True, lr=0.012),
     "hadamard": LayerEntry(
         "fixlm.output.hadamard:HadamardOutput", f"{_OPTIONS}:ScaledOptions", "hadamard", "same", by_rule=True
     ),
@@ -110,6 +113,12 @@ def can_be_path(embed: str) -> bool:
 def entry(embed: str) -> LayerEntry:
     """The entry of a layer; that of a fixed layer for the name of a matrix or a path."""
     return _LAYERS.get(embed) or dataclasses.replace(_FIXED, method=method_of(embed))
+
+
+def learning_rates() -> str:
+    """The learning rates that layers have where none is given, for ``--help``."""
+    own = {name: each.lr for name, each in _LAYERS.items() if each.lr != _FIXED.lr}
+    return "".join(f"{name}: {lr:g}, " for name, lr in own.items()) + f"other layers: {_FIXED.lr:g}"
 
 
 def all_options() -> list[type[LayerOptions]]:

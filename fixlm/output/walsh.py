@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from embeddings.errors import InputError
 from embeddings.methods.hadamard import block_signs
 from embeddings.methods.walsh import Options, codes
+from fixlm.output.cross_entropy import LOW_TYPES, autocast_type, widened, without_autocast
 from fixlm.output.kernels.block_hadamard import (
     UNUSED,
     block_hadamard_logits,
@@ -39,7 +40,15 @@ class WalshOutput(OutputLayer):
         halves: ``both``, or ``shared`` or ``own`` alone.
         basis: ``families`` or ``codes``, of the trained numbers.
         tied: the input vector of a word is the sum of its own and the row of its family.
-        options: ``log_unigram`` and ``precision``, as of `OutputLayer`.
+        in_state_dict: whether the slots are a part of the state dict. A run says no, since it keeps them in a file.
+        options: ``log_unigram``, ``precision`` and ``bias``, as of `OutputLayer`.
+
+    >>> head = WalshOutput(512, 33_278, families=1024)
+    >>> sum(parameter.numel() for parameter in head.parameters())  # A, g and b
+    1081855
+    >>> x, targets = torch.randn(2, 3, 512), torch.randint(33_278, (2, 3))
+    >>> loss = head.loss(x, targets)
+    >>> torch.testing.assert_close(loss, F.cross_entropy(head(x).flatten(0, 1), targets.flatten()))
     """
 
     slots: Tensor
@@ -55,25 +64,33 @@ class WalshOutput(OutputLayer):
         halves: str = "both",
         basis: str = "families",
         tied: bool = False,
+        in_state_dict: bool = True,
         **options: Any,
     ) -> None:
         super().__init__(hidden_size, vocabulary_size, **options)
-        self.halves, self.basis, self.tied = halves, basis, tied
+        self.families, self.halves, self.basis, self.tied = families, halves, basis, tied
         slots = torch.arange(vocabulary_size) if slots is None else slots.long()
-        blocks = int(slots.max()) // families + 1
-        if blocks > vocabulary_size:
-            what = f"not those of {vocabulary_size:,} words in {families:,} families"
-            raise InputError("slots", what, found=int(slots.max()))
-        signs = torch.from_numpy(block_signs(blocks, families))
-        if halves == "shared":
-            signs = torch.ones_like(signs)
-        self.register_buffer("signs", signs.to(torch.get_default_dtype()), persistent=False)
-        self.register_buffer("slots", slots, persistent=False)
+        self.register_buffer("signs", self._signs_for(slots), persistent=False)
+        self.register_buffer("slots", slots, persistent=in_state_dict)
         rows = families * (2 if halves == "both" else 1)
         # Then a logit starts with the deviation √2 ‖x‖/√H at any M, in either basis.
         deviation = (hidden_size * (families if basis == "codes" else 1)) ** -0.5
         self.weight = nn.Parameter(torch.randn(rows, hidden_size) * deviation)
         self.gain = nn.Parameter(torch.ones(()))
+
+    def _signs_for(self, slots: Tensor) -> Tensor:
+        """d_c of as many blocks as the slots need: (blocks, M) ±1."""
+        words, blocks = len(self.bias), int(slots.max()) // self.families + 1
+        if blocks > words:
+            what = f"not those of {words:,} words in {self.families:,} families"
+            raise InputError("slots", what, found=int(slots.max()))
+        signs = torch.from_numpy(block_signs(blocks, self.families)).to(torch.get_default_dtype())
+        return torch.ones_like(signs) if self.halves == "shared" else signs
+
+    def _load_from_state_dict(self, state_dict: Any, prefix: str, *rest: Any) -> None:
+        super()._load_from_state_dict(state_dict, prefix, *rest)
+        if prefix + "slots" in state_dict:  # they may need another number of blocks than those of before
+            self.signs = self._signs_for(self.slots).to(self.signs)
 
     @torch.no_grad()
     def start_at(self, vectors: Tensor) -> None:
@@ -93,7 +110,8 @@ class WalshOutput(OutputLayer):
 
     def projection(self) -> Tensor:
         """A: (2M, H) or (M, H)."""
-        return self.weight if self.basis == "codes" else self._in_codes(self.weight.t()).t()
+        weight = widened(self.weight)
+        return weight if self.basis == "codes" else self._in_codes(weight.t()).t()
 
     def _in_codes(self, rows: Tensor) -> Tensor:
         """H_M / M on each half of each row: (n, 2M) or (n, M)."""
@@ -106,15 +124,20 @@ class WalshOutput(OutputLayer):
         return torch.from_numpy(found).to(self.weight)
 
     def _loss(self, hidden: Tensor, targets: Tensor) -> Tensor:
-        bias, slots = self._slot_bias(), self.slots[targets]
-        return projected_cross_entropy(hidden, self.projection(), self.signs, bias, slots, self.gain, self.precision)
+        low = self.weight.dtype if self.weight.dtype in LOW_TYPES else None
+        precision = autocast_type(hidden) or low or self.precision
+        with without_autocast(hidden):
+            weight, signs, gain = self.projection(), widened(self.signs), widened(self.gain)
+            slots = self.slots[targets]
+            return projected_cross_entropy(widened(hidden), weight, signs, self._slot_bias(), slots, gain, precision)
 
     def _nll(self, hidden: Tensor, targets: Tensor) -> Tensor:
-        features = self._features(hidden)
-        return block_hadamard_nll(features, self.signs, self._slot_bias(), self.slots[targets])
+        return block_hadamard_nll(self._features(hidden), widened(self.signs), self._slot_bias(), self.slots[targets])
 
     def _logits(self, hidden: Tensor) -> Tensor:
-        return block_hadamard_logits(self._features(hidden), self.signs, self._slot_bias())[:, self.slots]
+        features = self._features(hidden)
+        with without_autocast(hidden):
+            return block_hadamard_logits(features, widened(self.signs), self._slot_bias())[:, self.slots]
 
     def relatives(self, word_id: int) -> list[int]:
         """The family of a word, its head first."""
@@ -124,10 +147,14 @@ class WalshOutput(OutputLayer):
         return found
 
     def _features(self, hidden: Tensor) -> Tensor:
-        """g · A x: (n, H) → (n, 2M) or (n, M)."""
-        products = F.linear(self.gain * hidden, self.weight)  # (n, 2M) or (n, M)
-        return products if self.basis == "codes" else self._in_codes(products)
+        """g · A x in float32 or better: (n, H) → (n, 2M) or (n, M)."""
+        products = widened(F.linear(self.gain * hidden, self.weight))  # (n, 2M) or (n, M)
+        if self.basis == "codes":
+            return products
+        with without_autocast(hidden):
+            return self._in_codes(products)
 
     def _slot_bias(self) -> Tensor:
         """(blocks · M,): b where the words are."""
-        return self.bias.new_full((self.signs.numel(),), UNUSED).index_copy(0, self.slots, self.bias)
+        bias = widened(self.bias)
+        return bias.new_full((self.signs.numel(),), UNUSED).index_copy(0, self.slots, bias)

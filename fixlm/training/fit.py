@@ -8,12 +8,13 @@ from typing import Any
 
 import torch
 
-from fixlm.config.read import read_config
+from fixlm.config.read import flag_groups, read_config
 from fixlm.config.schema import TrainConfig
 from fixlm.console import progress
 from fixlm.corpus import corpus
 from fixlm.corpus.corpus import Corpus
-from fixlm.errors import InputError
+from fixlm.errors import InputError, InputErrors, unknown_name
+from fixlm.evaluation.run import Run, load
 from fixlm.model.bfloat16 import multiplies_bfloat16
 from fixlm.runs.default_path import check_default_root, default_path
 from fixlm.runs.directory import RunDirectory
@@ -56,6 +57,38 @@ def train(
             directory = RunDirectory(default_path(config, text.name))
             config = _open(directory, config, given or {}, held)
         return _train(config, text, directory, runs_at_a_time)
+
+
+def fit(**settings: Any) -> Run:
+    """Trains a language model, as ``python -m fixlm.train`` does, and opens its best checkpoint.
+
+    A run that was stopped goes on with ``resume=True``; one that is finished already is opened as it is.
+
+    Args:
+        settings: the flags of ``fixlm.train``, with underscores: ``output_embed="pmi"``, ``data="sample"``,
+            ``hidden_size=256``, ``run="runs/first"``, …
+
+    Raises:
+        InputError: an argument is unknown, out of range or contradicts another one; a ValueError that names it, before
+            any work is done. Or the corpus or the run directory cannot be used.
+        Interrupted: a signal came; the run is saved.
+
+    >>> run = fit(output_embed="hadamard", data="sample", hidden_size=64, embed_size=64, max_steps=2, run="runs/first")
+    >>> run.perplexity("valid") == run.directory.read_result()["valid"]["perplexity"]
+    True
+    """
+    given = {name: os.fspath(value) if isinstance(value, os.PathLike) else value for name, value in settings.items()}
+    flags = [flag for group in flag_groups().values() for flag in group]
+    known = [name.replace("-", "_") for flag in flags for name in (flag.name, flag.alias) if name]
+    for name in given:
+        if name not in known:
+            raise unknown_name(name, "argument", name, known)
+    try:
+        config = read_config(given)
+    except InputError as error:
+        InputErrors.raise_if_any([each.at(each.where.removeprefix("--").replace("-", "_")) for each in error.errors])
+        raise
+    return load(train(config, given)["run"])
 
 
 def train_unless_there(path: str | os.PathLike[str], flags: Mapping[str, Any]) -> str:

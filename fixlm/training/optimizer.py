@@ -20,11 +20,11 @@ Groups = list[dict[str, Any]]
 
 
 def _adamw(groups: Groups, config: OptimizationConfig) -> torch.optim.Optimizer:
-    return torch.optim.AdamW(groups, lr=config.lr, betas=(config.beta1, config.beta2), fused=True)
+    return torch.optim.AdamW(groups, lr=config.peak_lr, betas=(config.beta1, config.beta2), fused=True)
 
 
 def _sgd(groups: Groups, config: OptimizationConfig) -> torch.optim.Optimizer:
-    return torch.optim.SGD(groups, lr=config.lr)
+    return torch.optim.SGD(groups, lr=config.peak_lr)
 
 
 OPTIMIZERS = {"adamw": _adamw, "sgd": _sgd}
@@ -84,11 +84,11 @@ def learning_rate(step: int, total: int, config: OptimizationConfig) -> float:
     """The rate of step 0 … total − 1: linear warm-up, then ``lr``, or a cosine that ends at ``final_lr · lr``."""
     warmup = min(config.warmup_steps, total // 4)
     if step < warmup:
-        return config.lr * (step + 1) / warmup
+        return config.peak_lr * (step + 1) / warmup
     if config.schedule == "constant":
-        return config.lr
+        return config.peak_lr
     part = (step - warmup) / max(1, total - 1 - warmup)  # 0 at the peak, 1 at the last step
-    return config.lr * (config.final_lr + (1 - config.final_lr) * (1 + math.cos(math.pi * part)) / 2)
+    return config.peak_lr * (config.final_lr + (1 - config.final_lr) * (1 + math.cos(math.pi * part)) / 2)
 
 
 def optimizer_tensors(optimizer: torch.optim.Optimizer, model: nn.Module) -> dict[str, Tensor]:

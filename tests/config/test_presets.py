@@ -189,7 +189,7 @@ def test_a_step_of_a_shorter_window_has_a_lower_rate(
     monkeypatch.setattr(trainer, "take_gradients", look)
     flags = f"--output-embed tied --vary-bptt --bptt 20 --run {tmp_path / 'run'}"
     assert train(*small, *flags.split()) == 0
-    settings = read_config({"max-steps": "24"}).optimization
+    settings = read_config({"output-embed": "tied", "max-steps": "24"}).optimization
     assert len({length for length, _ in seen}) > 5
     for step, (length, (rate,)) in enumerate(seen):
         assert rate == pytest.approx(learning_rate(step, 24, settings) * length / 20)

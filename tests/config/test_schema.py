@@ -95,3 +95,11 @@ def test_a_config_knows_what_it_builds() -> None:
     assert config.input_matrix() == "pmi"
     assert read_config({"output-embed": "hadamard", "input-embed": "same"}).input_matrix() == "same"
     assert read_config({"output-embed": "tied"}).methods() == []
+
+
+@pytest.mark.parametrize(("layer", "lr"), [("tied", 0.012), ("learned", 0.012), ("pmi", 0.006), ("walsh", 0.006)])
+def test_a_run_that_is_given_no_learning_rate_has_that_of_its_layer(layer: str, lr: float) -> None:
+    assert read_config({"output-embed": layer}).optimization.lr == lr
+    assert TrainConfig(model=ModelConfig(output_embed=layer)).to_json()["optimization"]["lr"] == lr
+    assert read_config({"output-embed": layer, "lr": "0.5"}).optimization.lr == 0.5
+    assert read_config({"output-embed": layer, "preset": "awd"}).optimization.lr == 30

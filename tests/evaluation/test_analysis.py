@@ -16,7 +16,7 @@ from helpers import train
 
 from fixlm.errors import InputError
 from fixlm.evaluation import analysis, perplexity
-from fixlm.evaluation.opened_run import OpenedRun, open_run
+from fixlm.evaluation.run import Run, load
 from fixlm.training.fit import train_unless_there
 
 pytestmark = pytest.mark.slow  # most of these train a model
@@ -32,29 +32,29 @@ LAYERS = {
 
 
 @pytest.fixture(scope="module")
-def runs(small: list[str], tmp_path_factory: pytest.TempPathFactory) -> dict[str, OpenedRun]:
+def runs(small: list[str], tmp_path_factory: pytest.TempPathFactory) -> dict[str, Run]:
     folder = tmp_path_factory.mktemp("runs")
     for name, flags in LAYERS.items():
         assert train(*small, *flags.split(), "--run", str(folder / name)) == 0
-    return {name: open_run(folder / name) for name in LAYERS}
+    return {name: load(folder / name) for name in LAYERS}
 
 
 def test_a_path_without_a_run_is_one_clear_line(tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"^\S*nothing: there is no such run directory\. Fix: "):
-        open_run(tmp_path / "nothing")
+        load(tmp_path / "nothing")
     with pytest.raises(InputError, match="not a run directory"):
-        open_run(tmp_path)
+        load(tmp_path)
 
 
-def test_results_without_a_checkpoint_are_no_run_to_open(runs: dict[str, OpenedRun], tmp_path: Path) -> None:
+def test_results_without_a_checkpoint_are_no_run_to_open(runs: dict[str, Run], tmp_path: Path) -> None:
     shutil.copytree(runs["tied"].directory.path, tmp_path / "run", symlinks=True)
     shutil.rmtree(tmp_path / "run" / "checkpoints")
     with pytest.raises(InputError, match="has no checkpoint 'best'"):
-        open_run(tmp_path / "run")
+        load(tmp_path / "run")
 
 
 @pytest.mark.parametrize("layer", LAYERS)
-def test_the_output_matrix_and_its_features_give_the_logits(layer: str, runs: dict[str, OpenedRun]) -> None:
+def test_the_output_matrix_and_its_features_give_the_logits(layer: str, runs: dict[str, Run]) -> None:
     run = runs[layer]
     matrix = analysis.output_matrix(run)
     assert matrix.shape[0] == len(run.corpus)
@@ -83,7 +83,7 @@ def shown(passage: str) -> list[tuple[str, str, str]]:
     return re.findall(r'<span style="background:rgb\((.*?)\);.*?title="(.*?)">(.*?)</span>', passage)
 
 
-def test_a_passage_shows_each_target_with_its_own_surprisal(runs: dict[str, OpenedRun]) -> None:
+def test_a_passage_shows_each_target_with_its_own_surprisal(runs: dict[str, Run]) -> None:
     run = runs["tied"]
     nats = perplexity.target_nats(run.model, run.corpus, "valid")
     words = shown(analysis.passage_html(run, "valid", nats, start=30, length=40))
@@ -96,7 +96,7 @@ def test_a_passage_shows_each_target_with_its_own_surprisal(runs: dict[str, Open
         assert html.unescape(title).endswith(f"{run.corpus.counts[target]:,} times in train")
 
 
-def test_white_is_certain_and_red_is_a_uniform_guess(runs: dict[str, OpenedRun]) -> None:
+def test_white_is_certain_and_red_is_a_uniform_guess(runs: dict[str, Run]) -> None:
     run = runs["tied"]
     nats = np.zeros(len(run.corpus.splits["valid"]) - 1, dtype=np.float32)
     nats[1], nats[2] = math.log(len(run.corpus)), 1e9
@@ -110,7 +110,7 @@ def test_markup_in_a_text_stays_text(tmp_path: Path) -> None:
         (tmp_path / f"{split}.txt").write_text(f"{nasty}\n" * 30)
     flags = "--output-embed tied --hidden-size 4 --embed-size 4 --batch-size 2 --bptt 5 --max-steps 1 --threads 1"
     assert train("--data", str(tmp_path), *flags.split(), "--run", str(tmp_path / "run")) == 0
-    run = open_run(tmp_path / "run")
+    run = load(tmp_path / "run")
     passage = analysis.passage_html(run, "test", perplexity.target_nats(run.model, run.corpus, "test"))
     tags = set(re.findall(r"</?(\w+)", passage))
     assert tags == {"p", "span", "br"}
@@ -118,7 +118,7 @@ def test_markup_in_a_text_stays_text(tmp_path: Path) -> None:
     assert html.escape("'\">") in passage
 
 
-def test_pieces_are_joined_to_words(runs: dict[str, OpenedRun], tiny_corpus: Path) -> None:
+def test_pieces_are_joined_to_words(runs: dict[str, Run], tiny_corpus: Path) -> None:
     run = runs["pieces"]
     nats = perplexity.target_nats(run.model, run.corpus, "valid")
     passage = analysis.passage_html(run, "valid", nats, length=10_000)
@@ -128,7 +128,7 @@ def test_pieces_are_joined_to_words(runs: dict[str, OpenedRun], tiny_corpus: Pat
     assert [line.split() for line in text.replace("¶", "").splitlines()][1:] == [line.split() for line in original][1:]
 
 
-def test_a_passage_that_is_not_there_is_refused(runs: dict[str, OpenedRun]) -> None:
+def test_a_passage_that_is_not_there_is_refused(runs: dict[str, Run]) -> None:
     run = runs["tied"]
     nats = perplexity.target_nats(run.model, run.corpus, "valid")
     with pytest.raises(InputError, match=rf"start: no such target \(found {len(nats)}, "):
@@ -137,7 +137,7 @@ def test_a_passage_that_is_not_there_is_refused(runs: dict[str, OpenedRun]) -> N
         analysis.passage_html(run, "test", nats)
 
 
-def test_nearest_words_are_by_cosine_and_without_the_word_itself(runs: dict[str, OpenedRun]) -> None:
+def test_nearest_words_are_by_cosine_and_without_the_word_itself(runs: dict[str, Run]) -> None:
     run = runs["tied"]
     matrix = analysis.output_matrix(run)
     found = analysis.nearest_words(run, matrix, "cat", 3)
@@ -151,20 +151,20 @@ def test_nearest_words_are_by_cosine_and_without_the_word_itself(runs: dict[str,
         analysis.nearest_words(run, matrix, "catt")
 
 
-def test_of_pieces_a_word_is_the_piece_that_begins_it(runs: dict[str, OpenedRun]) -> None:
+def test_of_pieces_a_word_is_the_piece_that_begins_it(runs: dict[str, Run]) -> None:
     words = ["he", "▁the", "▁he", "<eos>"]
     run = dataclasses.replace(runs["pieces"], corpus=dataclasses.replace(runs["pieces"].corpus, words=words))
     assert [analysis.word_id(run, word) for word in ("the", "▁he", "he")] == [1, 2, 0]
 
 
-def test_a_family_shares_the_first_half_of_its_code(tmp_path: Path, runs: dict[str, OpenedRun]) -> None:
+def test_a_family_shares_the_first_half_of_its_code(tmp_path: Path, runs: dict[str, Run]) -> None:
     lines = "\n".join(" ".join(f"w{(i * k) % 40}" for k in range(1, 9)) for i in range(200))
     for split in ("train", "valid", "test"):
         (tmp_path / f"{split}.txt").write_text(lines + "\n")
     flags = "--output-embed walsh --walsh-families 16 --hidden-size 4 --embed-size 4 --batch-size 2 --bptt 5"
     flags += " --max-steps 1 --threads 1"
     assert train("--data", str(tmp_path), *flags.split(), "--run", str(tmp_path / "run")) == 0
-    run = open_run(tmp_path / "run")
+    run = load(tmp_path / "run")
     shared = run.model.output.codes()[:, :16]
     families = {tuple(analysis.family_of(run, word)) for word in run.corpus.words}
     assert sorted(word for family in families for word in family) == sorted(run.corpus.words)
@@ -195,7 +195,7 @@ def test_a_plane_of_next_to_nothing_is_finite(vectors: np.ndarray) -> None:
     assert 0 <= share <= 1
 
 
-def test_the_learning_curve_is_flat_and_ends_with_the_score(runs: dict[str, OpenedRun]) -> None:
+def test_the_learning_curve_is_flat_and_ends_with_the_score(runs: dict[str, Run]) -> None:
     for name in ("pmi", "pieces"):
         records = analysis.learning_curve(runs[name])
         assert all(not isinstance(value, dict) for record in records for value in record.values())
@@ -204,7 +204,7 @@ def test_the_learning_curve_is_flat_and_ends_with_the_score(runs: dict[str, Open
         assert records[-1]["validation"] == valid.get("perplexity_per_word", valid["perplexity"])
 
 
-def test_side_by_side_stand_parameters_and_perplexities_per_word(runs: dict[str, OpenedRun], tmp_path: Path) -> None:
+def test_side_by_side_stand_parameters_and_perplexities_per_word(runs: dict[str, Run], tmp_path: Path) -> None:
     table = analysis.side_by_side(runs["hadamard"], runs["pieces"])
     assert list(table) == ["hadamard", "pieces"]
     assert table["hadamard"].keys() == table["pieces"].keys()
@@ -215,7 +215,7 @@ def test_side_by_side_stand_parameters_and_perplexities_per_word(runs: dict[str,
     assert table["pieces"]["test perplexity"] == result["test"]["perplexity_per_word"]
     shutil.copytree(runs["hadamard"].directory.path, tmp_path / "hadamard", symlinks=True)
     (tmp_path / "hadamard" / "result.json").unlink()  # as of a run that was stopped
-    stopped = open_run(tmp_path / "hadamard")
+    stopped = load(tmp_path / "hadamard")
     table = analysis.side_by_side(runs["hadamard"], stopped)
     assert len(table) == 2
     assert table[str(tmp_path / "hadamard")]["test perplexity"] is None
@@ -231,14 +231,14 @@ def test_a_run_is_trained_once(tiny_corpus: Path, tmp_path: Path) -> None:
     assert (run / "result.json").stat().st_mtime_ns == before
     (run / "result.json").unlink()  # as if it had been stopped while scoring
     train_unless_there(run, flags)
-    assert open_run(run).directory.read_result() is not None
+    assert load(run).directory.read_result() is not None
 
 
 @pytest.mark.parametrize("layer", ["walsh --walsh-families 16 --walsh-pmi-dim 4", "pmi --output-dim 8", "tied"])
 def test_a_last_layer_of_another_size_is_no_trouble(layer: str, small: list[str], tmp_path: Path) -> None:
     flags = f"--output-embed {layer} --last-hidden-size 12 --run {tmp_path / 'run'}"
     assert train(*small, *flags.split()) == 0
-    run = open_run(tmp_path / "run")
+    run = load(tmp_path / "run")
     matrix = analysis.output_matrix(run)
     assert matrix.shape == (len(run.corpus), {"walsh": 12, "pmi": 8, "tied": 16}[layer.split()[0]])
     assert len(analysis.nearest_words(run, matrix, "cat", 3)) == 3

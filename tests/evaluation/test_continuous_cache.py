@@ -16,7 +16,7 @@ from fixlm import cli
 from fixlm.corpus.corpus import Corpus
 from fixlm.evaluation import cache_tuning, continuous_cache, perplexity
 from fixlm.evaluation.continuous_cache import CacheSettings, ContinuousCache
-from fixlm.evaluation.opened_run import open_run
+from fixlm.evaluation.run import load
 from fixlm.model.language_model import LanguageModel
 
 
@@ -29,7 +29,7 @@ def run(small: list[str], tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def opened(run: Path) -> tuple[LanguageModel, Corpus]:
-    opened = open_run(run)
+    opened = load(run)
     return opened.model, opened.corpus
 
 
@@ -139,7 +139,7 @@ def test_the_cache_helps_where_a_text_repeats_its_own_words(tmp_path: Path) -> N
         (tmp_path / f"{split}.txt").write_text("\n".join(lines) + "\n")
     flags = "--hidden-size 8 --embed-size 8 --batch-size 4 --bptt 10 --max-steps 4 --threads 1 --output-embed tied"
     assert train("--data", str(tmp_path), *flags.split(), "--run", str(tmp_path / "run")) == 0
-    run = open_run(tmp_path / "run")
+    run = load(tmp_path / "run")
     cache = cache_tuning.choose(run.model, run.corpus, 20)
     alone = perplexity.evaluate(run.model, run.corpus, "test").perplexity
     assert perplexity.evaluate(run.model, run.corpus, "test", cache=cache).perplexity < alone / 3
@@ -156,7 +156,7 @@ def test_the_command_says_which_cache(run: Path, capsys: pytest.CaptureFixture[s
     assert " with a cache of 2,000 words (θ 0.3, λ 0.1), " in evaluated(capsys, *flags)
     scored = json.loads(evaluated(capsys, *flags, "--json"))
     assert scored["cache"] == {"size": 2000, "theta": 0.3, "lambda": 0.1}
-    opened = open_run(run)
+    opened = load(run)
     expected = perplexity.evaluate(opened.model, opened.corpus, "test", cache=CacheSettings(2000, 0.3, 0.1))
     assert scored["perplexity"] == pytest.approx(expected.perplexity, rel=1e-6)
     alone = json.loads(evaluated(capsys, str(run), "--json"))
@@ -169,7 +169,7 @@ def test_the_command_chooses_on_valid(run: Path, capsys: pytest.CaptureFixture[s
     flags = [str(run), "--cache-size", "60", "--cache-tune"]
     assert "), chosen on valid, " in evaluated(capsys, *flags)
     chosen = json.loads(evaluated(capsys, *flags, "--json"))["cache"]
-    opened = open_run(run)
+    opened = load(run)
     assert chosen == cache_tuning.choose(opened.model, opened.corpus, 60).to_json()
 
 

@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from fixlm.output.kernels import linear_cross_entropy as module
-from fixlm.output.kernels.linear_cross_entropy import linear_cross_entropy, linear_logits, linear_nll
+from fixlm.output.kernels.linear_cross_entropy import linear_cross_entropy, linear_nll
 
 
 @pytest.fixture(params=[1, 2**20], ids=["many tiles", "one tile"])
@@ -133,8 +133,3 @@ def test_float32_loss_and_gradients_are_within_1e_5_of_float64() -> None:
     gradients = [torch.autograd.grad(loss, given[:3]) for loss, given in zip(losses, (exact, low), strict=True)]
     for right, ours in [losses, *zip(*gradients, strict=True)]:
         assert (ours - right).norm() < 1e-5 * right.norm()
-
-
-def test_logits_are_the_linear_map() -> None:
-    features, weight, bias, _ = problem()
-    torch.testing.assert_close(linear_logits(features, weight, bias), F.linear(features, weight, bias))

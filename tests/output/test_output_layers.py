@@ -133,11 +133,12 @@ def test_alpha_is_trained_unless_it_is_given() -> None:
     assert held.state_dict()["alpha"].item() == pytest.approx(0.1)
 
 
-def test_the_matrix_is_a_buffer_with_unit_rows_that_no_state_dict_repeats() -> None:
+def test_the_matrix_is_a_buffer_with_unit_rows_that_the_state_dict_has_unless_a_run_stores_it() -> None:
     built = layer("random-orthogonal")
     assert "vectors" in dict(built.named_buffers())
     assert "vectors" not in dict(built.named_parameters())
-    assert "vectors" not in built.state_dict()
+    assert "vectors" in built.state_dict()
+    assert "vectors" not in layer("random-orthogonal", in_state_dict=False).state_dict()
     torch.testing.assert_close(built.vectors.norm(dim=1), torch.ones(V, dtype=torch.float64))
 
 

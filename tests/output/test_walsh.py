@@ -253,7 +253,9 @@ def test_the_projection_and_not_the_codes_is_what_is_trained() -> None:
         "weight": (2 * M, 12),
         "gain": (),
     }
-    assert set(layer.state_dict()) == {"bias", "weight", "gain"}
+    assert set(layer.state_dict()) == {"bias", "weight", "gain", "slots"}
+    in_a_run = output.build("walsh", 12, V, families=M, in_state_dict=False)
+    assert set(in_a_run.state_dict()) == {"bias", "weight", "gain"}
 
 
 @pytest.mark.parametrize("input_embed", ["learned", "same", "fixed"])

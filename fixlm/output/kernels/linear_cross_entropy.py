@@ -56,11 +56,6 @@ def linear_nll(
     return nll
 
 
-def linear_logits(features: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
-    """w_j · x_k + b_j for all j: (n, V)."""
-    return torch.addmm(bias, features, weight.t())
-
-
 class _Tile(NamedTuple):
     """What is known of k tokens: e and z are as above."""
 

@@ -38,7 +38,7 @@ class _LossByTiles(torch.autograd.Function):
     def forward(
         ctx: Any, loss: Callable[[Tensor, Tensor], Tensor], size: int, hidden: Tensor, targets: Tensor, *trained: Tensor
     ) -> Tensor:
-        total = hidden.new_zeros(())
+        total: Tensor | float = 0.0
         grad_hidden = torch.empty_like(hidden)
         sums = [torch.zeros_like(parameter) for parameter in trained]
         for start in range(0, len(targets), size):
@@ -47,10 +47,11 @@ class _LossByTiles(torch.autograd.Function):
                 tile = hidden[part].detach().requires_grad_()
                 share = loss(tile, targets[part]) * (len(tile) / len(targets))
                 grad_hidden[part], *gradients = torch.autograd.grad(share, [tile, *trained])
-            total += share.detach()
+            total = total + share.detach()
             for summed, gradient in zip(sums, gradients, strict=True):
                 summed += gradient
         ctx.save_for_backward(grad_hidden, *sums)
+        assert isinstance(total, Tensor)
         return total
 
     @staticmethod

@@ -1,0 +1,166 @@
+"""A run read back: its model, and what can be asked of it."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+from collections import Counter
+from dataclasses import dataclass
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from fixlm.config.schema import DataConfig
+from fixlm.console import progress
+from fixlm.corpus import corpus
+from fixlm.corpus.corpus import Corpus
+from fixlm.corpus.encoding import encode_text
+from fixlm.corpus.registry import is_there
+from fixlm.corpus.sentencepiece import Tokenizer
+from fixlm.errors import InputError
+from fixlm.evaluation.perplexity import evaluate, in_digits, perplexity_of, stream_nats
+from fixlm.model.language_model import LanguageModel
+from fixlm.runs.directory import RunDirectory
+from fixlm.runs.load_model import find_checkpoint, load_model
+from fixlm.runs.resume_check import check_corpus
+
+if TYPE_CHECKING:
+    import pandas
+
+
+@dataclass(frozen=True, eq=False)
+class TextScore:
+    """How surprising each word of a text is to a model.
+
+    Args:
+        words: the n words, ``<eos>`` for the end of a line.
+        nats: (n,) float64, −log probability of each; of a word of several pieces their sum.
+        unknown: words that the vocabulary lacks, and how often each occurs; they were scored as ``<unk>``.
+    """
+
+    words: list[str]
+    nats: np.ndarray
+    unknown: Counter[str]
+
+    @property
+    def perplexity(self) -> float:
+        """exp of the mean nats a word."""
+        return perplexity_of(float(self.nats.mean()))
+
+    def __str__(self) -> str:
+        unknown = f", unknown: {', '.join(self.unknown)}" if self.unknown else ""
+        return f"perplexity {in_digits(self.perplexity)} over {len(self.words):,} words{unknown}"
+
+
+@dataclass(frozen=True, eq=False)
+class Run:
+    """A trained run; `load` reads one, `fixlm.fit` trains one.
+
+    Args:
+        directory: its files.
+        config: ``config.json`` as plain values.
+        model: as of the checkpoint that was asked for, not in training mode.
+        data: where the corpus is now, if it moved.
+    """
+
+    directory: RunDirectory
+    config: dict[str, Any]
+    model: LanguageModel
+    data: str | None = None
+
+    @property
+    def name(self) -> str:
+        """The last part of its path."""
+        return self.directory.path.resolve().name
+
+    @cached_property
+    def vocabulary(self) -> list[str]:
+        """The V words, or pieces, in order of ids."""
+        return self.directory.words()
+
+    @cached_property
+    def corpus(self) -> Corpus:
+        """The text that the run was trained on, read when it is first asked for.
+
+        Raises:
+            InputError: it is missing, or not what it was.
+        """
+        source = DataConfig(**self.config["data"])
+        if not self.data and not is_there(source.data):
+            what = f"it names the corpus {source.data}, which is not there"
+            fix = "name the folder that has the corpus now: --data FOLDER (data= in Python)"
+            raise InputError(self.directory.config, what, fix=fix)
+        source = dataclasses.replace(source, data=self.data or source.data)
+        if self.directory.tokenizer.exists():  # the run's own: nothing is trained again, and a file may have moved
+            source = dataclasses.replace(source, tokenizer=str(self.directory.tokenizer), vocab_size=None)
+        with progress() as show:
+            text = corpus.load(**vars(source), progress=show)
+        check_corpus(self.directory, text)
+        return text
+
+    def perplexity(self, split: str = "test") -> float:
+        """exp of the mean nats a word of the text, on a split of the run's corpus: one stream, every target once.
+
+        Args:
+            split: ``train``, ``valid`` or ``test``.
+
+        Raises:
+            InputError: there is no such split, or the corpus is missing or not what it was.
+        """
+        if split not in self.corpus.splits:
+            raise InputError("split", "there is no such split", found=split, expected=", ".join(self.corpus.splits))
+        score = evaluate(self.model, self.corpus, split)
+        return score.perplexity if score.perplexity_per_word is None else score.perplexity_per_word
+
+    def score(self, text: str) -> TextScore:
+        r"""The surprisal of each word of any text, read as the start of a paragraph; needs no corpus.
+
+        Words are separated by whitespace, as in the corpus; ``\n`` ends a paragraph.
+
+        Raises:
+            InputError: there is no word in it, or one that the vocabulary lacks and no ``<unk>`` can take.
+        """
+        model = self.directory.tokenizer
+        tokenizer = Tokenizer(model.read_bytes()) if model.exists() else None
+        encoded = encode_text(text, self.vocabulary, tokenizer)
+        nats = stream_nats(self.model, np.concatenate([[encoded.end_of_line], encoded.ids]))
+        return TextScore(encoded.words, np.bincount(encoded.word_of, nats), encoded.unknown)
+
+    def metrics(self) -> pandas.DataFrame:
+        """``metrics.jsonl`` as a frame: a row a record of training or of validation, a column a number."""
+        import pandas
+
+        return pandas.json_normalize([*self.directory.read_metrics()])
+
+    def __repr__(self) -> str:
+        layer = self.config["model"]["output_embed"]
+        return (
+            f"Run({str(self.directory.path)!r}, output_embed={layer!r}, V={self.config['corpus']['vocabulary_size']:,})"
+        )
+
+
+def load(path: str | os.PathLike[str], checkpoint: str = "best", data: str | None = None) -> Run:
+    """Reads a run and its model; its corpus is read only when something asks for it.
+
+    Args:
+        path: the run directory.
+        checkpoint: ``best``, ``last`` or ``step-N``.
+        data: where the corpus is now, if it moved.
+
+    Raises:
+        InputError: the run or its checkpoint is missing or damaged.
+
+    >>> import fixlm
+    >>> _ = fixlm.fit(output_embed="hadamard", data="sample", hidden_size=64, embed_size=64, max_steps=2, run="runs/second")
+    >>> run = load("runs/second")
+    >>> run
+    Run('runs/second', output_embed='hadamard', V=11,438)
+    >>> print(run.score("the king of the united kingdom"))
+    perplexity ... over 6 words
+    >>> run.metrics()["step"].max()
+    np.int64(2)
+    """  # noqa: E501
+    directory = RunDirectory(path).require()
+    model = load_model(directory, find_checkpoint(directory, checkpoint))
+    return Run(directory, directory.read_config(), model.eval(), data)

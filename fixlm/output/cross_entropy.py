@@ -1,0 +1,202 @@
+"""Cross-entropy as a training loop expects it, around the kernels: shapes, ignored targets, reductions, types.
+
+The kernels take (n, H) states, n valid ids and one type of number. Everything else that `torch.nn.functional.
+cross_entropy` accepts of logits is done here, for the output layers and for `linear_cross_entropy` alike.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable
+from typing import NamedTuple
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+from torch.utils.checkpoint import checkpoint
+
+from embeddings.errors import InputError, unknown_name
+from fixlm.output.kernels import linear_cross_entropy as kernel
+
+REDUCTIONS = ("mean", "sum", "none")
+LOW_TYPES = (torch.bfloat16, torch.float16)
+TILE_BYTES = 64 * 2**20
+"""Of the logits that are held at a time where each target's loss has a gradient of its own."""
+
+
+class Arithmetic(NamedTuple):
+    """What a layer computes for a flat list of n tokens."""
+
+    loss: Callable[[Tensor, Tensor], Tensor]  # (n, H), (n,) → mean nats
+    nll: Callable[[Tensor, Tensor], Tensor]  # (n, H), (n,) → (n,) nats, no gradient
+    logits: Callable[[Tensor], Tensor]  # (n, H) → (n, V)
+
+
+def linear_cross_entropy(
+    features: Tensor,
+    weight: Tensor,
+    bias: Tensor | None,
+    targets: Tensor,
+    *,
+    ignore_index: int | None = -100,
+    reduction: str = "mean",
+    precision: torch.dtype | None = None,
+) -> Tensor:
+    """`F.cross_entropy(F.linear(features, weight, bias), targets)` that never holds all logits.
+
+    nll = log Σ_j exp(w_j · x + b_j) − w_t · x − b_t. The gradients come out of the same pass, and a weight that needs
+    none costs nothing: a fixed output matrix saves a third of the arithmetic.
+
+    Args:
+        features: (…, D) x.
+        weight: (V, D); of the type of the features, or bfloat16.
+        bias: (V,), or None.
+        targets: (…) ids from 0 to V − 1, or ``ignore_index``.
+        ignore_index: targets that count nothing; None: there are none, and nobody looks for them.
+        reduction: ``mean`` over the targets that count, ``sum``, or ``none``, which has a gradient too but computes the
+            logits twice.
+        precision: type of the matrix products; that of the weight if None, that of autocast inside it.
+
+    Returns:
+        Nats: a scalar, or (…) for ``none``; float32 where the features have a lower type.
+
+    Raises:
+        InputError: a shape, a type or a target does not fit.
+
+    >>> x, weight, bias = torch.randn(2, 3, 8), torch.randn(50, 8), torch.zeros(50)
+    >>> targets = torch.tensor([[4, 9, -100], [0, 49, 7]])
+    >>> loss = linear_cross_entropy(x, weight, bias, targets)
+    >>> expected = F.cross_entropy((x @ weight.t() + bias).flatten(0, 1), targets.flatten())
+    >>> torch.testing.assert_close(loss, expected)
+    """
+    if weight.dim() != 2:
+        raise InputError("weight", "not a matrix", found=list(weight.shape), expected="[V, D]")
+    require_features(features, weight.shape[1])
+    if weight.dtype not in (features.dtype, torch.bfloat16) and autocast_type(features) is None:
+        raise InputError("weight", "not of the type of the features", found=weight.dtype, expected=features.dtype)
+    if bias is None:
+        bias = features.new_zeros(len(weight))
+    elif bias.shape != weight.shape[:1]:
+        raise InputError("bias", "not one for each word", found=list(bias.shape), expected=[len(weight)])
+    parts = Arithmetic(
+        lambda x, ids: dense_loss(x, weight, bias, ids, precision),
+        lambda x, ids: dense_nll(x, weight, bias, ids),
+        lambda x: F.linear(x, weight.to(x.dtype), bias.to(x.dtype)),
+    )
+    return cross_entropy(parts, features, targets, len(weight), ignore_index, reduction)
+
+
+def cross_entropy(
+    parts: Arithmetic, hidden: Tensor, targets: Tensor, words: int, ignore_index: int | None, reduction: str
+) -> Tensor:
+    """The loss of a layer; arguments and errors as of `linear_cross_entropy`.
+
+    Args:
+        words: V.
+    """
+    if reduction not in REDUCTIONS:
+        raise unknown_name("reduction", "reduction", str(reduction), REDUCTIONS)
+    rows, ids = flat(hidden, targets)
+    counted = None  # all
+    if ignore_index is not None and not bool((found := ids != ignore_index).all()):
+        counted = found
+        rows, ids = rows[counted], ids[counted]
+    require_words(ids, words)
+    if reduction == "none":
+        nats = _each(parts, rows, ids, words)
+        if counted is not None:
+            nats = nats.new_zeros(len(counted)).masked_scatter(counted, nats)
+        return nats.view(targets.shape)
+    if not len(ids):  # as torch has it: the sum of no losses is 0, their mean is not a number
+        total = widened(hidden * 0).sum()
+        return total / len(ids) if reduction == "mean" else total
+    mean = parts.loss(rows, ids)
+    return mean if reduction == "mean" else mean * len(ids)
+
+
+def _each(parts: Arithmetic, rows: Tensor, ids: Tensor, words: int) -> Tensor:
+    """(n,) nats. Their gradients differ by a factor that only the backward pass knows, so it computes logits again."""
+    if not len(ids):
+        return widened(rows).sum(-1)
+    if not torch.is_grad_enabled():
+        return parts.nll(rows, ids)
+
+    def nats(tile: Tensor, targets: Tensor) -> Tensor:
+        return F.cross_entropy(widened(parts.logits(tile)), targets, reduction="none")
+
+    size = max(1, TILE_BYTES // (4 * words))
+    tiles = zip(rows.split(size), ids.split(size), strict=True)
+    return torch.cat([checkpoint(nats, *tile, use_reentrant=False, preserve_rng_state=False) for tile in tiles])
+
+
+def dense_loss(
+    features: Tensor, weight: Tensor, bias: Tensor, targets: Tensor, precision: torch.dtype | None = None
+) -> Tensor:
+    """Mean nats of (n, D) features in float32 or better, whatever the types; products in ``precision``."""
+    if weight.dtype == torch.bfloat16:
+        precision = weight.dtype
+    precision = autocast_type(features) or precision
+    # A trained weight sums its gradient over tiles, for which 8 bits of mantissa are too few.
+    used = weight if weight.dtype == torch.bfloat16 and not weight.requires_grad else widened(weight)
+    with without_autocast(features):
+        return kernel.linear_cross_entropy(widened(features), used, widened(bias), targets, precision)
+
+
+def dense_nll(features: Tensor, weight: Tensor, bias: Tensor, targets: Tensor) -> Tensor:
+    """(n,) nats of (n, D) features, no gradient."""
+    used = weight if weight.dtype == torch.bfloat16 else widened(weight)
+    with without_autocast(features):
+        return kernel.linear_nll(widened(features), used, widened(bias), targets)
+
+
+def require_features(hidden: Tensor, size: int) -> None:
+    """Raises InputError unless these are floating-point numbers (…, ``size``)."""
+    if hidden.dim() == 0 or hidden.shape[-1] != size or not hidden.is_floating_point():
+        found = f"{list(hidden.shape)} of {hidden.dtype}"
+        expected = f"[…, {size}] of floating point"
+        raise InputError("hidden", "not the features that this layer reads", found=found, expected=expected)
+
+
+def flat(hidden: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
+    """(…, H), (…) → (n, H), (n,) int64.
+
+    Raises:
+        InputError: the targets are no whole numbers, or not one for each hidden state.
+    """
+    if targets.shape != hidden.shape[:-1]:
+        found, expected = list(targets.shape), list(hidden.shape[:-1])
+        raise InputError("targets", "a target for each hidden state is needed", found=found, expected=expected)
+    if targets.is_floating_point() or targets.dtype == torch.bool:
+        raise InputError("targets", "not the ids of words", found=targets.dtype, expected="whole numbers")
+    return hidden.reshape(-1, hidden.shape[-1]), targets.reshape(-1).long()
+
+
+def require_words(ids: Tensor, words: int) -> None:
+    """Raises InputError where an id is none of 0 … ``words`` − 1: the kernels check nothing."""
+    # On a GPU the look at the largest would wait for the device; torch's own kernels check it there.
+    if ids.device.type == "cpu" and ids.numel():
+        low, high = (int(each) for each in ids.aminmax())
+        if low < 0 or high >= words:
+            wrong = low if low < 0 else high
+            raise InputError("targets", "no such word", found=wrong, expected=f"0 to {words - 1}")
+
+
+def widened(tensor: Tensor) -> Tensor:
+    """The tensor in float32 where its type is lower, which the sums over a vocabulary need; else as it is."""
+    return tensor.float() if tensor.dtype in LOW_TYPES else tensor
+
+
+def autocast_type(tensor: Tensor) -> torch.dtype | None:
+    """The type that autocast takes products of this tensor in; None where there is no autocast."""
+    kind = tensor.device.type
+    if not torch.is_autocast_enabled(kind) or tensor.dtype == torch.float64:
+        return None
+    return torch.get_autocast_dtype(kind)
+
+
+def without_autocast(tensor: Tensor) -> contextlib.AbstractContextManager[object]:
+    """Switches autocast off for a kernel, which chooses its types itself."""
+    kind = tensor.device.type
+    if torch.is_autocast_enabled(kind):
+        return torch.autocast(kind, enabled=False)
+    return contextlib.nullcontext()

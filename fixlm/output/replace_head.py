@@ -1,0 +1,135 @@
+"""Exchanges the last `nn.Linear` of any network for an output layer of this library."""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import nn
+
+from embeddings.errors import InputError, unknown_name
+from fixlm.output.fixed import FixedOutput
+from fixlm.output.layer import OutputLayer
+from fixlm.output.registry import build, names
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class ReplacedHead:
+    """What `replace_head` did; printing it says so in one line.
+
+    Args:
+        name: of the exchanged module in the network, such as ``lm_head``.
+        head: the layer that is there now.
+        before: trained numbers of the whole network before; a weight that two modules share counts once.
+        after: and now.
+    """
+
+    name: str
+    head: OutputLayer
+    before: int
+    after: int
+
+    def __str__(self) -> str:
+        change = self.before - self.after
+        went = f"{change:,} trained numbers went" if change >= 0 else f"{-change:,} trained numbers came"
+        return f"{self.name} is now {self.head}: {went}, {self.after:,} are left in the network"
+
+
+def replace_head(model: nn.Module, layer: Any, *, name: str | None = None, **options: Any) -> ReplacedHead:
+    """Exchanges the last `nn.Linear` of a network for an output layer of the same shape, (…, H) → (…, V).
+
+    The new layer starts at the bias of the old one, has none where the old one had none, and takes its device, its
+    type and its mode. The head is the module ``name``; else what the network's ``get_output_embeddings()`` gives, as
+    networks of `transformers` have it; else the last `nn.Linear` in order of definition. Where vectors are given, it is
+    the last one with as many outputs as there are rows.
+
+    A network of `transformers` whose head shared the weight of its input embedding is told that it no longer does
+    (``config.tie_word_embeddings = False``); the embedding stays as it is and trained.
+
+    Args:
+        model: the network, changed in place.
+        layer: ``"hadamard"``, ``"random-orthogonal"``, ``"sylvester"``, ``"walsh"`` or ``"learned"``; or vectors (V, N)
+            as `fixlm.FixedOutput` takes them; or an output layer that is made already.
+        name: of the module to exchange, as in ``model.named_modules()``.
+        options: of the layer, such as ``normalize=False`` or ``alpha_start=8.0``.
+
+    Returns:
+        What was exchanged, and how many trained numbers went.
+
+    Raises:
+        InputError: there is no such module, no `nn.Linear`, or the layer does not fit it.
+
+    >>> network = nn.Sequential(nn.Linear(8, 16), nn.ReLU(), nn.Linear(16, 1000))
+    >>> print(replace_head(network, "hadamard"))
+    2 is now HadamardOutput(in_features=16, out_features=1000, trained=1,001): 15,999 trained numbers went, 1,145 are left in the network
+    """  # noqa: E501
+    rows = None
+    if not isinstance(layer, str | OutputLayer):
+        layer = FixedOutput(1, layer).vectors  # checked
+        rows = len(layer)
+    elif isinstance(layer, OutputLayer):
+        rows = layer.out_features
+    where = _find(model, rows) if name is None else name
+    old = _linear(model, where)
+    head = _layer_for(old, layer, options)
+    before = _trained(model)
+    path, _, last = where.rpartition(".")
+    setattr(model.get_submodule(path), last, head.to(old.weight.device, old.weight.dtype).train(old.training))
+    config = getattr(model, "config", None)
+    if getattr(config, "tie_word_embeddings", False):
+        config.tie_word_embeddings = False  # type: ignore[union-attr] # else saving looks for the weight that went
+    replaced = ReplacedHead(where, head, before, _trained(model))
+    logger.info(str(replaced))
+    return replaced
+
+
+def _find(model: nn.Module, rows: int | None) -> str:
+    linear = {name: each for name, each in model.named_modules() if isinstance(each, nn.Linear) and name}
+    declared = model.get_output_embeddings() if hasattr(model, "get_output_embeddings") else None  # type: ignore[operator]
+    fitting = [name for name, each in linear.items() if rows in (None, each.out_features)]
+    if not fitting:
+        what = "it has no nn.Linear" if rows is None else f"it has no nn.Linear with {rows:,} outputs"
+        found = ", ".join(f"{name} with {each.out_features:,}" for name, each in [*linear.items()][-5:]) or None
+        raise InputError(type(model).__name__, what, found=found, fix="name the module: name=…")
+    return next((name for name in fitting if linear[name] is declared), fitting[-1])
+
+
+def _linear(model: nn.Module, name: str) -> nn.Linear:
+    modules = dict(model.named_modules())
+    if name not in modules or not name:
+        linear = [each for each, found in modules.items() if isinstance(found, nn.Linear)]
+        raise unknown_name("name", "module", name, linear)
+    found = modules[name]
+    if not isinstance(found, nn.Linear):
+        raise InputError(name, "not a linear layer", found=type(found).__name__, expected="nn.Linear")
+    return found
+
+
+def _layer_for(old: nn.Linear, layer: Any, options: dict[str, Any]) -> OutputLayer:
+    size, words = old.in_features, old.out_features
+    if isinstance(layer, OutputLayer):
+        if (layer.in_features, layer.out_features) != (size, words):
+            found, expected = f"{layer.in_features} → {layer.out_features}", f"{size} → {words}"
+            raise InputError("layer", "not of the head's shape", found=found, expected=expected)
+        if options:
+            raise InputError("options", "the layer is made already", found=", ".join(options))
+        return layer
+    options = {"bias": old.bias is not None} | options
+    if old.bias is not None:
+        options.setdefault("log_unigram", old.bias.detach())
+    if isinstance(layer, torch.Tensor):
+        return FixedOutput(size, layer, **options)
+    if layer == "tied":
+        fix = "pass fixlm.output.build('tied', …, input_embedding=…)"
+        raise InputError("layer", "a tied layer needs the embedding it shares", fix=fix)
+    if layer not in names():
+        raise unknown_name("layer", "output layer", layer, [name for name in names() if name != "tied"])
+    return build(layer, size, words, **options)
+
+
+def _trained(model: nn.Module) -> int:
+    return sum(parameter.numel() for parameter in model.parameters() if parameter.requires_grad)
