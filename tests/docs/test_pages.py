@@ -16,6 +16,9 @@ import pytest
 from pages import PAGES, README, ROOT, code_blocks, commands, inline_commands, sentences
 
 from fixlm import cli
+from fixlm.comparison.plan import read_plan
+from fixlm.config.read import by_flag, read_config
+from fixlm.train import make_parser
 
 MOST_WORDS = 30
 SMALL = shlex.split("--batch-size 4 --bptt 10 --max-steps 2 --threads 1")
@@ -181,3 +184,17 @@ def test_the_plan_in_15_lines_compares(tiny_corpus: Path, tmp_path: Path, capsys
     plan_flag = f"--plan={tmp_path / 'alpha.toml'}"
     assert cli.main(["compare", str(tmp_path / "here"), plan_flag, *flags]) == 0
     assert "| [pmi, α = 1](pmi-alpha1-seed1) |" in capsys.readouterr().out
+
+
+def test_the_commands_of_the_five_layers_are_those_of_their_study() -> None:
+    """But for the precision and how often they validate, which change little and nothing."""
+    given = [shlex.split(command)[3:] for command in commands("docs/training.md") if "--epochs 2" in command]
+    shown = {}
+    for words in given[:5]:
+        flags = vars(make_parser("p").parse_args(words))
+        shown[flags["output-embed"]] = by_flag(read_config(flags).to_json())
+    settings = read_plan(ROOT / "scripts" / "studies" / "five-layers.toml").runs(ROOT / "runs")
+    for setting in settings:
+        assert setting.config is not None
+        planned = by_flag(setting.config.to_json()) | {"--precision": "float32"}
+        assert shown[setting.config.model.output_embed] == planned
