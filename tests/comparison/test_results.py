@@ -77,11 +77,10 @@ def test_the_table_of_ratios_is_that_of_the_benchmark() -> None:
 
 
 def test_the_figures_of_bfloat16_are_those_of_the_benchmark() -> None:
-    text = " ".join(PAGES["docs/performance.md"].split())
     steps = BENCHMARKS["steps-256"]
-    times = steps["microseconds_per_token"]["step"]
-    assert f"A `walsh` step took {times['walsh']:.0f} µs a token, a `tied` step {times['tied']:.0f}." in text
-    assert f"took {times['plain torch, learned']:,.0f}, which is {steps['ratios']['walsh_step']} times" in text
+    for layer, time in steps["microseconds_per_token"]["step"].items():
+        ratio = steps["ratios"].get(f"{layer}_step")
+        assert f"| {layer} | {time:,.0f} | {'1' if ratio is None else f'{ratio:.1f}'} |" in PAGES["docs/performance.md"]
 
 
 def test_the_figures_of_matrices_are_those_of_their_logs() -> None:
@@ -251,12 +250,10 @@ CLAIMS = {
     ),
     "in the time of two, 4 % below": ("paper-size/walsh-families4096-epochs4", "paper-size/tied-dropout0.1"),
     "It pays 12 % for that beside `hadamard`": ("layers/sylvester", "layers/hadamard"),
-    "they are 6 % and 8 % above.": ("layers/word2vec-unnormalised", "layers/tied-random-start"),
-    "and 8 % above. Against": ("layers/pmi-left30-unnormalised", "layers/tied-random-start"),
+    "random start they are 6 % and": ("layers/word2vec-unnormalised", "layers/tied-random-start"),
+    "and 8 % above. -": ("layers/pmi-left30-unnormalised", "layers/tied-random-start"),
     "they are 16 % and 17 % above.": ("layers/word2vec-unnormalised", "layers/tied-start4"),
     "and 17 % above.": ("layers/pmi-left30-unnormalised", "layers/tied-start4"),
-    "This is 9 %, where": ("layers/pmi-dropout0.2", "starts/pmi-start8-unnormalised"),
-    "it was 3 % after one epoch": ("pmi/pmi", "pmi/pmi-unnormalised"),
     "After one epoch `pmi` is 9 % below": (
         "long-start/pmi-start8-left30-unnormalised-lr0.012-dropout0.1",
         "long-start/tied-random-start-lr0.012-dropout0.1",
@@ -264,13 +261,13 @@ CLAIMS = {
     "and 7 % above one of the same start": (
         "long-start/pmi-start8-left30-unnormalised-lr0.012-dropout0.1", "long-start/tied-start8-lr0.012-dropout0.1"
     ),
-    "134.8, 25 % above `tied`": ("paper-size/pmi", "paper-size/tied-dropout0.1"),
+    "`pmi` is 25 % above `tied`": ("paper-size/pmi", "paper-size/tied-dropout0.1"),
     "the largest `walsh` was 5 % below `tied`": ("layers/walsh-families8192", "layers/tied"),
     "is 4.8 % below `tied` on test": ("paper-size/walsh-families8192", "paper-size/tied-dropout0.1"),
     "they cost 23 %.": ("ablations/walsh-by-frequency", "ablations/walsh"),
     "they cost 27 %": ("ablations/walsh-random-families", "ablations/walsh"),
-    "it is 13 % below, and": ("layers/walsh-families4096-start4", "long-start/tied-start4-lr0.012-dropout0.1"),
-    "with 2,048 families 9 %": ("layers/walsh-epochs3", "long-start/tied-start8-lr0.012-dropout0.1"),
+    "scale, 4, it is 13 % below": ("layers/walsh-families4096-start4", "long-start/tied-start4-lr0.012-dropout0.1"),
+    "three epochs, it is 9 % below": ("layers/walsh-epochs3", "long-start/tied-start8-lr0.012-dropout0.1"),
     "`walsh` runs are 23 % to": ("layers/walsh-epochs3", "long-start/tied-random-start-lr0.012-dropout0.1"),
     "to 27 % below `tied`": (
         "layers/walsh-families4096-start4", "long-start/tied-random-start-lr0.012-dropout0.1"
