@@ -186,7 +186,8 @@ def _panels(
             _logarithmic(panel, "y")
         panel.set_xlim(left=0)
         panel.xaxis.set_major_locator(MaxNLocator(5))
-        panel.xaxis.set_major_formatter(EngFormatter(sep="\N{THIN SPACE}"))
+        if panel.get_xlim()[1] > 1000:
+            panel.xaxis.set_major_formatter(EngFormatter(sep="\N{THIN SPACE}"))
     panels[0].set_ylabel(up)
     return figure
 
