@@ -37,11 +37,15 @@ examples:
 class CompareConfig(Checked):
     """The comparison itself."""
 
-    plan: str | None = option(None, "JSON or TOML file with settings that are no product; other flags replace theirs")
-    jobs: Count = option(1, "runs trained at a time, each with its --threads (none: an equal share)")
-    table_only: bool = option(False, "train nothing: table and plots of what is there")
+    plan: str | None = option(
+        None, "JSON or TOML file with a list of settings, in place of a grid. A flag that is given replaces theirs"
+    )
+    jobs: Count = option(
+        1, "number of runs that are trained at the same time. Each has --threads threads, or an equal share"
+    )
+    table_only: bool = option(False, "train nothing, write the table and the plots of the runs that are there")
     best_by: str | None = option(
-        None, "also write best.md: of the rows with the same value of this flag, the one with the best validation"
+        None, "a flag. best.md then holds, for each of its values, the row with the lowest validation perplexity"
     )
 
 

@@ -25,14 +25,16 @@ if TYPE_CHECKING:
 class EvaluateConfig(Checked):
     """What to score."""
 
-    split: Literal["valid", "test", "train"] = option("test", "which split")
-    checkpoint: str = option("best", "best, last or step-N")
-    data: str | None = option(None, "where the run's corpus is now, if it moved (none: as in config.json)")
-    threads: Annotated[int, Ge(1), Le(1024)] | None = option(None, "threads of torch (none: its default)")
-    cache_size: Natural = option(0, "n, tokens that a continuous cache looks back (0: no cache)")
-    cache_theta: Annotated[float, Ge(0), Le(1000)] = option(0.66, "θ, flatness of the cache: 0 only counts words")
-    cache_lambda: Rate = option(0.13, "λ, the cache's part in the mixture")
-    cache_tune: bool = option(False, "take the θ and λ that are best on the valid split")
+    split: Literal["valid", "test", "train"] = option("test", "which split is scored")
+    checkpoint: str = option("best", "which checkpoint: best, last or step-N")
+    data: str | None = option(None, "folder or name of the corpus, if it has moved (none: as in config.json)")
+    threads: Annotated[int, Ge(1), Le(1024)] | None = option(None, "number of torch's threads (none: chosen by torch)")
+    cache_size: Natural = option(0, "n, the number of past tokens that a continuous cache holds (0: no cache)")
+    cache_theta: Annotated[float, Ge(0), Le(1000)] = option(
+        0.66, "θ, how sharply the cache prefers similar states. At 0 it only counts words"
+    )
+    cache_lambda: Rate = option(0.13, "λ, the weight of the cache in the mixture")
+    cache_tune: bool = option(False, "choose θ and λ on the valid split")
     json: bool = option(False, "print one JSON object and nothing else")
 
 

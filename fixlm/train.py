@@ -17,12 +17,12 @@ PLACES = {"first": "used most", "ablation": "for ablations"}
 """Titles of the first and the last group in ``--help``."""
 DESCRIPTIONS = {
     "used most": "The flags of most runs.",
-    "data": "The text and how it is cut into words.",
+    "data": "How the text is cut into words.",
     "model": "The network up to the output layer.",
-    "output layer": "Each flag belongs to some of the layers; a layer that lacks it refuses it.",
+    "output layer": "A flag belongs to some of the output layers. The others refuse it.",
     "optimization": "How the network is trained.",
-    "run": "Where it runs and what is kept of it; none of this changes what is learned.",
-    "for ablations": "Parts of a layer or of the training that a study changes one at a time.",
+    "run": "Where the run is trained and what is kept of it. These flags do not change the model.",
+    "for ablations": "Details that a study changes one at a time.",
 }
 
 EPILOGUE = """\
@@ -33,7 +33,8 @@ examples:
 
 --preset awd (Merity, Keskar and Socher 2017, for WikiText-2) stands for
 {awd}
-where no flag says otherwise; the last layer is as long as --embed-size, and --dropout sets its three rates."""
+A flag that is given replaces the value of the preset. The last layer has --embed-size units, and --dropout sets its
+three rates."""
 
 
 def command(arguments: list[str], program: str = "python -m fixlm.train") -> None:

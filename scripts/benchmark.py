@@ -43,11 +43,11 @@ FEW_TOKENS = 64  # plain torch holds 4 GB of logits a thousand tokens at a milli
 class Settings(Sizes):
     """What is measured."""
 
-    quick: bool = option(False, "the output layers, decoding and whole steps only, in fewer rounds")
-    json: str | None = option(None, "file for the figures")
-    plot: str | None = option(None, "PNG file for the growth with V and N")
-    rounds: Count | None = option(None, "turns of everything that is compared (none: 7, quick 3)")
-    threads: Count = option(2, "threads of torch")
+    quick: bool = option(False, "measure only the output layers, decoding and whole steps, in fewer rounds")
+    json: str | None = option(None, "JSON file to write the figures to")
+    plot: str | None = option(None, "PNG file for a plot of how times grow with V and N")
+    rounds: Count | None = option(None, "number of rounds. Each measures everything once (none: 7, with --quick 3)")
+    threads: Count = option(2, "number of torch's threads")
 
 
 def command(arguments: Sequence[str]) -> None:

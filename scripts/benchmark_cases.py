@@ -34,12 +34,14 @@ SLOW_TOKENS = 140  # of bfloat16 products where the processor has none
 class Sizes(Checked):
     """Of the layers and of what they read."""
 
-    vocabulary_size: Annotated[int, Ge(2), Le(LARGEST)] = option(33_278, "V")
-    hidden_size: Annotated[int, Ge(16), Le(LARGEST)] = option(512, "H, and N of the fixed matrices; a power of two")
-    walsh_families: Annotated[int, Ge(16), Le(LARGEST)] = option(2048, "M of walsh")
-    walsh_family_size: Count | None = option(None, "most words of a family of walsh (none: ⌈V/M⌉)")
-    batch_size: Count = option(40, "B")
-    bptt: Count = option(70, "T; the layers are measured on B·T tokens")
+    vocabulary_size: Annotated[int, Ge(2), Le(LARGEST)] = option(33_278, "V, the vocabulary size")
+    hidden_size: Annotated[int, Ge(16), Le(LARGEST)] = option(512, "H, and N of the fixed matrices: a power of two")
+    walsh_families: Annotated[int, Ge(16), Le(LARGEST)] = option(2048, "M, the number of families of walsh")
+    walsh_family_size: Count | None = option(
+        None, "largest number of words in a family of walsh (none: V/M rounded up)"
+    )
+    batch_size: Count = option(40, "B, the number of streams")
+    bptt: Count = option(70, "T, the number of time steps. The layers are measured on B·T tokens")
 
     @property
     def tokens(self) -> int:

@@ -31,10 +31,12 @@ class Settings(Checked):
     """The flags that every method has."""
 
     out: str | None = option(
-        None, "the file to write: .safetensors, .txt or .vec (word2vec text), .bin (word2vec binary)"
+        None, "the file to write. Its name ends in .safetensors, in .txt or .vec (word2vec text), or in .bin (binary)"
     )
-    dim: Count | None = option(None, f"N; if none, {DEFAULT_DIM}, or what a file or the method's options say")
-    seed: Natural = option(1, "all randomness of the matrix comes from it")
+    dim: Count | None = option(
+        None, f"N, the length of a vector (none: {DEFAULT_DIM}, or what the file or the options of the method say)"
+    )
+    seed: Natural = option(1, "seed of all that is random in the matrix")
 
 
 def command(arguments: Sequence[str]) -> None:

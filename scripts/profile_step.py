@@ -35,8 +35,8 @@ PARTS = {
 class Settings(Checked):
     """What is profiled."""
 
-    json: str | None = option(None, "file for the figures")
-    threads: Count = option(2, "threads of torch")
+    json: str | None = option(None, "JSON file to write the figures to")
+    threads: Count = option(2, "number of torch's threads")
 
 
 def command(arguments: Sequence[str]) -> None:

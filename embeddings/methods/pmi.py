@@ -32,16 +32,18 @@ MORE_TEXT = "take a longer or more varied text, or a smaller dimension"
 class Options(Checked):
     """How words are counted and the matrix is factorised; see docs/study.md for the discount."""
 
-    window: Count = option(5, "the largest distance between a word and its context")
-    context: Literal["symmetric", "left"] = option("symmetric", "words on both sides, or at the left only")
+    window: Count = option(5, "largest distance between a word and its context")
+    context: Literal["symmetric", "left"] = option("symmetric", "contexts on both sides of a word, or on its left only")
     weights: Literal["harmonic", "linear", "flat"] = option(
-        "harmonic", "a pair at distance d counts 1/d, falls linearly, or 1"
+        "harmonic", "what a pair at distance d counts: 1/d, a value that falls linearly, or 1"
     )
-    cross_lines: bool = option(True, "count pairs across line ends too")
-    smoothing: Annotated[float, Gt(0), Le(1)] = option(0.75, "exponent of the context counts")
-    shift: Positive = option(1.0, "k: log k is subtracted from the PMI")
-    discount: NonNegative = option(1.0, "d: the PMI of a pair counted n times is multiplied by n/(n + d)", before=0.0)
-    eigenvalue_weight: float = option(0.5, "p of U·S^p")
+    cross_lines: bool = option(True, "count pairs across the end of a line too")
+    smoothing: Annotated[float, Gt(0), Le(1)] = option(0.75, "exponent of the counts of contexts")
+    shift: Positive = option(1.0, "k. log k is subtracted from the PMI")
+    discount: NonNegative = option(
+        1.0, "d. The PMI of a pair that was counted n times is multiplied by n/(n + d)", before=0.0
+    )
+    eigenvalue_weight: float = option(0.5, "p of the vectors U·S^p")
     centre: bool = option(True, "subtract the mean vector")
 
 

@@ -33,13 +33,13 @@ MISSING_SHOWN = 10
 class Options(Checked):
     """How the file is read. As ``--output-embed`` the path itself says which file."""
 
-    file: str = option("", "the file of vectors; no pickle is opened", place="hidden")
+    file: str = option("", "the file of vectors. Pickle files are never opened", place="hidden")
     vocabulary: str | None = option(
-        None, "words of a safetensors or npy file's rows, one a line; if none, vocabulary.txt beside it"
+        None, "file with the words of a safetensors or npy file, one a line (none: vocabulary.txt beside it)"
     )
-    format: Literal["auto", "text", "binary"] = option("auto", "of a word2vec file, where it is not recognised")
+    format: Literal["auto", "text", "binary"] = option("auto", "format of a word2vec file that is not recognised")
     lowercase_fallback: bool = option(
-        False, "a word that the file lacks takes the vector of its lower-case form, else of any other case"
+        False, "give a word that the file lacks the vector of its lower-case form, or else of any other spelling"
     )
 
 

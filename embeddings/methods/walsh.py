@@ -36,9 +36,9 @@ CHUNK = 1024
 class Options(Checked):
     """The size of the layer and how words are put into families."""
 
-    families: int = option(2048, "M, positions; a power of two from 16 to 8,192")
+    families: int = option(2048, "M, the number of families (positions of the code): a power of two from 16 to 8,192")
     positions: Literal["pmi", "frequency", "random"] = option(
-        "pmi", "words join a family by their PMI vectors, by frequency rank, or at random"
+        "pmi", "how words are put into families: by their PMI vectors, by frequency rank, or at random"
     )
     pmi_dim: Count | None = option(
         None, "length of the PMI vectors that form the families (none: 200, less for a small vocabulary)"
@@ -46,11 +46,11 @@ class Options(Checked):
     pmi_discount: NonNegative = option(1.0, "--pmi-discount of these vectors", before=0.0)
     family_size: Count | None = option(
         None,
-        "most words of a family, by PMI vectors (none: ⌈V/M⌉, so that nearly all are full; more: a rare word too joins "
-        "one of its kind, and each token costs more)",
+        "largest number of words in a family (none: V/M rounded up, which fills nearly all families). With more "
+        "room a rare word joins words of its kind, and each step takes longer",
     )
     halves: Literal["both", "shared", "own"] = option(
-        "both", "both halves of the code, or for a study one of them alone"
+        "both", "which halves of the code are used. One alone is for studies"
     )
 
     def __post_init__(self) -> None:

@@ -25,15 +25,17 @@ LONGEST_SENTENCE = 10_000
 class Options(Checked):
     """gensim's settings, with its defaults except for the epochs: a corpus of 2 M words needs more than 5."""
 
-    epochs: Count = option(10, "passes over the text")
-    window: Count = option(5, "the largest distance between a word and its context")
-    negative: Count = option(5, "negative samples of each pair")
+    epochs: Count = option(10, "number of passes over the text")
+    window: Count = option(5, "largest distance between a word and its context")
+    negative: Count = option(5, "number of negative samples for each pair")
     subsample: Annotated[float, Ge(0), Le(1)] = option(
-        1e-3, "frequency above which words are skipped at random (0: never)"
+        1e-3, "words above this frequency are skipped at random (0: none is skipped)"
     )
-    learning_rate: Positive = option(0.025, "at the start; falls linearly to 0.0001")
-    vectors: Literal["input", "output"] = option("input", "of words as such, or of words as contexts")
-    centre: bool = option(True, "subtract the mean vector, which all words share")
+    learning_rate: Positive = option(0.025, "initial learning rate. It falls linearly to 0.0001")
+    vectors: Literal["input", "output"] = option(
+        "input", "which vectors of the model: those of words, or those of contexts"
+    )
+    centre: bool = option(True, "subtract the mean vector")
 
 
 def build(statistics: CorpusStatistics, dim: int, seed: int, options: Options, progress: Progress) -> np.ndarray:

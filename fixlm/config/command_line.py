@@ -63,11 +63,10 @@ class Flag:
 
     def add_to(self, parser: argparse.ArgumentParser | argparse._ArgumentGroup) -> None:
         """Adds the flag to a parser; a flag that is not given leaves no trace in the namespace."""
-        default = "none" if self.default is None else self.default
         keywords: dict[str, Any] = {
             "dest": self.name,
             "default": argparse.SUPPRESS,
-            "help": f"{self.help} (default: {default})".replace("%", "%%"),
+            "help": self._help().replace("%", "%%"),
         }
         if self.kind.type is bool:
             keywords["action"] = argparse.BooleanOptionalAction
@@ -76,6 +75,15 @@ class Flag:
             keywords["metavar"] = "{" + ",".join(choices) + "}" if choices else self.kind.type.__name__.upper()
         spellings = [*([self.alias] if self.alias else []), self.name]
         parser.add_argument(*(f"--{spelling}" for spelling in spellings), **keywords)
+
+    def _help(self) -> str:
+        """The line with its default at the end, which a help that ends in ``(none: …)`` says in words."""
+        if self.default is None and "(none: " in self.help:
+            return self.help.replace("(none: ", "(default: ")
+        shown = "none" if self.default is None else self.default
+        if isinstance(shown, bool):
+            shown = "yes" if shown else "no"
+        return f"{self.help} (default: {shown})"
 
 
 def flag_name(name: str, prefix: str = "") -> str:

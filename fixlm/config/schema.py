@@ -28,12 +28,19 @@ class DataConfig(Checked):
     """The text and how it is cut into words."""
 
     data: str = option(
-        "auto", "wikitext-2, sample (built in), a folder with train.txt, valid.txt, test.txt, or auto", place="first"
+        "auto",
+        "the text: wikitext-2, sample (built in), a folder with train.txt, valid.txt and test.txt, or auto "
+        "(wikitext-2 where it can be had, else sample)",
+        place="first",
     )
-    tokenizer: str = option("word", "word, sentencepiece (trained on the train split) or a .model file")
-    tokenizer_type: Literal["unigram", "bpe"] = option("unigram", "kind of sentencepiece model")
+    tokenizer: str = option(
+        "word",
+        "how the text is cut: word (at whitespace), sentencepiece (a model trained on the train split), or the "
+        "path of a .model file",
+    )
+    tokenizer_type: Literal["unigram", "bpe"] = option("unigram", "kind of the sentencepiece model")
     vocab_size: Annotated[int, Ge(2), Le(2**32 - 1)] | None = option(
-        None, "number of pieces, for --tokenizer sentencepiece (none: 4,000)"
+        None, "number of pieces of --tokenizer sentencepiece (none: 4,000)"
     )
 
 
@@ -41,38 +48,40 @@ class DataConfig(Checked):
 class ModelConfig(Checked):
     """The network up to the output layer."""
 
-    output_embed: str = option("pmi", "output layer: %(layers)s, or a path to vectors", place="first")
+    output_embed: str = option("pmi", "the output layer: %(layers)s, or the path of a file of vectors", place="first")
     input_embed: str = option(
         "learned",
-        "input embedding: learned, same (starts at the output matrix), fixed (the output matrix, frozen), or a method "
-        "or a path (that matrix, frozen); a layer without such a matrix, as walsh, takes that of pmi",
+        "the input embedding. learned: trained. same: trained, starts at the output matrix. fixed: the output "
+        "matrix, not trained. A method or a path: that matrix, not trained. With walsh, same and fixed mean the "
+        "matrix of pmi",
     )
     input_start: str = option(
-        "random", "where a learned input embedding starts: random, or at the matrix of a method or a path"
+        "random", "initial values of a learned input embedding: random, or the matrix of a method or of a path"
     )
     input_start_scale: Positive = option(
-        1.0,
-        "a learned input embedding is multiplied by this at the start: longer vectors change more slowly for their "
-        "length (rows of a matrix have norm 1)",
+        1.0, "scale of these initial values. The rows of a matrix have norm 1; longer vectors change more slowly"
     )
     core: str = option("lstm", f"recurrent core: {', '.join(CORES)}")
-    num_layers: Annotated[int, Ge(1), Le(100)] = option(2, "recurrent layers")
-    hidden_size: Count = option(512, "H, units of each recurrent layer", place="first")
-    last_hidden_size: Count | None = option(None, "units of the last recurrent layer (none: H)")
-    embed_size: Count = option(512, "E, length of an input embedding", place="first")
-    matrix_seed: Natural = option(1, "seed of the output and input matrix")
+    num_layers: Annotated[int, Ge(1), Le(100)] = option(2, "number of recurrent layers")
+    hidden_size: Count = option(512, "H, the number of units of each recurrent layer", place="first")
+    last_hidden_size: Count | None = option(None, "number of units of the last recurrent layer (none: H)")
+    embed_size: Count = option(512, "E, the length of an input vector", place="first")
+    matrix_seed: Natural = option(1, "seed of the output matrix and of the input matrix")
     dropout: Rate = option(
-        0.1, "rate of locked dropout of the input, between the layers and of the output", place="first"
+        0.1,
+        "dropout rate of the input, between the layers and of the output. One mask serves a whole window (locked "
+        "dropout)",
+        place="first",
     )
-    dropout_input: Rate | None = option(None, "locked dropout of the input embedding (none: --dropout)")
-    dropout_between: Rate | None = option(None, "locked dropout between the recurrent layers (none: --dropout)")
-    dropout_output: Rate | None = option(None, "locked dropout of what the output layer reads (none: --dropout)")
+    dropout_input: Rate | None = option(None, "dropout rate of the input embedding (none: --dropout)")
+    dropout_between: Rate | None = option(None, "dropout rate between the recurrent layers (none: --dropout)")
+    dropout_output: Rate | None = option(None, "dropout rate of what the output layer reads (none: --dropout)")
     dropout_embedding: Rate = option(
-        0.0, "share of the words whose input vector is 0 for a window, wherever they stand"
+        0.0, "share of the words whose input vector is 0 in a window, wherever the word stands"
     )
-    weight_drop: Rate = option(0.0, "share of the recurrent weights (hidden to hidden) that are 0 for a window")
+    weight_drop: Rate = option(0.0, "share of the recurrent weights (hidden to hidden) that are 0 in a window")
     bias_start: Literal["unigram", "zero"] = option(
-        "unigram", "the output bias starts at the log unigram probability or at 0", place="ablation"
+        "unigram", "initial value of the output bias: the log unigram probability of each word, or 0", place="ablation"
     )
 
     @property
@@ -86,50 +95,62 @@ class OptimizationConfig(Checked):
     """How the network is trained."""
 
     recipe: Literal["fast", "awd"] = option(
-        "fast", "preset: values of the flags that are not given; fast (the defaults) or awd (below)", alias="preset"
+        "fast",
+        "a named set of values for the flags that are not given. fast: the defaults. awd: see below",
+        alias="preset",
     )
-    fine_tune: str | None = option(None, "directory of a run whose best weights this one starts from")
-    epochs: Count = option(1, "passes over the train split", place="first")
-    max_steps: Count | None = option(None, "stop after this many steps, if that is sooner")
-    batch_size: Count = option(40, "B, streams trained side by side", place="first")
-    bptt: Count = option(70, "T, time steps of a window", place="first")
+    fine_tune: str | None = option(None, "a run directory. Training starts from the best weights of that run")
+    epochs: Count = option(1, "number of passes over the train split", place="first")
+    max_steps: Count | None = option(None, "training ends after this many steps at the latest")
+    batch_size: Count = option(40, "B, the number of streams that are trained side by side", place="first")
+    bptt: Count = option(70, "T, the number of time steps in a window", place="first")
     vary_bptt: bool = option(
-        False, "windows of random length, at least 5: N(T, 5), or N(T/2, 5) once in 20; each with lr · length/T"
+        False,
+        "draw the length of each window: from N(T, 5), once in 20 from N(T/2, 5), at least 5. The learning rate "
+        "is multiplied by length/T",
     )
     optimizer: Literal["adamw", "sgd"] = option("adamw", "adamw, or sgd without momentum")
-    lr: LearningRate | None = option(None, "learning rate at its highest (none: %(rates)s)", place="first")
+    lr: LearningRate | None = option(None, "highest learning rate (none: %(rates)s)", place="first")
     output_lr: LearningRate = option(
-        1.0, "learning rate of the output layer's own matrices, as a part of --lr", place="ablation"
+        1.0, "learning rate of the output layer's trained matrix, as a fraction of --lr", place="ablation"
     )
-    schedule: Literal["cosine", "constant"] = option("cosine", "learning rate after the warm-up: cosine or constant")
+    schedule: Literal["cosine", "constant"] = option(
+        "cosine", "the learning rate after the warm-up: a cosine to --final-lr, or constant"
+    )
     beta1: Rate = option(0.9, "decay of AdamW's mean of the gradient")
     beta2: Rate = option(0.99, "decay of AdamW's mean of the squared gradient")
-    warmup_steps: Natural = option(100, "steps of linear warm-up (at most a quarter of the run)")
-    final_lr: Annotated[float, Ge(0), Le(1)] = option(0.02, "part of --lr left at the last step of the cosine")
-    clip: Positive = option(0.5, "largest norm of the gradient")
-    weight_decay: Decay = option(0.01, "weight decay of matrices (biases have none)")
+    warmup_steps: Natural = option(
+        100, "number of steps in which the learning rate rises to --lr, at most a quarter of the run"
+    )
+    final_lr: Annotated[float, Ge(0), Le(1)] = option(0.02, "learning rate of the last step, as a fraction of --lr")
+    clip: Positive = option(0.5, "largest norm of the gradient. A longer gradient is scaled to it")
+    weight_decay: Decay = option(0.01, "weight decay of matrices. Biases have none")
     alpha_weight_decay: Decay | None = option(
-        None, "weight decay of α (none: as --weight-decay, like the classifier it replaces)", place="ablation"
+        None, "weight decay of α (none: that of matrices, since α stands for a classifier)", place="ablation"
     )
-    ar: NonNegative = option(
-        0.0, "activation regularization: this, times the mean square of what the output layer reads"
-    )
+    ar: NonNegative = option(0.0, "activation regularization: weight of the mean square of what the output layer reads")
     tar: NonNegative = option(
         0.0,
-        "temporal activation regularization: this, times the mean square of the last layer's change from step to step",
+        "temporal activation regularization: weight of the mean square of how the last layer changes from step to step",
     )
     average: Literal["none", "ema", "nt-asgd"] = option(
         "none",
-        "which average of the weights is scored and kept: none; ema, the exponential moving average; nt-asgd, the mean "
+        "average of the weights that is scored and kept. ema: the exponential moving average. nt-asgd: the mean "
         "since validation stopped improving",
     )
     ema_decay: Annotated[float, Gt(0), Lt(1)] = option(0.999, "decay of --average ema")
-    nonmono: Count = option(5, "nt-asgd begins once validation has not improved for more than this many validations")
-    patience: Count | None = option(None, "stop once this many validations in a row have not improved (none: never)")
-    precision: Literal["float32", "bfloat16"] = option(
-        "float32", "type of the matrix products in training, in the recurrent core and the output layer", place="first"
+    nonmono: Count = option(
+        5, "--average nt-asgd begins once validation has not improved for more than this many validations"
     )
-    seed: Natural = option(1, "seed of weights and dropout", place="first")
+    patience: Count | None = option(
+        None, "training ends once this many validations in a row have not improved (none: it does not end early)"
+    )
+    precision: Literal["float32", "bfloat16"] = option(
+        "float32",
+        "type of the matrix products in training, in the recurrent layers and in the output layer",
+        place="first",
+    )
+    seed: Natural = option(1, "seed of the weights and of dropout", place="first")
 
     @property
     def peak_lr(self) -> float:
@@ -143,13 +164,13 @@ class RunConfig(Checked):
     """Where it runs and what is kept of it; none of this changes what is learned."""
 
     run: str | None = option(
-        None, "run directory (none: runs/ and a name from data, layer, size and seed)", place="first"
+        None, "the run directory (none: a name under runs/ made of data, layer, size and seed)", place="first"
     )
-    resume: bool = option(False, "go on with the run in that directory", place="first")
-    validate_every: Count | None = option(None, "steps between validations (none: an epoch)")
-    checkpoint_every: Count | None = option(None, "steps between checkpoints (none: at validations)")
-    threads: Annotated[int, Ge(1), Le(1024)] | None = option(None, "threads of torch (none: its default)")
-    device: str = option("cpu", "cpu, cuda, cuda:1, mps, …")
+    resume: bool = option(False, "continue the run that is in --run", place="first")
+    validate_every: Count | None = option(None, "number of steps between validations (none: an epoch)")
+    checkpoint_every: Count | None = option(None, "number of steps between checkpoints (none: one at each validation)")
+    threads: Annotated[int, Ge(1), Le(1024)] | None = option(None, "number of torch's threads (none: chosen by torch)")
+    device: str = option("cpu", "where to train: cpu, cuda, cuda:1, mps, …")
 
 
 RUN_SETTINGS = ("validate_every", "checkpoint_every", "threads", "device")

@@ -60,13 +60,11 @@ class StartOptions(LayerOptions):
 
     output_start: str = option(
         "random",
-        "where the trained matrix of the output layer starts: random, or at the matrix of a method or a path (walsh: a "
-        "family starts at its most frequent word)",
+        "initial values of the output layer's trained matrix: random, or the matrix of a method or of a path. A "
+        "family of walsh takes the row of its most frequent word",
         place="ablation",
     )
-    output_start_scale: Positive = option(
-        1.0, "the trained matrix of the output layer is multiplied by this at the start", place="ablation"
-    )
+    output_start_scale: Positive = option(1.0, "scale of these initial values", place="ablation")
 
 
 @dataclass(frozen=True)
@@ -82,15 +80,15 @@ class ScaledOptions(LayerOptions):
     """Options of α · Q x̂ + b, whatever Q is."""
 
     output_dim: Count | None = option(
-        None, "N, length of a row of the output matrix (none: units of the last recurrent layer)"
+        None, "N, the length of a row of the output matrix (none: the number of units of the last recurrent layer)"
     )
-    normalize: bool = option(True, "read x/‖x‖ instead of x, as the paper does")
-    alpha: Positive | None = option(None, "hold α at this value (none: α is learned)")
-    alpha_start: Positive = option(ALPHA_START, "where a learned α starts")
+    normalize: bool = option(True, "divide x by its norm before it meets the matrix, as the paper does")
+    alpha: Positive | None = option(None, "hold the scale α at this value (none: α is learned)")
+    alpha_start: Positive = option(ALPHA_START, "initial value of a learned α")
     output_map: Literal["auto", "linear", "mlp"] = option(
         "auto",
-        "learned map H → N in front of Q; auto: linear where H and N differ, else none; mlp: H → K → N with GELU "
-        "between",
+        "learned map H → N in front of the matrix. auto: linear where H and N differ, else none. mlp: two linear "
+        "maps H → K → N with GELU between them",
         place="ablation",
     )
     output_map_size: Count | None = option(None, "K of --output-map mlp (none: 4·H)", place="ablation")
@@ -141,13 +139,12 @@ class WalshOptions(StartOptions):
 
     walsh_basis: Literal["families", "codes"] = option(
         "families",
-        "a row of the trained matrix stands for a family, or for a bit of the codes (the same logits, other steps)",
+        "meaning of a row of the trained matrix: a family of words, or a bit of the codes. The logits are the "
+        "same, the steps of the optimizer differ",
         before="codes",
         place="ablation",
     )
-    walsh_tied: bool = option(
-        False, "the input vector of a word is the sum of its own and the row of its family in the trained matrix"
-    )
+    walsh_tied: bool = option(False, "add to the input vector of each word the trained row of its family")
 
     def arguments(self, prepared: OutputMatrix | Codebook | None, prepared_with: Any) -> dict[str, Any]:
         import torch

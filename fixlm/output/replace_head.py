@@ -52,8 +52,8 @@ def replace_head(model: nn.Module, layer: Any, *, name: str | None = None, **opt
 
     Args:
         model: the network, changed in place.
-        layer: ``"hadamard"``, ``"random-orthogonal"``, ``"sylvester"``, ``"walsh"`` or ``"learned"``; or vectors (V, N)
-            as `fixlm.FixedOutput` takes them; or an output layer that is made already.
+        layer: the name of a layer that needs no text, such as ``"hadamard"`` or ``"random-orthogonal"``; or vectors
+            (V, N) as `fixlm.FixedOutput` takes them; or an output layer that is made already.
         name: of the module to exchange, as in ``model.named_modules()``.
         options: of the layer, such as ``normalize=False`` or ``alpha_start=8.0``.
 
@@ -123,11 +123,8 @@ def _layer_for(old: nn.Linear, layer: Any, options: dict[str, Any]) -> OutputLay
         options.setdefault("log_unigram", old.bias.detach())
     if isinstance(layer, torch.Tensor):
         return FixedOutput(size, layer, **options)
-    if layer == "tied":
-        fix = "pass fixlm.output.build('tied', …, input_embedding=…)"
-        raise InputError("layer", "a tied layer needs the embedding it shares", fix=fix)
     if layer not in names():
-        raise unknown_name("layer", "output layer", layer, [name for name in names() if name != "tied"])
+        raise unknown_name("layer", "output layer", layer, names())
     return build(layer, size, words, **options)
 
 

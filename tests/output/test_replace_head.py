@@ -88,7 +88,7 @@ def test_a_module_can_be_named() -> None:
     [
         (("pmi",), "pmi: is built from text.*pass vectors="),
         (("hadamrd",), "layer: unknown output layer 'hadamrd'.*Did you mean 'hadamard'"),
-        (("tied",), "layer: a tied layer needs the embedding it shares"),
+        (("tied",), "tied: no input embedding to share"),
         ((torch.randn(7, H),), "Network: it has no nn.Linear with 7 outputs .found trunk.wide with 100"),
         ((torch.zeros(V, H),), "vectors: rows of zeros"),
         ((HadamardOutput(H, V + 1),), "Network: it has no nn.Linear with 41 outputs"),
