@@ -152,7 +152,7 @@ def test_a_plan_finds_the_summaries_of_its_runs(grid: Path, capsys: pytest.Captu
 def test_a_grid_that_is_partly_done_says_what_is_missing(grid: Path) -> None:
     (grid / "pmi-seed2" / "result.json").unlink()
     wanted = ["--output-embed", "pmi,tied,walsh", "--seed", "1,2,3", "--hidden-size", "256", "--embed-size", "256"]
-    assert tabulate(grid, *wanted, "--data", "elsewhere") == 0
+    assert tabulate(grid, *wanted, "--lr", "0.006", "--data", "elsewhere") == 0
     text = (grid / "table.md").read_text()
     assert "[2](pmi-seed2/log.txt) (not finished)" in text
     assert "[1](tied-seed1/log.txt), 2 (not started), 3 (not started)" in text
