@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import io
-import os
 import random
 import re
 import shlex
@@ -39,7 +38,7 @@ def test_sentences_are_short(page: str) -> None:
     assert long == []
 
 
-@pytest.mark.parametrize("page", [page for page in PAGES if page not in ("README.md", "docs/library.md")])
+@pytest.mark.parametrize("page", [page for page in PAGES if page != "README.md"])
 def test_a_page_opens_with_what_it_is_for(page: str) -> None:
     title, _, rest = PAGES[page].partition("\n\n")
     assert title.startswith("# ")
@@ -54,8 +53,6 @@ def test_links_lead_somewhere(page: str) -> None:
         if address.startswith("http"):
             continue
         target = place / address if address else ROOT / page
-        if os.path.relpath(target, ROOT) == "docs/library.md":
-            continue  # written beside the library
         assert target.exists(), link
         if heading:
             assert heading in headings(target.read_text(encoding="utf-8")), link
@@ -175,6 +172,15 @@ def test_the_matrix_in_20_lines_trains(tiny_corpus: Path, tmp_path: Path) -> Non
     done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     assert "perplexity per word" in done.stdout
+
+
+@pytest.mark.slow
+def test_the_python_of_the_library_page_runs_in_order(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("transformers")
+    monkeypatch.chdir(tmp_path)
+    names: dict[str, object] = {}
+    for block in code_blocks("docs/library.md", "python"):
+        exec(compile(block, "docs/library.md", "exec"), names)
 
 
 @pytest.mark.slow
