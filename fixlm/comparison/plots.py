@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import importlib.util
+import textwrap
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -142,7 +143,7 @@ def by_frequency(rows: Sequence[Row]) -> Figure | None:
     names = {key: band[key][0] for row in shown for run in row.done for band in [bands(run)] for key in band}
     panel.set_xticks(range(len(order)), [names[key] for key in order])
     panel.set_xlabel("occurrences of the word in the train split")
-    ratio = f"test perplexity of these words, divided by that of\n{shown[0].name}"
+    ratio = textwrap.fill(f"test perplexity of these words, divided by that of {shown[0].name}", 60)
     panel.set_ylabel(ratio if len(shown) > 1 else "test perplexity of these words")
     _logarithmic(panel, "y")
     return _finished(figure)

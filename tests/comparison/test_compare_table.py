@@ -336,7 +336,7 @@ def test_several_rows_are_divided_by_the_best_in_the_plot_by_frequency(tmp_path:
     figure = plots.by_frequency(sort_rows(discover(tmp_path)[0]))
     assert figure is not None
     (panel,) = figure.axes
-    assert panel.get_ylabel() == "test perplexity of these words, divided by that of\ntied"
+    assert panel.get_ylabel() == "test perplexity of these words, divided by that of tied"
     assert [[*line.get_ydata()] for line in panel.lines] == [[1.0], [pytest.approx(math.e)]]
 
 

@@ -43,6 +43,18 @@ def test_quick_measures_layers_decoding_and_steps(tmp_path: Path) -> None:
     assert "fixed matrix, bfloat16" in done.stdout
 
 
+def test_steps_only_measures_nothing_else(tmp_path: Path) -> None:
+    file = tmp_path / "figures.json"
+    done = run("--steps-only", *SMALL, "--json", str(file))
+    assert done.returncode == 0, done.stderr
+    figures = json.loads(file.read_text())
+    assert [*figures["microseconds_per_token"]] == ["step"]
+    assert [*figures["microseconds_per_token"]["step"]] == [
+        "plain torch, learned", "learned", "tied", "pmi", "hadamard", "walsh"
+    ]  # fmt: skip
+    assert "growth" not in figures
+
+
 def test_families_too_small_for_the_words_are_refused() -> None:
     done = run("--quick", *SMALL, "--walsh-families", "64", "--walsh-family-size", "4")
     assert done.returncode == 2
