@@ -10,6 +10,8 @@ from fixlm.errors import report, unknown_name
 COMMANDS = {
     "train": "train a language model and report its perplexity",
     "evaluate": "perplexity of a trained run",
+    "generate": "text that a trained run goes on with",
+    "score": "how surprising each word of a text is to a trained run",
     "compare": "train a grid of settings and seeds, and write its table and plots",
 }
 

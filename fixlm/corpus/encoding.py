@@ -43,7 +43,7 @@ def encode_text(text: str, vocabulary: Sequence[str], tokenizer: Tokenizer | Non
         InputError: there is no word in the text, or one that the vocabulary lacks and no ``<unk>`` can take.
     """
     identities = {word: i for i, word in enumerate(vocabulary)}
-    end = tokenizer.pieces[tokenizer.end_of_line] if tokenizer else EOS
+    end = tokenizer.end if tokenizer else EOS
     words, ids, word_of, unknown = list[str](), list[int](), list[int](), Counter[str]()
 
     def add(word: str, pieces: Sequence[str]) -> None:

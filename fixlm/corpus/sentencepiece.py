@@ -116,6 +116,11 @@ class Tokenizer:
                 ids.append(self.end_of_line)
         return np.frombuffer(ids, dtype=np.int32)
 
+    @property
+    def end(self) -> str:
+        """The piece that ends a line."""
+        return self.pieces[self.end_of_line]
+
     def split(self, text: str) -> list[str]:
         """The pieces of a text, as they stand in the vocabulary; whitespace counts as one space."""
         return [self.pieces[i] for i in self._processor.encode(" ".join(text.split()))]

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
+import math
 import os
 from collections import Counter
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
@@ -16,10 +19,14 @@ from fixlm.console import progress
 from fixlm.corpus import corpus
 from fixlm.corpus.corpus import Corpus
 from fixlm.corpus.encoding import encode_text
+from fixlm.corpus.readable import ReadablePieces, ReadableWords
 from fixlm.corpus.registry import is_there
 from fixlm.corpus.sentencepiece import Tokenizer
-from fixlm.errors import InputError
+from fixlm.corpus.word_vocabulary import EOS, UNK
+from fixlm.errors import InputError, unknown_name
+from fixlm.evaluation.generation import generate
 from fixlm.evaluation.perplexity import evaluate, in_digits, perplexity_of, stream_nats
+from fixlm.evaluation.sampling import Sampling
 from fixlm.model.language_model import LanguageModel
 from fixlm.runs.directory import RunDirectory
 from fixlm.runs.load_model import find_checkpoint, load_model
@@ -27,6 +34,9 @@ from fixlm.runs.resume_check import check_corpus
 
 if TYPE_CHECKING:
     import pandas
+
+UNKNOWN = (UNK, "<unknown>")
+"""The word that stands for words, and the piece that stands for characters, which a vocabulary lacks."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -48,8 +58,24 @@ class TextScore:
         """exp of the mean nats a word."""
         return perplexity_of(float(self.nats.mean()))
 
+    def to_json(self) -> dict[str, Any]:
+        """Plain values; ``bits`` are nats / ln 2, which is called surprisal."""
+        nats = [round(each, 5) for each in self.nats.tolist()]
+        bits = [round(each / math.log(2), 5) for each in self.nats.tolist()]
+        mean = float(self.nats.mean())
+        return {
+            "perplexity": self.perplexity if math.isfinite(self.perplexity) else None,
+            "nats_per_word": mean,
+            "words": [
+                {"word": word, "nats": each, "bits": its}
+                for word, each, its in zip(self.words, nats, bits, strict=True)
+            ],
+            "unknown": dict(self.unknown),
+        }
+
     def __str__(self) -> str:
-        unknown = f", unknown: {', '.join(self.unknown)}" if self.unknown else ""
+        counts = ", ".join(f"{word} ({count})" for word, count in self.unknown.most_common())
+        unknown = f", unknown: {counts}" if counts else ""
         return f"perplexity {in_digits(self.perplexity)} over {len(self.words):,} words{unknown}"
 
 
@@ -121,11 +147,50 @@ class Run:
         Raises:
             InputError: there is no word in it, or one that the vocabulary lacks and no ``<unk>`` can take.
         """
-        model = self.directory.tokenizer
-        tokenizer = Tokenizer(model.read_bytes()) if model.exists() else None
-        encoded = encode_text(text, self.vocabulary, tokenizer)
+        encoded = encode_text(text, self.vocabulary, self._tokenizer)
         nats = stream_nats(self.model, np.concatenate([[encoded.end_of_line], encoded.ids]))
         return TextScore(encoded.words, np.bincount(encoded.word_of, nats), encoded.unknown)
+
+    def stream(self, prompt: str = "", tokens: int = 50, *, unknown: bool = False, **sampling: Any) -> Iterator[str]:
+        """What the model goes on with after a prompt, piece by piece as it is drawn; needs no corpus.
+
+        Args:
+            prompt: words, as in `score`; the start of a paragraph if empty.
+            tokens: how many words (or pieces of words) are drawn.
+            unknown: whether ``<unk>`` may be drawn.
+            sampling: ``temperature`` (1.0), ``top_k`` (0: all), ``top_p`` (1.0) and ``seed`` (1).
+
+        Yields:
+            Text, in spaces and punctuation as people write them.
+
+        Raises:
+            InputError: a number is out of range, or the prompt has a word that the vocabulary lacks.
+        """
+        names = [field.name for field in dataclasses.fields(Sampling)]
+        for name in sampling:
+            if name not in names:
+                raise unknown_name(name, "argument", name, [*names, "prompt", "tokens", "unknown"])
+        settings = Sampling(**sampling)
+        end = self.vocabulary.index(EOS if self._tokenizer is None else self._tokenizer.end)
+        ids = np.array([end])
+        if prompt.strip():
+            ids = np.append(ids, encode_text(prompt, self.vocabulary, self._tokenizer).ids)
+        never = [] if unknown else [i for i, word in enumerate(self.vocabulary) if word.lstrip("▁") in UNKNOWN]
+        readable = ReadableWords() if self._tokenizer is None else ReadablePieces(self._tokenizer)
+        for word in prompt.split() if self._tokenizer is None else self._tokenizer.split(prompt):
+            readable.add(word)
+        drawn = itertools.islice(generate(self.model, ids, settings, never), tokens)
+        return (readable.add(self.vocabulary[i]) for i in drawn)
+
+    def generate(self, prompt: str = "", tokens: int = 50, **options: Any) -> str:
+        """What `stream` gives, as one text behind the prompt."""
+        return prompt + "".join(self.stream(prompt, tokens, **options))
+
+    @cached_property
+    def _tokenizer(self) -> Tokenizer | None:
+        """What cuts words into pieces; None where ids stand for words."""
+        model = self.directory.tokenizer
+        return Tokenizer(model.read_bytes()) if model.exists() else None
 
     def metrics(self) -> pandas.DataFrame:
         """``metrics.jsonl`` as a frame: a row a record of training or of validation, a column a number."""

@@ -12,6 +12,7 @@ from torch import nn
 from embeddings.errors import InputError, unknown_name
 from fixlm.output.fixed import FixedOutput
 from fixlm.output.layer import OutputLayer
+from fixlm.output.learned import LearnedOutput
 from fixlm.output.registry import build, names
 
 logger = logging.getLogger(__name__)
@@ -24,7 +25,7 @@ class ReplacedHead:
     Args:
         name: of the exchanged module in the network, such as ``lm_head``.
         head: the layer that is there now.
-        before: trained numbers of the whole network before; a weight that two modules share counts once.
+        before: trained parameters of the whole network before; a weight that two modules share counts once.
         after: and now.
     """
 
@@ -35,15 +36,16 @@ class ReplacedHead:
 
     def __str__(self) -> str:
         change = self.before - self.after
-        went = f"{change:,} trained numbers went" if change >= 0 else f"{-change:,} trained numbers came"
-        return f"{self.name} is now {self.head}: {went}, {self.after:,} are left in the network"
+        went = f"{change:,} fewer" if change >= 0 else f"{-change:,} more"
+        return f"layer '{self.name}' is now {self.head}: {went} trained parameters, {self.after:,} in the network"
 
 
 def replace_head(model: nn.Module, layer: Any, *, name: str | None = None, **options: Any) -> ReplacedHead:
     """Exchanges the last `nn.Linear` of a network for an output layer of the same shape, (…, H) → (…, V).
 
     The new layer starts at the bias of the old one, has none where the old one had none, and takes its device, its
-    type and its mode. The head is the module ``name``; else what the network's ``get_output_embeddings()`` gives, as
+    type and its mode (training or not). ``"learned"`` also starts at the old weight, so that the network computes what
+    it did; any other layer has to be trained. The head is the module ``name``; else what the network's ``get_output_embeddings()`` gives, as
     networks of `transformers` have it; else the last `nn.Linear` in order of definition. Where vectors are given, it is
     the last one with as many outputs as there are rows.
 
@@ -58,14 +60,14 @@ def replace_head(model: nn.Module, layer: Any, *, name: str | None = None, **opt
         options: of the layer, such as ``normalize=False`` or ``alpha_start=8.0``.
 
     Returns:
-        What was exchanged, and how many trained numbers went.
+        What was exchanged, and how many trained parameters went.
 
     Raises:
         InputError: there is no such module, no `nn.Linear`, or the layer does not fit it.
 
     >>> network = nn.Sequential(nn.Linear(8, 16), nn.ReLU(), nn.Linear(16, 1000))
     >>> print(replace_head(network, "hadamard"))
-    2 is now HadamardOutput(in_features=16, out_features=1000, trained=1,001): 15,999 trained numbers went, 1,145 are left in the network
+    layer '2' is now HadamardOutput(in_features=16, out_features=1000, trained=1,001): 15,999 fewer trained parameters, 1,145 in the network
     """  # noqa: E501
     rows = None
     if not isinstance(layer, str | OutputLayer):
@@ -125,7 +127,10 @@ def _layer_for(old: nn.Linear, layer: Any, options: dict[str, Any]) -> OutputLay
         return FixedOutput(size, layer, **options)
     if layer not in names():
         raise unknown_name("layer", "output layer", layer, names())
-    return build(layer, size, words, **options)
+    head = build(layer, size, words, **options)
+    if isinstance(head, LearnedOutput):
+        head.start_at(old.weight.detach())
+    return head
 
 
 def _trained(model: nn.Module) -> int:

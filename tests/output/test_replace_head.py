@@ -47,7 +47,14 @@ def test_the_last_linear_layer_is_exchanged_and_its_bias_kept() -> None:
 def test_it_says_how_many_trained_numbers_went() -> None:
     replaced = replace_head(Network(), "hadamard")
     assert replaced.before - replaced.after == V * H - 1  # α came, the bias stayed
-    assert f"{V * H - 1} trained numbers went, {replaced.after:,} are left" in str(replaced)
+    assert f"{V * H - 1} fewer trained parameters, {replaced.after:,} in the network" in str(replaced)
+
+
+def test_a_learned_head_computes_what_the_old_one_did() -> None:
+    network, x = Network(), torch.randn(5, 8)
+    before = network(x)
+    replace_head(network, "learned")
+    torch.testing.assert_close(network(x), before)
 
 
 def test_a_head_without_bias_gets_none() -> None:

@@ -1,0 +1,53 @@
+"""Text from a model: one word after another, each drawn from what the model expects next."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+
+from fixlm.evaluation.sampling import Sampling
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from fixlm.model.language_model import LanguageModel
+
+
+@torch.inference_mode()
+def generate(model: LanguageModel, prompt: np.ndarray, sampling: Sampling, never: Sequence[int] = ()) -> Iterator[int]:
+    """Ids without end.
+
+    Args:
+        model: not in training mode.
+        prompt: (n,) ids to go on from, at least one.
+        never: ids that are not drawn.
+    """
+    device = model.input_embedding.weight.device
+    random = torch.Generator().manual_seed(sampling.seed)
+    state = model.start_state(1)
+    ids = torch.from_numpy(prompt).long()[:, None].to(device)  # (n, 1)
+    while True:
+        hidden, state = model(ids, state)
+        logits = model.output.logits(hidden[-1])[0].cpu()  # (V,): of the last word alone
+        logits[list(never)] = -torch.inf
+        word = draw(logits, sampling, random)
+        yield word
+        ids = torch.tensor([[word]], device=device)
+
+
+def draw(logits: Tensor, sampling: Sampling, random: torch.Generator) -> int:
+    """A word from softmax(logits / temperature), cut to the k and to the share p that are most probable: (V,) → id."""
+    if sampling.temperature == 0:
+        return int(logits.argmax())
+    logits = logits / sampling.temperature
+    if 0 < sampling.top_k < len(logits):
+        logits = logits.masked_fill(logits < logits.topk(sampling.top_k).values[-1], -torch.inf)
+    probability = logits.softmax(0)
+    if sampling.top_p < 1:
+        falling, order = probability.sort(descending=True)
+        before = falling.cumsum(0) - falling  # of all words that are more probable
+        probability[order[before >= sampling.top_p]] = 0
+    return int(torch.multinomial(probability, 1, generator=random))
