@@ -160,5 +160,5 @@ def plot_first(path: Path) -> None:
         time = times[run.config["model"]["output_embed"]] / whole[MEASURED_WITH]
         return [tokens * time for tokens in curves.tokens(run, steps)]
 
-    across = f"training time (1 = two epochs with {MEASURED_WITH})"
+    across = f"training time on one thread of an AMD EPYC (1 = two epochs with {MEASURED_WITH})"
     save(path, lambda: valid_against(found, relative, across))
