@@ -124,7 +124,7 @@ def workplace(tmp_path: Path) -> Path:
             (tmp_path / "corpora" / name / f"{split}.txt").write_text(f"{text}\nthe history of")
     (tmp_path / "scripts").symlink_to(ROOT / "scripts")
     (tmp_path / "alpha.toml").write_text(plan(), encoding="utf-8")
-    (tmp_path / "story.txt").write_text("w1 w2 and w3\n", encoding="utf-8")
+    (tmp_path / "story.txt").write_text("w1 w2 the history\n", encoding="utf-8")
     return tmp_path
 
 
