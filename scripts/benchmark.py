@@ -44,6 +44,7 @@ class Settings(Sizes):
     """What is measured."""
 
     quick: bool = option(False, "measure only the output layers, decoding and whole steps, in fewer rounds")
+    steps_only: bool = option(False, "measure only whole training steps")
     json: str | None = option(None, "JSON file to write the figures to")
     plot: str | None = option(None, "PNG file for a plot of how times grow with V and N")
     rounds: Count | None = option(None, "number of rounds. Each measures everything once (none: 7, with --quick 3)")
@@ -74,14 +75,14 @@ def measure(settings: Settings) -> dict[str, Any]:
     rounds = settings.rounds or (3 if settings.quick else 7)
     setting = asdict(settings) | {"rounds": rounds, "processor": processor()}
     setting |= {"bfloat16_products": multiplies_bfloat16(), "versions": versions()}
-    for name in ("quick", "json", "plot"):  # what is asked for, not how it is measured
+    for name in ("quick", "steps_only", "json", "plot"):  # what is asked for, not how it is measured
         del setting[name]
     report: dict[str, Any] = {"setting": setting, "microseconds_per_token": {}, "ratios": {}}
     for name, calls in COMPARED.items():
-        if name != "nll" or not settings.quick:
+        if name == "step" or not (settings.steps_only or (settings.quick and name == "nll")):
             report["microseconds_per_token"][name], ratios = in_turns(calls(settings), rounds)
             report["ratios"] |= {f"{key}_{name}": ratio for key, ratio in ratios.items()}
-    if not settings.quick:
+    if not (settings.quick or settings.steps_only):
         report["extra_memory_mb"] = measure_memory(settings, cases.OUTPUTS)
         report["growth"] = measure_growth(max(3, rounds // 2))
     return report

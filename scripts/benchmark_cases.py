@@ -23,7 +23,7 @@ from fixlm.training.optimizer import make_optimizer, take_gradients
 PLAIN = "plain torch, learned"
 GROWN = (PLAIN, "dense_fixed_float32", "hadamard", "walsh")
 OUTPUTS = (PLAIN, "learned_fused", "dense_fixed_float32", "dense_fixed_bfloat16", "hadamard", "walsh")
-STEPS = {"tied": "tied", "pmi": "pretrained", "hadamard": "hadamard", "walsh": "walsh"}
+STEPS = {"learned": "learned", "tied": "tied", "pmi": "pretrained", "hadamard": "hadamard", "walsh": "walsh"}
 """The output layer of each training step that is measured; the time does not depend on what a fixed matrix holds."""
 ADAPTIVE_CUTOFFS = (2000, 10000)
 DECODED = 20  # tokens in a row

@@ -12,8 +12,8 @@ from fixlm.console import rich_console
 NAMES = {
     "adaptive_softmax": "plain torch, adaptive softmax",
     "learned_fused": "learned",
-    "dense_fixed_float32": "dense fixed matrix, float32",
-    "dense_fixed_bfloat16": "dense fixed matrix, bfloat16",
+    "dense_fixed_float32": "fixed matrix, float32",
+    "dense_fixed_bfloat16": "fixed matrix, bfloat16",
 }
 """What is shown for a key of the figures, where the key itself is not readable."""
 TITLES = {
@@ -55,21 +55,28 @@ def print_report(report: Mapping[str, Any]) -> None:
 
 def plot_growth(rows: Sequence[Mapping[str, Any]], path: Path) -> None:
     """Two log–log plots of microseconds a token: against V and against N."""
-    import matplotlib
+    from matplotlib.figure import Figure
+    from matplotlib.ticker import FuncFormatter, NullLocator
 
-    matplotlib.use("Agg")
-    from matplotlib import pyplot
+    from fixlm.comparison.line_labels import label_lines
+    from fixlm.comparison.plots import COLOURS, DPI
 
-    figure, axes = pyplot.subplots(1, 2, figsize=(9, 3.6), sharey=True, layout="constrained")
-    labels = {"V": "vocabulary size V (N = 512)", "N": "dimension N (V = 33,278)"}
+    figure = Figure(figsize=(9, 3.8), layout="constrained")
+    axes = figure.subplots(1, 2, sharey=True)
+    titles = {"V": "vocabulary size V (N = 512)", "N": "dimension N (V = 33,278)"}
     for axis, panel in zip(("V", "N"), axes, strict=True):
         points = [row for row in rows if row["axis"] == axis]
-        for name in GROWN:
-            panel.loglog(
-                [row[axis] for row in points], [row[name] for row in points], "o-", label=NAMES.get(name, name)
-            )
-        panel.set_xlabel(labels[axis])
+        for name, colour in zip(GROWN, ("#707070", *COLOURS[1:]), strict=False):
+            across = [row[axis] for row in points]
+            panel.loglog(across, [row[name] for row in points], "o-", color=colour, label=NAMES.get(name, name))
+        panel.set_xlabel(titles[axis])
+        panel.set_xticks([row[axis] for row in points][axis == "V" :: 2])
+        panel.xaxis.set_minor_locator(NullLocator())
         panel.grid(alpha=0.3)
+        panel.spines[["top", "right"]].set_visible(False)
+        for scale in (panel.xaxis, panel.yaxis):
+            scale.set_major_formatter(FuncFormatter(lambda value, place: f"{value:,.10g}"))
     axes[0].set_ylabel("µs a token, loss and gradients")
-    axes[0].legend(frameon=False)
-    figure.savefig(path, dpi=120)
+    label_lines(figure)
+    # Without the version of matplotlib in it, the same numbers give the same file.
+    figure.savefig(path, dpi=DPI, metadata={"Software": None})

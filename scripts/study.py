@@ -1,10 +1,10 @@
-"""Studies of output layers: trains their runs, keeps the results, writes the tables of README.md and docs/study.md.
+"""Studies of output layers: trains their runs, keeps the results, writes the tables and pictures of the pages.
 
   python scripts/study.py --list                        the studies and their questions
   python scripts/study.py STUDY [DIRECTORY] [FLAGS]     trains what is not done (in runs/STUDY), with the flags of
                                                         python -m fixlm.compare, such as --jobs 2 or --table-only
   python scripts/study.py collect RUNS RESULTS          writes RESULTS/NAME.json for each run of RUNS that is done
-  python scripts/study.py report                        renews the tables and figures of the pages from results/
+  python scripts/study.py report                        renews the tables and pictures of the pages from results/
 
 The plan of a study is scripts/studies/STUDY.toml. A table stands between the lines <!-- table: STUDY --> and
 <!-- end of table --> of a page.
@@ -12,28 +12,17 @@ The plan of a study is scripts/studies/STUDY.toml. A table stands between the li
 
 from __future__ import annotations
 
-import os
-import re
-import shutil
 import sys
-import tempfile
 import tomllib
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
+
+from study_report import STUDIES, report
 
 from fixlm import compare
 from fixlm.cli import run
 from fixlm.errors import InputError, unknown_name
-
-if TYPE_CHECKING:
-    from fixlm.comparison.rows import Row
-
-ROOT = Path(__file__).resolve().parents[1]
-RESULTS = ROOT / "results"
-PAGES = (ROOT / "README.md", ROOT / "docs" / "study.md")
-STUDIES = {path.stem: path for path in sorted((ROOT / "scripts" / "studies").glob("*.toml"))}
-BLOCK = re.compile(r"(<!-- table: ([\w-]+) -->\n).*?(<!-- end of table -->)", re.DOTALL)
 
 
 def command(arguments: Sequence[str]) -> None:
@@ -71,7 +60,7 @@ def train(study: str, arguments: Sequence[str]) -> None:
 
 
 def collect(runs: Path, results: Path) -> None:
-    """Writes the summary of each run that is done below a directory."""
+    """Writes the summary of each run that is done below a directory, without the places where its files lay."""
     from fixlm.comparison.status import read_run
     from fixlm.comparison.stored_run import DONE
     from fixlm.runs.summary import summarise, summary_path, write_summary
@@ -84,70 +73,20 @@ def collect(runs: Path, results: Path) -> None:
         # A comparison finds summaries by the seed in their names.
         name = each.path.name if "-seed" in each.path.name else f"{each.path.name}-seed{each.seed}"
         path = summary_path(results / name)
-        write_summary(path, summarise(each.path))
+        write_summary(path, without_places(summarise(each.path), each.path))
         print(path)
 
 
-def report() -> None:
-    """Renews the tables of the pages, and those figures of the studies that a page names."""
-    from fixlm.comparison.plots import PLOTS, draw
+def without_places(summary: dict[str, Any], run: Path) -> dict[str, Any]:
+    """The summary as it would be, had the run been trained in runs/ and on a data set by its name."""
+    from fixlm.corpus.registry import DATA_SETS
 
-    pages = {page: page.read_text(encoding="utf-8") for page in PAGES}
-    named = "".join(pages.values())
-    for study in sorted({name for _, name, _ in BLOCK.findall(named)}):
-        shown = [name for name in PLOTS if f"results/{study}/{name}" in named]
-        if shown:
-            with tempfile.TemporaryDirectory() as drawn:
-                draw(rows(study), Path(drawn))
-                for name in shown:
-                    shutil.copy(Path(drawn) / name, RESULTS / study)
-    for page, text in pages.items():
-        page.write_text(filled(text, page.parent), encoding="utf-8")
-
-
-def filled(text: str, place: Path) -> str:
-    """A page with its tables as the results have them now.
-
-    Args:
-        place: directory of the page, where links start.
-    """
-    return BLOCK.sub(lambda block: f"{block[1]}{table(block[2], place)}{block[3]}", text)
-
-
-def rows(study: str) -> list[Row]:
-    """The settings of a study with their runs below ``results/``, by validation perplexity."""
-    from fixlm.comparison.plan import read_plan
-    from fixlm.comparison.rows import rows_of, sort_rows
-    from fixlm.comparison.status import survey
-
-    planned = read_plan(STUDIES[study]).runs(RESULTS / study)
-    return sort_rows(rows_of(planned, survey(planned)))
-
-
-def table(study: str, place: Path) -> str:
-    """The runs of a study in six columns, by rising validation perplexity; each row links the files of its runs."""
-    from fixlm.comparison.stored_run import perplexity
-    from fixlm.comparison.table import plus_minus
-
-    found = rows(study)
-    lines = ["| output layer | trained in it | in all | valid | test | runs, by seed |"]
-    lines += ["|---|---:|---:|---:|---:|---|"]
-    for row in found:
-        if row.done:
-            counts = (f"{row.numbers('parameters', of)[0]:,}" for of in ("output_trainable", "trainable"))
-            scores = (plus_minus(row.perplexities(split)) for split in ("valid", "test"))
-            links = (f"[{run.seed}]({os.path.relpath(run.path, place)})" for run in row.done)
-            lines.append(f"| {row.name} | {' | '.join(counts)} | {' | '.join(scores)} | {', '.join(links)} |")
-    result = next(row.done[0].result for row in found if row.done)
-    assert result is not None
-    alone = (f"{perplexity(result['unigram'][split]):,.1f}" for split in ("valid", "test"))
-    lines.append(f"| word frequencies alone | – | – | {' | '.join(alone)} | – |")
-    missing = {row.name: [str(run.seed) for run in row.runs if run not in row.done] for row in found}
-    listed = "; ".join(f"{name} (seed {', '.join(seeds)})" for name, seeds in missing.items() if seeds)
-    if place == ROOT:
-        listed = listed and "some rows, see [docs/study.md](docs/study.md)"
-    note = f"\nNot run: {listed}.\n" if listed else ""
-    return "\n".join(lines) + "\n" + note
+    config = summary["config"]
+    name = config["corpus"]["name"]
+    if name in DATA_SETS:
+        config["data"]["data"] = name
+    here = Path("runs", run.absolute().parent.name, run.name).as_posix()
+    return summary | {"log": [line.replace(str(run), here) for line in summary["log"]]}
 
 
 if __name__ == "__main__":

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import functools
 import importlib.util
+import textwrap
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -12,6 +14,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 
 from fixlm.comparison import curves
+from fixlm.comparison.line_labels import GREY, OTHER, WRAP, label_lines
 from fixlm.comparison.rows import Row, mean_and_deviation
 from fixlm.comparison.stored_run import StoredRun
 
@@ -20,10 +23,10 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
     from matplotlib.lines import Line2D
 
-COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00", "#000000")
-"""Of Okabe and Ito (2008), which colour-blind readers tell apart; without the yellow, too faint for a line."""
-DASHES: tuple[Any, ...] = ("-", "--", "-.", ":", (0, (5, 1, 1, 1, 1, 1)))
-MARKERS = "osD^vP*"
+COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000", "#882255")
+"""Of Okabe and Ito (2008), which colour-blind readers tell apart, and of Tol (2021) in place of their faint yellow."""
+MOST_NAMED = len(COLOURS)
+"""Rows of a plot that have a colour and a name, the best by validation; the others are grey."""
 WIDTH, HEIGHT, DPI = 8.0, 4.4, 120
 """Inches and dots an inch: as wide as a README shows a picture."""
 FEW = 30
@@ -49,13 +52,7 @@ def draw(rows: Sequence[Row], directory: Path) -> list[str]:
         left_out = ", ".join(row.name for row in rows if row not in shown)
         notes.append(f"The plots show rows of one text only, and so not {left_out}.")
     for name, plot in PLOTS.items():
-        with _plain_style():
-            figure = plot(shown)
-            if figure is None:
-                (directory / name).unlink(missing_ok=True)
-            else:
-                # Without the version of matplotlib in it, the same numbers give the same file.
-                figure.savefig(directory / name, dpi=DPI, metadata={"Software": None})
+        save(directory / name, functools.partial(plot, shown))
     without = [run.path.name for row in shown for run in row.done if not bands(run)]
     if without:
         what = "their results have no perplexity by word frequency"
@@ -63,17 +60,34 @@ def draw(rows: Sequence[Row], directory: Path) -> list[str]:
     return notes
 
 
+def save(path: Path, plot: Callable[[], Figure | None]) -> None:
+    """Writes a plot as PNG, in matplotlib's own style; removes an older one where there is nothing to show."""
+    with _plain_style():
+        figure = plot()
+        if figure is None:
+            path.unlink(missing_ok=True)
+        else:
+            # Without the version of matplotlib in it, the same numbers give the same file.
+            figure.savefig(path, dpi=DPI, metadata={"Software": None})
+
+
 def valid_by_tokens(rows: Sequence[Row]) -> Figure | None:
     """Validation perplexity against tokens trained on."""
-    return _panels(
-        rows, [(curves.validation_perplexity, "")], curves.tokens, "tokens trained on", "validation perplexity"
-    )
+    return valid_against(rows, curves.tokens, "tokens trained on")
 
 
 def valid_by_seconds(rows: Sequence[Row]) -> Figure | None:
     """Validation perplexity against the seconds of training steps."""
-    label = "seconds of training steps"
-    return _panels(rows, [(curves.validation_perplexity, "")], curves.seconds, label, "validation perplexity")
+    return valid_against(rows, curves.seconds, "seconds of training steps")
+
+
+def valid_against(rows: Sequence[Row], scale: Scale, across: str) -> Figure | None:
+    """Validation perplexity against what the scale makes of a run's steps.
+
+    Args:
+        across: what stands below the axis of that scale.
+    """
+    return _finished(_panels(rows, [(curves.validation_perplexity, "")], scale, across, "validation perplexity"))
 
 
 def alpha_by_steps(rows: Sequence[Row]) -> Figure | None:
@@ -82,7 +96,7 @@ def alpha_by_steps(rows: Sequence[Row]) -> Figure | None:
     if figure is not None:
         figure.axes[0].autoscale(axis="x")
         _logarithmic(figure.axes[0], "x")
-    return figure
+    return _finished(figure)
 
 
 def losses(rows: Sequence[Row]) -> Figure | None:
@@ -96,35 +110,43 @@ def losses(rows: Sequence[Row]) -> Figure | None:
         late = [y for panel in figure.axes for line in panel.lines for y in _late(line)]
         margin = 0.05 * (max(late) - min(late)) or 0.1
         figure.axes[0].set_ylim(min(late) - margin, max(late) + margin)
-    return figure
+    return _finished(figure)
 
 
 def by_frequency(rows: Sequence[Row]) -> Figure | None:
-    """Test perplexity of the words of each band of frequency; whiskers are the standard deviation over seeds."""
+    """Test perplexity of the words of each band of frequency; whiskers are the standard deviation over seeds.
+
+    The bands differ by factors of thousands and the rows by parts of one: of several rows, each is divided by the
+    first, which is the best.
+    """
     shown = [row for row in rows if any(map(bands, row.done))]
     order = sorted({key for row in shown for run in row.done for key in bands(run)})
     if not order:
         return None
+    scores = [
+        {key: mean_and_deviation([bands(run)[key][1] for run in row.done if key in bands(run)]) for key in order}
+        for row in shown
+    ]
+    best = {key: scores[0][key][0] or 1.0 if len(shown) > 1 else 1.0 for key in order}
     figure, (panel,) = _figure(1, shown)
-    for place, row in enumerate(rows):
-        found = [bands(run) for run in row.done if bands(run)]
-        if not found:
-            continue
-        points = []
-        for at, key in enumerate(order):
-            mean, deviation = mean_and_deviation([band[key][1] for band in found if key in band])
-            if mean is not None:
-                points.append((at + 0.5 * (place + 0.5) / len(rows) - 0.25, mean, deviation or 0.0))
+    for found, look in zip(scores, _looks(rows, shown), strict=True):
+        points = [
+            (at, mean / best[key], (deviation or 0.0) / best[key])
+            for at, key in enumerate(order)
+            for mean, deviation in [found[key]]
+            if mean is not None
+        ]
         x, y, whiskers = zip(*points, strict=True)
-        look = _look(place) | {"linewidth": 0.8, "marker": MARKERS[place % len(MARKERS)]}
-        panel.errorbar(x, y, yerr=whiskers, label=row.name, markersize=5, capsize=2, **look)
+        panel.plot(x, y, marker="o", markersize=4, **look)
+        if any(whiskers):
+            panel.errorbar(x, y, yerr=whiskers, fmt="none", ecolor=look["color"], capsize=2, linewidth=0.8)
     names = {key: band[key][0] for row in shown for run in row.done for band in [bands(run)] for key in band}
     panel.set_xticks(range(len(order)), [names[key] for key in order])
     panel.set_xlabel("occurrences of the word in the train split")
-    panel.set_ylabel("test perplexity of these words")
+    ratio = textwrap.fill(f"test perplexity of these words, divided by that of {shown[0].name}", 60)
+    panel.set_ylabel(ratio if len(shown) > 1 else "test perplexity of these words")
     _logarithmic(panel, "y")
-    _legend(figure, panel)
-    return figure
+    return _finished(figure)
 
 
 PLOTS: dict[str, Callable[[Sequence[Row]], Figure | None]] = {
@@ -149,23 +171,25 @@ def _panels(
     rows: Sequence[Row], kinds: Sequence[tuple[CurveOf, str]], scale: Scale, across: str, up: str
 ) -> Figure | None:
     """A panel for each kind of curve: thin lines for the runs, a thick one for their mean."""
-    if not any(curve(run) for curve, _ in kinds for row in rows for run in row.done):
+    shown = [row for row in rows if any(curve(run) for curve, _ in kinds for run in row.done)]
+    if not shown:
         return None
     from matplotlib.ticker import EngFormatter, MaxNLocator
 
-    figure, panels = _figure(len(kinds), rows)
+    figure, panels = _figure(len(kinds), shown)
+    looks = _looks(rows, shown)
     for panel, (curve, title) in zip(panels, kinds, strict=True):
-        for place, row in enumerate(rows):
-            _draw_row(panel, row, curve, scale, _look(place))
+        for row, look in zip(shown, looks, strict=True):
+            _draw_row(panel, row, curve, scale, look)
         panel.set_title(title, fontsize="medium")
         panel.set_xlabel(across)
         if "perplexity" in up:
             _logarithmic(panel, "y")
         panel.set_xlim(left=0)
         panel.xaxis.set_major_locator(MaxNLocator(5))
-        panel.xaxis.set_major_formatter(EngFormatter(sep="\N{THIN SPACE}"))
+        if panel.get_xlim()[1] > 1000:
+            panel.xaxis.set_major_formatter(EngFormatter(sep="\N{THIN SPACE}"))
     panels[0].set_ylabel(up)
-    _legend(figure, panels[-1] if len(panels[-1].lines) > len(panels[0].lines) else panels[0])
     return figure
 
 
@@ -174,39 +198,46 @@ def _draw_row(panel: Axes, row: Row, curve: CurveOf, scale: Scale, look: Mapping
     if not runs:
         return
     each = [curve(run) for run in runs]
-    if len(runs) > 1:
+    if len(runs) > 1 and look["color"] != GREY:
         for run, points in zip(runs, each, strict=True):
             panel.plot(scale(run, [*points]), [*points.values()], color=look["color"], linewidth=0.6, alpha=0.5)
     mean = curves.mean(each)
     across = [sum(values) / len(runs) for values in zip(*(scale(run, [*mean]) for run in runs), strict=True)]
-    marker: dict[str, Any] = {"marker": "o", "markersize": 4} if len(mean) <= FEW else {}
-    panel.plot(across, [*mean.values()], **look, **marker, linewidth=1.6, label=row.name)
+    marker: dict[str, Any] = {"marker": "o", "markersize": 4} if len(mean) <= FEW and look["color"] != GREY else {}
+    panel.plot(across, [*mean.values()], **look, **marker)
 
 
 def _figure(panels: int, rows: Sequence[Row]) -> tuple[Figure, Sequence[Axes]]:
     from matplotlib.figure import Figure
 
-    legend = 0.25 * -(-len(rows) // _columns([row.name for row in rows]))  # inches
-    figure = Figure(figsize=(WIDTH, HEIGHT + legend), layout="constrained")
+    lines = sum(-(-len(row.name) // WRAP) for row in rows[:MOST_NAMED])  # of labels, one above the other
+    figure = Figure(figsize=(WIDTH, max(HEIGHT, 1.2 + 0.2 * lines)), layout="constrained")
     axes = figure.subplots(1, panels, sharex=True, sharey=True, squeeze=False)[0]
     for panel in axes:
         panel.grid(alpha=0.3)
+        panel.spines[["top", "right"]].set_visible(False)
     return figure, [*axes]
 
 
-def _legend(figure: Figure, panel: Axes) -> None:
-    handles, labels = panel.get_legend_handles_labels()
-    figure.legend(handles, labels, loc="outside lower center", ncols=_columns(labels), frameon=False, handlelength=3.5)
+def _finished(figure: Figure | None) -> Figure | None:
+    if figure is not None:
+        label_lines(figure)
+    return figure
 
 
-def _columns(names: Sequence[str]) -> int:
-    """Of the legend, so that it is no wider than the figure."""
-    return max(1, min(3, len(names), 95 // (max(map(len, names)) + 9)))
+def _looks(rows: Sequence[Row], shown: Sequence[Row]) -> list[dict[str, Any]]:
+    """Colour and label of each row that a plot shows: the best few have one, the others are thin and grey.
 
-
-def _look(place: int) -> dict[str, Any]:
-    """Colour and dashes of the row at a place: the first 35 rows have a look each."""
-    return {"color": COLOURS[place % len(COLOURS)], "linestyle": DASHES[place % len(DASHES)]}
+    A row has the same colour in all plots of a comparison, as far as the colours suffice.
+    """
+    named = [*shown[:MOST_NAMED]]
+    among = [*rows] if len(rows) <= MOST_NAMED else named
+    return [
+        {"color": COLOURS[among.index(row)], "label": row.name, "linewidth": 1.8, "zorder": 3}
+        if row in named
+        else {"color": GREY, "label": f"_{row.name}", "linewidth": 0.9, "zorder": 1, "gid": OTHER}
+        for row in shown
+    ]
 
 
 def _late(line: Line2D) -> list[float]:

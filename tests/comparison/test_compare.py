@@ -148,7 +148,7 @@ def test_a_directory_with_another_run_is_refused_before_anything_is_trained(
     assert lines == [
         f"fixlm: error: {tmp_path}/pmi-seed1: there is something in it, but no run. Fix: another directory for the "
         "comparison, or remove it",
-        f"fixlm: error: {tmp_path}/tied-seed2: a run of other settings is there (found --lr 0.5, not 0.006). "
+        f"fixlm: error: {tmp_path}/tied-seed2: a run of other settings is there (found --lr 0.5, not 0.012). "
         "Fix: another directory for the comparison, or another name for the setting",
     ]
     assert sorted(path.name for path in tmp_path.iterdir()) == ["pmi-seed1", "tied-seed2"]

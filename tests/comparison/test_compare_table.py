@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import importlib.util
+import itertools
 import json
 import math
 import shutil
@@ -11,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from matplotlib.text import Text
 
 from fixlm import cli
 from fixlm.comparison import plots
@@ -150,7 +152,7 @@ def test_a_plan_finds_the_summaries_of_its_runs(grid: Path, capsys: pytest.Captu
 def test_a_grid_that_is_partly_done_says_what_is_missing(grid: Path) -> None:
     (grid / "pmi-seed2" / "result.json").unlink()
     wanted = ["--output-embed", "pmi,tied,walsh", "--seed", "1,2,3", "--hidden-size", "256", "--embed-size", "256"]
-    assert tabulate(grid, *wanted, "--data", "elsewhere") == 0
+    assert tabulate(grid, *wanted, "--lr", "0.006", "--data", "elsewhere") == 0
     text = (grid / "table.md").read_text()
     assert "[2](pmi-seed2/log.txt) (not finished)" in text
     assert "[1](tied-seed1/log.txt), 2 (not started), 3 (not started)" in text
@@ -258,14 +260,15 @@ def test_what_the_plots_show(grid: Path) -> None:
     left, right = figure.axes
     assert (left.get_title(), right.get_title()) == ("training, with dropout", "validation")
     assert (left.get_xlabel(), left.get_ylabel()) == ("tokens trained on", "loss, nats a token")
-    assert [text.get_text() for text in figure.legends[0].get_texts()] == ["tied", "pmi"]
+    assert not figure.legends
+    assert labels(left) == {}
+    assert labels(right) == {"tied": left.lines[0].get_color(), "pmi": left.lines[4].get_color()}
     assert len(left.lines) == len(right.lines) == 1 + 3 + 1  # tied; three seeds and their mean
     for line in left.lines[1:]:  # all alike here, and so their mean is the same
         assert [*line.get_xdata()] == [record["step"] * 2800 for record in training]
         assert [*line.get_ydata()] == pytest.approx([record["loss"] for record in training])
     assert [*right.lines[1].get_ydata()] == [validation["validation"]["nll"]]
     assert left.lines[0].get_color() != left.lines[1].get_color()
-    assert left.lines[0].get_linestyle() != left.lines[4].get_linestyle()
 
     figure = plots.alpha_by_steps(rows)
     assert figure is not None
@@ -290,6 +293,51 @@ def test_what_the_plots_show(grid: Path) -> None:
     (panel,) = figure.axes
     assert [label.get_text() for label in panel.get_xticklabels()] == ["0–9", "10,000 and more"]
     assert [*panel.lines[0].get_ydata()] == pytest.approx([math.exp(8), math.exp(2)])
+
+
+def labels(panel: Any) -> dict[str, str]:
+    """The names that stand at the ends of lines, with their colours."""
+    return {text.get_text().replace("\n", " "): text.get_color() for text in panel.texts}
+
+
+def test_the_best_eight_rows_have_colour_and_name_and_the_others_are_grey(tmp_path: Path) -> None:
+    for place in range(11):
+        commit(tmp_path / f"pmi-lr0.{place + 10}-seed1", 1, 200.0 + place, lr=float(f"0.{place + 10}"))
+    rows = sort_rows(discover(tmp_path)[0])
+    figure = plots.losses(rows)
+    assert figure is not None
+    shown = labels(figure.axes[-1])
+    assert {*shown} == {*(row.name for row in rows[:8]), "3 more rows"}
+    assert len(set(shown.values())) == 9
+    grey = [line for line in figure.axes[-1].lines if line.get_gid() == "other"]
+    assert [line.get_label() for line in grey] == [f"_{row.name}" for row in rows[8:]]
+    assert len({line.get_color() for line in grey}) == 1
+
+
+def test_labels_do_not_overlap_and_keep_the_order_of_their_lines(tmp_path: Path) -> None:
+    for place in range(8):
+        commit(tmp_path / f"pmi-lr0.{place + 10}-seed1", 1, 200.0 + place / 10, lr=float(f"0.{place + 10}"))
+    figure = plots.valid_by_tokens(sort_rows(discover(tmp_path)[0]))
+    assert figure is not None
+    figure.draw_without_rendering()
+    boxes = [Text.get_window_extent(text) for text in figure.axes[0].texts]
+    boxes.sort(key=lambda box: box.y0)
+    assert all(lower.y1 <= upper.y0 + 1 for lower, upper in itertools.pairwise(boxes))
+    heights = {text.get_text(): Text.get_window_extent(text).y0 for text in figure.axes[0].texts}
+    assert sorted(heights, key=heights.__getitem__) == [f"pmi-lr0.{place + 10}" for place in range(8)]
+
+
+def test_several_rows_are_divided_by_the_best_in_the_plot_by_frequency(tmp_path: Path) -> None:
+    for name, valid, nats in (("pmi-seed1", 200.0, 8.0), ("tied-seed1", 190.0, 7.0)):
+        path = commit(tmp_path / name, 1, valid, name.partition("-")[0])
+        result = json.loads((path / "result.json").read_text())
+        band = {"lowest": 0, "highest": 9, "words": 5, "targets": 10, "total_nats": 10 * nats}
+        (path / "result.json").write_text(json.dumps({**result, "test_by_frequency": [band]}))
+    figure = plots.by_frequency(sort_rows(discover(tmp_path)[0]))
+    assert figure is not None
+    (panel,) = figure.axes
+    assert panel.get_ylabel() == "test perplexity of these words, divided by that of tied"
+    assert [[*line.get_ydata()] for line in panel.lines] == [[1.0], [pytest.approx(math.e)]]
 
 
 def test_without_matplotlib_the_tables_are_written_all_the_same(grid: Path, monkeypatch: pytest.MonkeyPatch) -> None:

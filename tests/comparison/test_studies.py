@@ -9,6 +9,7 @@ from pathlib import Path
 from types import ModuleType
 
 import pytest
+from pages import PAGES
 
 from fixlm import cli
 from fixlm.comparison.plan import read_plan
@@ -69,7 +70,7 @@ def test_a_study_trains_its_layers_and_keeps_their_runs(
     assert summary["status"] == {"state": "done", "runs_at_a_time": 1}
     assert summary["log"][-1].startswith("perplexity: valid ")
     assert run(program, "published", kept, "--data", tiny_corpus, *SMALL.split()) == 0
-    assert "| [tied, starts at discounted pmi × 8](tied-start8-seed1.json) |" in capsys.readouterr().out
+    assert "| [tied, embedding scale 8](tied-start8-seed1.json) |" in capsys.readouterr().out
     assert [path.name for path in kept.iterdir() if path.is_dir()] == ["tied-seed1"]  # the one that was not kept
 
 
@@ -98,7 +99,21 @@ def test_committed_runs_are_of_the_study_that_its_file_describes(study: Path) ->
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("page", ["README.md", "docs/study.md"])
+@pytest.mark.parametrize("page", [page for page, text in PAGES.items() if "<!-- table" in text])
 def test_the_tables_of_a_page_are_those_of_the_committed_runs(page: str, program: ModuleType) -> None:
-    text = (ROOT / page).read_text(encoding="utf-8")
-    assert program.filled(text, (ROOT / page).parent) == text
+    report = importlib.import_module("study_report")
+    assert report.filled(PAGES[page], (ROOT / page).parent) == PAGES[page]
+
+
+@pytest.mark.slow
+def test_what_is_kept_of_a_run_does_not_say_where_it_lay(program: ModuleType, tmp_path: Path) -> None:
+    run, corpus = tmp_path / "five" / "tied-seed1", "wikitext-2"
+    kept = program.without_places(
+        {
+            "config": {"corpus": {"name": corpus}, "data": {"data": f"/somewhere/{corpus}"}},
+            "log": [f"{run}: {corpus}, V = 33,278", "train | epoch 1"],
+        },
+        run,
+    )
+    assert kept["config"]["data"]["data"] == corpus
+    assert kept["log"] == ["runs/five/tied-seed1: wikitext-2, V = 33,278", "train | epoch 1"]

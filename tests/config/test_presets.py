@@ -23,7 +23,7 @@ from fixlm.runs.default_path import default_path
 from fixlm.training import trainer
 from fixlm.training.optimizer import learning_rate, make_optimizer
 
-README = (Path(__file__).parents[2] / "README.md").read_text(encoding="utf-8")
+PAGE = (Path(__file__).parents[2] / "docs" / "training.md").read_text(encoding="utf-8")
 AWD_MODEL = {
     "num_layers": 3,
     "hidden_size": 1150,
@@ -120,7 +120,7 @@ def test_the_help_shows_what_the_recipe_sets(capsys: pytest.CaptureFixture[str])
 
 def test_the_table_in_the_readme_is_the_recipes() -> None:
     rows = re.findall(
-        r"^\| `--([\w-]+)` \| .* \| (.*) \| (.*) \|$", README.partition("## Presets")[2].partition("\n## ")[0], re.M
+        r"^\| `--([\w-]+)` \| .* \| (.*) \| (.*) \|$", PAGE.partition("## Presets")[2].partition("\n## ")[0], re.M
     )
     values = {True: "yes", False: "no", None: "none"}
     assert {row[0].replace("-", "_") for row in rows} == {*PRESETS["awd"], "dropout"}

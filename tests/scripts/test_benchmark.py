@@ -32,6 +32,7 @@ def test_quick_measures_layers_decoding_and_steps(tmp_path: Path) -> None:
         "hadamard_decode",
         "dense_fixed_bfloat16_loss",
         "dense_fixed_float32_loss",
+        "learned_step",
         "hadamard_step",
         "walsh_step",
         "pmi_step",
@@ -39,7 +40,19 @@ def test_quick_measures_layers_decoding_and_steps(tmp_path: Path) -> None:
     assert all(ratio > 0 for ratio in figures["ratios"].values())
     assert figures["setting"]["versions"]["torch"]
     assert "whole training step" in done.stdout
-    assert "dense fixed matrix, bfloat16" in done.stdout
+    assert "fixed matrix, bfloat16" in done.stdout
+
+
+def test_steps_only_measures_nothing_else(tmp_path: Path) -> None:
+    file = tmp_path / "figures.json"
+    done = run("--steps-only", *SMALL, "--json", str(file))
+    assert done.returncode == 0, done.stderr
+    figures = json.loads(file.read_text())
+    assert [*figures["microseconds_per_token"]] == ["step"]
+    assert [*figures["microseconds_per_token"]["step"]] == [
+        "plain torch, learned", "learned", "tied", "pmi", "hadamard", "walsh"
+    ]  # fmt: skip
+    assert "growth" not in figures
 
 
 def test_families_too_small_for_the_words_are_refused() -> None:

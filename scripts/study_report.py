@@ -1,0 +1,164 @@
+"""The tables and pictures of the pages, made of what is committed below results/."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shutil
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from fixlm.comparison.rows import Row
+    from fixlm.comparison.stored_run import StoredRun
+
+ROOT = Path(__file__).resolve().parents[1]
+RESULTS = ROOT / "results"
+PAGES = (ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md")))
+STUDIES = {path.stem: path for path in sorted((ROOT / "scripts" / "studies").glob("*.toml"))}
+BLOCK = re.compile(r"(<!-- table: ([\w-]+) -->\n).*?(<!-- end of table -->)", re.DOTALL)
+
+FIRST = "five-layers"
+"""The study of the README's table and picture."""
+FIRST_STEPS = RESULTS / "benchmark" / "steps-256-4096.json"
+"""The benchmark whose times of a step stand beside that study: the same sizes, alone on the machine."""
+OTHER_STEPS = RESULTS / "benchmark" / "steps-256-4096-amx.json"
+"""Another measurement, for a layer that the first one lacks: an older version of the benchmark did not time it."""
+MEASURED_WITH = "tied"
+"""The layer whose time is 1."""
+WHAT = {
+    "learned": "an ordinary softmax layer",
+    "tied": "the output weights are the input embedding",
+    "walsh": "fixed ±1 codes of words behind a learned map",
+    "pmi": "fixed word vectors, counted in the same text",
+    "hadamard": "a fixed ±1 matrix that knows nothing of words",
+}
+"""The README's words for the layers of that study."""
+
+
+def report() -> None:
+    """Renews the tables of all pages, and the pictures that a page shows."""
+    from benchmark_report import plot_growth
+
+    from fixlm.comparison.plots import PLOTS, draw
+
+    pages = {page: page.read_text(encoding="utf-8") for page in PAGES}
+    named = "".join(pages.values())
+    for study in STUDIES:
+        shown = [name for name in PLOTS if f"results/{study}/{name}" in named]
+        if shown:
+            with tempfile.TemporaryDirectory() as drawn:
+                draw(rows(study), Path(drawn))
+                for name in shown:
+                    shutil.copy(Path(drawn) / name, RESULTS / study)
+    plot_first(RESULTS / FIRST / "valid-time.png")
+    growth = json.loads((RESULTS / "benchmark" / "full.json").read_text(encoding="utf-8"))["growth"]
+    plot_growth(growth, RESULTS / "benchmark" / "growth.png")
+    for page, text in pages.items():
+        page.write_text(filled(text, page.parent), encoding="utf-8")
+
+
+def filled(text: str, place: Path) -> str:
+    """A page with its tables as the results have them now.
+
+    Args:
+        place: directory of the page, where links start.
+    """
+
+    def block(found: re.Match[str]) -> str:
+        made = first_table() if place == ROOT else table(found[2], place)
+        return f"{found[1]}{made}{found[3]}"
+
+    return BLOCK.sub(block, text)
+
+
+def rows(study: str) -> list[Row]:
+    """The settings of a study with their runs below ``results/``, by validation perplexity."""
+    from fixlm.comparison.plan import read_plan
+    from fixlm.comparison.rows import rows_of, sort_rows
+    from fixlm.comparison.status import survey
+
+    planned = read_plan(STUDIES[study]).runs(RESULTS / study)
+    return sort_rows(rows_of(planned, survey(planned)))
+
+
+def table(study: str, place: Path) -> str:
+    """The runs of a study in six columns, by rising validation perplexity; each row links the files of its runs."""
+    from fixlm.comparison.stored_run import perplexity
+
+    found = rows(study)
+    lines = ["| output layer | trained in it | in all | valid | test | runs, by seed |"]
+    lines += ["|---|---:|---:|---:|---:|---|"]
+    for row in found:
+        if row.done:
+            links = (f"[{run.seed}]({os.path.relpath(run.path, place)})" for run in row.done)
+            lines.append(f"| {row.name} | {' | '.join([*counts(row), *scores(row)])} | {', '.join(links)} |")
+    result = next((row.done[0].result for row in found if row.done), None)
+    if result is not None:
+        alone = (f"{perplexity(result['unigram'][split]):,.1f}" for split in ("valid", "test"))
+        lines.append(f"| word frequencies alone | – | – | {' | '.join(alone)} | – |")
+    missing = {row.name: [str(run.seed) for run in row.runs if run not in row.done] for row in found}
+    listed = "; ".join(f"{name} (seed {', '.join(seeds)})" for name, seeds in missing.items() if seeds)
+    note = f"\nNot run: {listed}.\n" if listed else ""
+    return "\n".join(lines) + "\n" + note
+
+
+def first_table() -> str:
+    """The README's table: one row a layer, with what it is and how long its steps take."""
+    lines = ["| layer | what it is | valid | test | trained in the layer | trained in all | time of a step |"]
+    lines += ["|---|---|---:|---:|---:|---:|---:|"]
+    times = step_times()
+    for row in rows(FIRST):
+        if row.done:
+            name = f"[`{row.name}`]({os.path.relpath(row.done[0].path, ROOT)})"
+            time = f"{times[row.name]:.2f}" if row.name in times else "–"
+            lines.append(f"| {' | '.join([name, WHAT[row.name], *scores(row), *counts(row), time])} |")
+    return "\n".join(lines) + "\n"
+
+
+def counts(row: Row) -> list[str]:
+    """How many numbers are trained: in the output layer, and in all."""
+    return [f"{row.numbers('parameters', of)[0]:,.0f}" for of in ("output_trainable", "trainable")]
+
+
+def scores(row: Row) -> list[str]:
+    """Perplexity on valid and on test."""
+    from fixlm.comparison.table import plus_minus
+
+    return [plus_minus(row.perplexities(split)) for split in ("valid", "test")]
+
+
+def step_times() -> dict[str, float]:
+    """The time of a training step with each layer, as a multiple of one with `MEASURED_WITH`."""
+    found: dict[str, float] = {}
+    for path in (OTHER_STEPS, FIRST_STEPS):
+        figures: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+        times = figures["microseconds_per_token"]["step"]
+        found |= {name: time / times[MEASURED_WITH] for name, time in times.items() if name in WHAT}
+    return found
+
+
+def plot_first(path: Path) -> None:
+    """Validation perplexity against time, 1 being the whole run of `MEASURED_WITH`.
+
+    The time is computed from the tokens and from the benchmark, not from the clock of runs that shared a machine.
+    """
+    from fixlm.comparison import curves
+    from fixlm.comparison.plots import save, valid_against
+
+    times = step_times()
+    found = [row for row in rows(FIRST) if row.done and row.name in times]
+    whole = {row.name: curves.tokens(run, [run.result["steps"]])[0] for row in found for run in row.done if run.result}
+    if MEASURED_WITH not in whole:
+        return
+
+    def relative(run: StoredRun, steps: Sequence[int]) -> list[float]:
+        assert run.config is not None
+        time = times[run.config["model"]["output_embed"]] / whole[MEASURED_WITH]
+        return [tokens * time for tokens in curves.tokens(run, steps)]
+
+    across = f"training time on one thread of an AMD EPYC (1 = two epochs with {MEASURED_WITH})"
+    save(path, lambda: valid_against(found, relative, across))
