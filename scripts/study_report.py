@@ -30,11 +30,11 @@ OTHER_STEPS = RESULTS / "benchmark" / "steps-256-4096-amx.json"
 MEASURED_WITH = "tied"
 """The layer whose time is 1."""
 WHAT = {
-    "learned": "an ordinary softmax layer",
-    "tied": "the output weights are the input embedding",
-    "walsh": "fixed ±1 codes of words behind a learned map",
-    "pmi": "fixed word vectors, counted in the same text",
-    "hadamard": "a fixed ±1 matrix that knows nothing of words",
+    "learned": "an ordinary softmax layer, all of it trained",
+    "tied": "a softmax layer whose weights are the input embedding",
+    "walsh": "fixed ±1 codes of words, and a small trained matrix",
+    "pmi": "fixed word vectors from co-occurrence counts (pointwise mutual information)",
+    "hadamard": "fixed ±1 vectors that know nothing of words",
 }
 """The README's words for the layers of that study."""
 
@@ -108,7 +108,7 @@ def table(study: str, place: Path) -> str:
 
 def first_table() -> str:
     """The README's table: one row a layer, with what it is and how long its steps take."""
-    lines = ["| layer | what it is | valid | test | trained in the layer | trained in all | time of a step |"]
+    lines = ["| layer | what it is | valid perplexity | test perplexity | parameters of the layer | of the model | step time |"]
     lines += ["|---|---|---:|---:|---:|---:|---:|"]
     times = step_times()
     for row in rows(FIRST):
