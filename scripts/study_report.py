@@ -108,7 +108,8 @@ def table(study: str, place: Path) -> str:
 
 def first_table() -> str:
     """The README's table: one row a layer, with what it is and how long its steps take."""
-    lines = ["| layer | what it is | valid perplexity | test perplexity | parameters of the layer | of the model | step time |"]
+    columns = "what it is | valid perplexity | test perplexity | parameters of the layer | of the model | step time"
+    lines = [f"| layer | {columns} |"]
     lines += ["|---|---|---:|---:|---:|---:|---:|"]
     times = step_times()
     for row in rows(FIRST):
