@@ -47,7 +47,7 @@ class Head(NamedTuple):
 
         A copy of the whole would take as long as a tenth of the products.
         """
-        own = weight[self.ids]
+        own = weight.index_select(0, self.ids)  # faster than indexing
         rows = own.to(self.added.dtype) + self.added.detach()
         weight.index_copy_(0, self.ids, rows.to(weight.dtype))
         try:
@@ -102,6 +102,7 @@ class _Tile(NamedTuple):
     nll: Tensor  # (k,)
     exponentials: Tensor  # e, (V, k) in the weight's type, overwritten by the next tile
     normaliser: Tensor  # z, (k,)
+    padded: Tensor  # e with the columns that fill the tile up; in one piece, which some products are faster for
 
 
 def _tile_tokens(tokens: int, vocabulary_size: int, bytes_each: int) -> int:
@@ -133,7 +134,7 @@ def _tiles(
         torch.mm(weight, part.t(), out=buffer)
         nll, normaliser = softmax(buffer, bias, targets[rows])
         tokens = rows.stop - rows.start
-        yield _Tile(rows, nll, buffer[:, :tokens], normaliser[:tokens])
+        yield _Tile(rows, nll, buffer[:, :tokens], normaliser[:tokens], buffer)
 
 
 def _softmax_by_torch(tile: Tensor, bias: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
@@ -193,13 +194,14 @@ class _LinearCrossEntropy(torch.autograd.Function):
             )
         ]
         grad_features, grad_weight, grad_bias, grad_added = gradients
-        for weight_in_use, rows, (_, nll, exponentials, normaliser) in _group_tiles(
+        for weight_in_use, rows, (_, nll, exponentials, normaliser, padded) in _group_tiles(
             features, weight, bias, targets, precision, head, sizes
         ):
             total += nll.sum()
             chosen, inverse = targets[rows], 1 / normaliser
             if grad_bias is not None:
-                grad_bias += (exponentials @ inverse.to(exponentials.dtype)).to(bias.dtype)
+                factors = nn.functional.pad(inverse, (0, padded.shape[1] - len(inverse)))
+                grad_bias += (padded @ factors.to(padded.dtype)).to(bias.dtype)
                 grad_bias.index_add_(0, chosen, -torch.ones_like(inverse))
             if grad_features is not None:
                 product = (exponentials.t() @ weight_in_use).to(features.dtype)
@@ -208,7 +210,7 @@ class _LinearCrossEntropy(torch.autograd.Function):
                 _add_product(grad_weight, exponentials, features[rows] * inverse[:, None])
                 grad_weight.index_add_(0, chosen, -features[rows])
             if grad_added is not None and head is not None:
-                _add_product(grad_added, exponentials[head.ids], features[rows] * inverse[:, None])
+                _add_product(grad_added, exponentials.index_select(0, head.ids), features[rows] * inverse[:, None])
                 places = head.places[chosen]
                 inside = places >= 0
                 grad_added.index_add_(0, places[inside], -features[rows][inside])
