@@ -96,7 +96,7 @@ def print_result(result: Mapping[str, Any]) -> None:
         table.add_row(name, *(_number(scores[split][key]) for split in ("valid", "test")))
     rich_console().print(table)
     print(
-        f"{result['parameters']['output_trainable']:,} of {result['parameters']['trainable']:,} trained numbers are in "
+        f"{result['parameters']['output_trainable']:,} of {result['parameters']['trainable']:,} trained parameters are in "
         f"the output layer; {result['tokens_per_second']:,.0f} tokens/s, {result['seconds']:,.0f} s of training steps."
     )
 

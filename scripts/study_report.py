@@ -32,7 +32,7 @@ MEASURED_WITH = "tied"
 WHAT = {
     "learned": "an ordinary softmax layer, all of it trained",
     "tied": "a softmax layer whose weights are the input embedding",
-    "walsh": "fixed ±1 codes of words, and a small trained matrix",
+    "walsh": "fixed ±1 codes, of which words of one kind share a part, behind a trained matrix",
     "pmi": "fixed word vectors from co-occurrence counts (pointwise mutual information)",
     "hadamard": "fixed ±1 vectors that know nothing of words",
 }
@@ -108,7 +108,9 @@ def table(study: str, place: Path) -> str:
 
 def first_table() -> str:
     """The README's table: one row a layer, with what it is and how long its steps take."""
-    columns = "what it is | valid perplexity | test perplexity | parameters of the layer | of the model | step time"
+    columns = (
+        "what it is | valid perplexity | test perplexity | trained in the layer | trained in the model | step time"
+    )
     lines = [f"| layer | {columns} |"]
     lines += ["|---|---|---:|---:|---:|---:|---:|"]
     times = step_times()

@@ -53,7 +53,7 @@ def test_what_make_train_leads_one_to_expect() -> None:
         valid, test = (scores[split]["perplexity"] for split in ("valid", "test"))
         assert re.search(rf"│ {re.escape(name)} +│ {valid:.2f} │ {test:.2f} │", README)
     counts, speed, seconds = (found["result"][name] for name in ("parameters", "tokens_per_second", "seconds"))
-    last = f"{counts['output_trainable']:,} of {counts['trainable']:,} trained numbers are in the output layer; "
+    last = f"{counts['output_trainable']:,} of {counts['trainable']:,} trained parameters are in the output layer; "
     assert f"{last}{speed:,.0f} tokens/s, {seconds:,.0f} s of training steps." in README
     assert f"2 to {found['result']['seconds'] // 60 + 1:.0f} minutes on two cores" in README
 

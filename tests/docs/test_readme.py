@@ -53,7 +53,7 @@ def test_the_python_of_the_readme_runs(tmp_path: Path, monkeypatch: pytest.Monke
     monkeypatch.setattr(fixlm, "fit", short_fit)
     model = nn.Sequential(nn.Embedding(100, 32), nn.Linear(32, 100))
     names = {"x": torch.randn(2, 3, 512), "targets": torch.randint(0, 33_278, (2, 3)), "model": model}
-    names["vectors"] = torch.randn(100, 32)
+    names |= {"vectors": torch.randn(100, 32), "slots": torch.arange(33_278)}
     exec(compile(block, "README.md", "exec"), names)
     assert (tmp_path / "runs" / "first" / "result.json").is_file()
     assert not isinstance(model[1], nn.Linear)

@@ -33,7 +33,9 @@ def vectors() -> Tensor:
 
 def model(rows: Tensor, weight: Tensor) -> LanguageModel:
     torch.manual_seed(0)
-    return LanguageModel(input_embedding(V, H, weight), H, output.build("pmi", H, V, vectors=rows))
+    layer = output.build("pmi", H, V, vectors=rows)
+    layer.vectors = rows  # as they are: the layer would scale them to norm 1
+    return LanguageModel(input_embedding(V, H, weight), H, layer)
 
 
 def test_each_token_reads_the_vectors_of_its_fold_at_both_ends() -> None:
