@@ -48,7 +48,7 @@ def refused(capsys: pytest.CaptureFixture[str], *arguments: str) -> list[str]:
         ("--output-embed hadamard --word-scales", "--word-scales: has no effect on this output layer (found --output-embed hadamard). Fix: remove the flag, or choose --output-embed random-orthogonal, sylvester"),
         ("--output-embed tied --input-embed fixed", "--input-embed: 'fixed' needs an output matrix (found --output-embed tied)."),
         ("--output-embed pmi --input-embed fixed --input-start pmi", "--input-start: only a learned input embedding has a start (found --input-embed fixed)."),
-        ("--output-embed pmi --output-start pmi", "--output-start: has no effect on this output layer (found --output-embed pmi). Fix: remove the flag, or choose --output-embed learned, walsh"),
+        ("--output-embed pmi --output-start pmi", "--output-start: has no effect on this output layer (found --output-embed pmi). Fix: remove the flag, or choose --output-embed learned, adaptive, walsh"),
         ("--output-embed pmi --input-embed fixed --input-start-scale 2", "--input-start-scale: a frozen input embedding stays as it is (found --input-embed fixed)."),
         ("--output-embed tied --output-start pmi", "--output-start: has no effect on this output layer (found --output-embed tied). Fix: use --input-start"),
         ("--output-embed tied --output-start-scale 4", "--output-start-scale: has no effect on this output layer (found --output-embed tied). Fix: use --input-start-scale"),
