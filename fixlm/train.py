@@ -95,9 +95,10 @@ def print_result(result: Mapping[str, Any]) -> None:
     for name, scores in (("unigram (word frequencies alone)", result["unigram"]), ("this run", result)):
         table.add_row(name, *(_number(scores[split][key]) for split in ("valid", "test")))
     rich_console().print(table)
+    counts = result["parameters"]
     print(
-        f"{result['parameters']['output_trainable']:,} of {result['parameters']['trainable']:,} trained parameters are in "
-        f"the output layer; {result['tokens_per_second']:,.0f} tokens/s, {result['seconds']:,.0f} s of training steps."
+        f"{counts['output_trainable']:,} of {counts['trainable']:,} trained parameters are in the output layer; "
+        f"{result['tokens_per_second']:,.0f} tokens/s, {result['seconds']:,.0f} s of training steps."
     )
 
 
