@@ -160,6 +160,9 @@ def _require_rest(values: Mapping[str, Any]) -> None:
     for part in known:
         if not isinstance(part["sha256"], str):
             raise TypeError("sha256 is no string")
+    folds = values.get("folds", {})  # of a run with cross-fitting
+    if not isinstance(folds, dict) or not all(isinstance(sha256, str) for sha256 in folds.values()):
+        raise TypeError("folds are no hashes")
     if not isinstance(values["corpus"]["vocabulary_size"], int):
         raise TypeError("vocabulary_size is no whole number")
     RunConfig(**{name: values["run"][name] for name in RUN_SETTINGS})

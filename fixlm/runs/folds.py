@@ -8,13 +8,13 @@ from typing import TYPE_CHECKING
 from embeddings.cross_fit import FoldVectors, fold_vectors
 from fixlm.cache_directory import cache_directory
 from fixlm.config.command_line import naming_flags
+from fixlm.config.train_config import TrainConfig
 from fixlm.errors import InputError
 from fixlm.runs.directory import RunDirectory, writing
 from fixlm.runs.new_model import feature_flag
 
 if TYPE_CHECKING:
     from embeddings.registry import Progress
-    from fixlm.config.train_config import TrainConfig
     from fixlm.corpus.corpus import Corpus
 
 Folds = Mapping[str, FoldVectors]
@@ -56,19 +56,27 @@ def write_folds(run: RunDirectory, folds: Folds) -> None:
 
 
 def read_folds(run: RunDirectory) -> Folds:
-    """What `write_folds` kept, compared with the hashes in ``config.json``.
+    """What `write_folds` kept, compared with the hashes and the sizes in ``config.json``.
 
     Raises:
         InputError: a file is missing, damaged or another one.
     """
-    hashes: Mapping[str, str] = run.read_config().get("folds", {})
+    values = run.read_config()
+    config, size = TrainConfig.from_json(values), values["corpus"]["vocabulary_size"]
+    hashes: Mapping[str, str] = values.get("folds", {})
+    shapes = {end: (config.model.cross_fit + 1, size, dim) for end, (_, dim) in config.cross_fitted().items()}
+    if hashes.keys() != shapes.keys():
+        found, expected = [", ".join(sorted(each)) or "none" for each in (hashes, shapes)]
+        raise InputError(run.config, "the folds are not those of its flags", found=found, expected=expected)
     read: dict[str, FoldVectors] = {}
     for end, path in run.folds.items():
         if end in hashes and hashes[end] not in read:
             vectors = FoldVectors.load(path)
+            what = "not the vectors of this run"
             if vectors.sha256 != hashes[end]:
-                what = "not the vectors of this run"
                 raise InputError(path, what, found=vectors.sha256, expected=hashes[end])
+            if vectors.rows.shape != shapes[end]:
+                raise InputError(path, what, found=list(vectors.rows.shape), expected=list(shapes[end]))
             read[hashes[end]] = vectors
     return {end: read[sha256] for end, sha256 in hashes.items()}
 

@@ -148,6 +148,27 @@ def test_folds_that_are_missing_or_another_runs_stop_a_resumed_run(
     assert f"{path}: there is no such file" in capsys.readouterr().err
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("folds", "message"),
+    [
+        ([], "not the configuration of a run (found TypeError('folds are no hashes'))"),
+        ({"output": "0"}, "the folds are not those of its flags (found output, expected input, output)"),
+    ],
+)
+def test_a_configuration_with_other_folds_is_refused(
+    folds: object, message: str, small: list[str], tmp_path: Path, at_step: Callable[..., None],
+    capsys: pytest.CaptureFixture[str],
+) -> None:  # fmt: skip
+    run = tmp_path / "run"
+    at_step(5, interrupt)
+    assert train(*small, *FLAGS, "--run", str(run)) == 130
+    config = json.loads((run / "config.json").read_text())
+    (run / "config.json").write_text(json.dumps(config | {"folds": folds}))
+    assert train("--resume", "--run", str(run)) == 2
+    assert message in capsys.readouterr().err
+
+
 def test_a_fold_shorter_than_the_window_is_named_by_its_flag(
     small: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
