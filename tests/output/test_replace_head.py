@@ -119,6 +119,7 @@ def test_a_wrong_name_is_told_the_right_ones() -> None:
 
 
 HEADS = {
+    "learned": lambda: "learned",
     "hadamard": lambda: "hadamard",
     "fixed": lambda: torch.randn(V, H, generator=torch.Generator().manual_seed(5)),
     "fixed, shorter": lambda: torch.randn(V, 9, generator=torch.Generator().manual_seed(5)),
