@@ -96,7 +96,7 @@ def word_id(run: Run, word: str) -> int:
     Raises:
         InputError: the vocabulary lacks it; names the nearest word that is there.
     """
-    words = run.corpus.words
+    words = run.vocabulary
     for spelling in (word, f"▁{word}"):
         if spelling in words:
             return words.index(spelling)
@@ -111,7 +111,7 @@ def nearest_words(run: Run, matrix: np.ndarray, word: str, count: int = 8) -> li
     Raises:
         InputError: the vocabulary lacks the word.
     """
-    return [(run.corpus.words[i], cosine) for i, cosine in nearest(matrix, word_id(run, word), count)]
+    return [(run.vocabulary[i], cosine) for i, cosine in nearest(matrix, word_id(run, word), count)]
 
 
 def family_of(run: Run, word: str) -> list[str]:
@@ -120,7 +120,7 @@ def family_of(run: Run, word: str) -> list[str]:
     Raises:
         InputError: the run's layer is not ``walsh``, or the vocabulary lacks the word.
     """
-    return [run.corpus.words[i] for i in run.model.output.relatives(word_id(run, word))]
+    return [run.vocabulary[i] for i in run.model.output.relatives(word_id(run, word))]
 
 
 def plane(vectors: np.ndarray) -> tuple[np.ndarray, float]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import html
 import math
 import re
@@ -152,8 +151,8 @@ def test_nearest_words_are_by_cosine_and_without_the_word_itself(runs: dict[str,
 
 
 def test_of_pieces_a_word_is_the_piece_that_begins_it(runs: dict[str, Run]) -> None:
-    words = ["he", "▁the", "▁he", "<eos>"]
-    run = dataclasses.replace(runs["pieces"], corpus=dataclasses.replace(runs["pieces"].corpus, words=words))
+    run = load(runs["pieces"].directory.path)
+    run.vocabulary[:] = ["he", "▁the", "▁he", "<eos>"]
     assert [analysis.word_id(run, word) for word in ("the", "▁he", "he")] == [1, 2, 0]
 
 

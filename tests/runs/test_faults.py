@@ -242,7 +242,7 @@ def test_a_corpus_that_moved_is_asked_for_by_its_flag(
     assert cli.main(["evaluate", "run"]) == 2
     assert capsys.readouterr().err == (
         f"fixlm: error: run/config.json: it names the corpus {name}, which is not there. "
-        "Fix: name the folder that has the corpus now: --data FOLDER\n"
+        "Fix: name the folder that has the corpus now: --data FOLDER (data= in Python)\n"
     )
     assert cli.main(["evaluate", "run", "--data", "moved"]) == 0
 
