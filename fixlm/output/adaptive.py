@@ -93,6 +93,13 @@ class AdaptiveOutput(OutputLayer):
             rows.weight.zero_()
             rows.weight[:, :rank] = u[:, :rank] * s[:rank]
 
+    @torch.no_grad()
+    def scale_start(self, factor: float) -> None:
+        """Multiplies the rows of words and clusters, and not the maps to shorter vectors before them."""
+        tail: Any = self.softmax.tail
+        for rows in (self.softmax.head, *(rows for _, rows in tail)):
+            rows.weight.mul_(factor)
+
     def word_matrix(self) -> NoReturn:
         raise InputError("output layer", "an adaptive softmax has no single matrix of words", found="adaptive")
 

@@ -199,6 +199,11 @@ class OutputLayer(nn.Module, ABC):
         """Starts the trained matrix at vectors (V, H); only a layer with `StartOptions` has one."""
         raise NotImplementedError(f"{type(self).__name__} has no matrix to start")
 
+    @torch.no_grad()
+    def scale_start(self, factor: float) -> None:
+        """Multiplies the trained matrix as it is before the first step; only for a layer with `StartOptions`."""
+        self.get_parameter("weight").mul_(factor)
+
     def input_rows(self, ids: Tensor) -> Tensor | None:
         """What the layer adds to the input vectors of these words: (…) → (…, H); None: nothing."""
         return None

@@ -72,8 +72,7 @@ def _start_output(model: LanguageModel, config: TrainConfig, corpus: Corpus, pro
             raise InputError("--output-start", what, found=rows.shape[1], expected=size)
         model.output.start_at(rows)
     if scale != 1:
-        with torch.no_grad():
-            model.output.get_parameter("weight").mul_(scale)
+        model.output.scale_start(scale)
 
 
 def build_matrix(

@@ -72,6 +72,14 @@ def test_it_starts_at_vectors() -> None:
     torch.testing.assert_close(rows.weight @ shorter.weight, by_rank[6:15])
 
 
+def test_the_start_can_be_longer() -> None:
+    built, longer = layer(), layer()
+    longer.scale_start(4)
+    torch.testing.assert_close(longer.softmax.head.weight, 4 * built.softmax.head.weight)
+    for (_, tail), (_, scaled) in zip(built.softmax.tail, longer.softmax.tail, strict=True):
+        torch.testing.assert_close(scaled.weight, 4 * tail.weight)
+
+
 def test_cutoffs_beyond_the_vocabulary_are_left_out() -> None:
     assert len(layer(cutoffs=[6, 100]).softmax.tail) == 1
 

@@ -44,3 +44,13 @@ def test_a_file_of_input_vectors_keeps_its_length_whatever_the_output_dimension(
     assert model.input_embedding.weight.shape == (len(text), 3)
     assert model.input_projection.weight.shape == (6, 3)  # type: ignore[union-attr]
     assert model(torch.zeros(2, 1, dtype=torch.long), model.start_state(1))[0].shape == (2, 1, 16)
+
+
+def test_a_longer_start_reaches_the_adaptive_softmax(tiny_corpus: Path) -> None:
+    text = load(str(tiny_corpus))
+    given = {"output-embed": "adaptive", "adaptive-cutoffs": "4,8", "adaptive-divisor": "2", "output-start": "pmi"}
+    heads = []
+    for scale in ("1", "4"):
+        flags = {**given, "output-start-scale": scale, "hidden-size": "8", "embed-size": "8"}
+        heads.append(new_model(read_config(flags), text)[0].output.softmax.head.weight)  # type: ignore[union-attr]
+    torch.testing.assert_close(heads[1], 4 * heads[0])
