@@ -51,7 +51,9 @@ class TrainSettings(Checked):
 
     heads: str = option("learned,random-orthogonal,hadamard", "heads to train, separated by commas")
     seeds: Count = option(5, "number of runs of each head, from seed 1 on")
-    epochs: Count | None = option(None, "epochs of a run. The schedule is stretched to them (none: the authors')")
+    epochs: Count | None = option(
+        None, "epochs of a run. The schedule is stretched to them (none: those of the experiment)"
+    )
     device: str = option("cpu", "where to train: cpu, cuda, cuda:1, mps, …")
     threads: Count = option(1, "number of torch's threads")
     json: str | None = option(None, "JSON file to write the curves to, after each run")

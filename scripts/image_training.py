@@ -1,6 +1,7 @@
 """The experiments with images: each a network, a data set and the schedule of its authors, for any head."""
 
 import functools
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -100,9 +101,10 @@ def train(
         replace_head(network, head, matrix_seed=seed)
     network.to(images.train.device)
     optimizer = torch.optim.SGD(network.parameters(), LEARNING_RATE, MOMENTUM, weight_decay=WEIGHT_DECAY)
-    falls = [fall * epochs // experiment.epochs for fall in experiment.falls]
+    stretch = epochs / experiment.epochs
+    falls = [math.ceil(fall * stretch) for fall in experiment.falls]
     schedule = torch.optim.lr_scheduler.MultiStepLR(optimizer, falls, gamma=0.1)
-    decay_until = experiment.decay_until and experiment.decay_until * epochs // experiment.epochs
+    decay_until = experiment.decay_until and math.ceil(experiment.decay_until * stretch)
     trained = sum(parameter.numel() for parameter in network.parameters())
     run: dict[str, Any] = {"head": head, "seed": seed, "trained_parameters": trained}
     run |= {"train_error": [], "valid_error": [], "alpha": []}

@@ -1,4 +1,7 @@
-"""The paper's head for any classifier: the fixed layers of this library, made by the name of their matrix."""
+"""The paper's head for any classifier: one of the fixed layers, by the name of its matrix.
+
+`FixedClassifier` is a function, since `FixedOutput` and `HadamardOutput` are all that it needs.
+"""
 
 from typing import Any, cast
 
@@ -8,21 +11,19 @@ from fixlm.output.fixed import FixedOutput, ScaledOutput
 from fixlm.output.registry import build
 
 
-def FixedClassifier(  # a function with the name of what it makes: the layers have classes already
-    in_features: int, classes: int, matrix: Any = "random-orthogonal", **options: Any
-) -> ScaledOutput:
+def FixedClassifier(in_features: int, classes: int, matrix: Any = "random-orthogonal", **options: Any) -> ScaledOutput:
     """A last layer with a fixed matrix, in place of a network's ``nn.Linear(in_features, classes)``.
 
-    logits = α Q x̂ + b with x̂ = x/‖x‖, Q fixed, with a row of norm 1 a class, α and b learned (Hoffer, Hubara and
-    Soudry 2018). Below, N is ``in_features`` and C is ``classes``. The rules for Q are:
+    logits = α Q x̂ + b with x̂ = x/‖x‖ (Hoffer, Hubara and Soudry 2018). Q has a fixed row of norm 1 for each class; α
+    and b are learned. With N ``in_features``, C ``classes`` and P = 2^m the next power of two from N on, Q may be:
 
-    - ``random-orthogonal``: Q Qᵀ = 1 where C ≤ N, drawn at random. Where C > N no such rows exist; then Q is drawn with
-      orthonormal columns and its rows are scaled to norm 1, and two rows have a cosine of about 1/√N.
-    - ``hadamard``: the first C rows and N columns of a Sylvester matrix, times 1/√N; it is not stored. Rows are
-      orthonormal where N is a power of two and C ≤ N. Rows from the next power of two on have their signs flipped by a
-      rule, so that no two are equal.
-    - ``sylvester``: the paper's truncated Hadamard matrix, which is the same for C ≤ N and repeats rows where C is
-      above the next power of two.
+    - ``random-orthogonal``: Q Qᵀ = 1 where C ≤ N, drawn at random. Where C > N no such rows exist. Then a matrix with
+      orthonormal columns is drawn and its rows are scaled to norm 1; two rows have a cosine of about 1/√N.
+    - ``hadamard``: the first C rows and N columns of the Sylvester matrix of order P, times 1/√N; it is not stored. Its
+      rows are orthonormal where N = P ≥ C. Rows from P on are rows below with some signs changed by a rule, so that no
+      two are equal.
+    - ``sylvester``: the truncated Hadamard matrix of the paper's authors: the same where C ≤ P, with repeated rows
+      where C > P.
 
     Args:
         in_features: N, the length of x.
