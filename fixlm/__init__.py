@@ -2,7 +2,7 @@
 
 >>> import fixlm
 >>> sorted(fixlm.__all__)
-['FixedOutput', 'HadamardOutput', 'LearnedOutput', 'Run', 'WalshOutput', 'fit', 'linear_cross_entropy', 'load', 'replace_head']
+['FixedClassifier', 'FixedOutput', 'HadamardOutput', 'LearnedOutput', 'Run', 'WalshOutput', 'fit', 'linear_cross_entropy', 'load', 'replace_head']
 
 What is named there is imported when it is first used: ``import fixlm`` itself loads no torch.
 """  # noqa: E501
@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from fixlm.evaluation.run import Run, load
+    from fixlm.output.classifier import FixedClassifier
     from fixlm.output.cross_entropy import linear_cross_entropy
     from fixlm.output.fixed import FixedOutput
     from fixlm.output.hadamard import HadamardOutput
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
 
 __version__ = "0.1.0"
 __all__ = [
+    "FixedClassifier",
     "FixedOutput",
     "HadamardOutput",
     "LearnedOutput",
@@ -38,6 +40,7 @@ __all__ = [
 ]
 
 _MODULES = {
+    "FixedClassifier": "fixlm.output.classifier",
     "FixedOutput": "fixlm.output.fixed",
     "HadamardOutput": "fixlm.output.hadamard",
     "LearnedOutput": "fixlm.output.learned",

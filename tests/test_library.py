@@ -50,6 +50,7 @@ def test_every_public_name_is_there_and_described() -> None:
     [
         "fit",
         "load",
+        "FixedClassifier",
         "FixedOutput",
         "HadamardOutput",
         "LearnedOutput",

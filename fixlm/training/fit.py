@@ -153,17 +153,22 @@ def set_up_torch(config: TrainConfig) -> None:
     """Threads and device, checked before any work is done."""
     if config.run.threads is not None:
         torch.set_num_threads(config.run.threads)
-    try:
-        torch.ones(1, device=config.run.device).item()  # .item(), since 'meta' makes tensors but holds no numbers
-    except Exception:  # each backend that is missing has exceptions of its own
-        raise InputError(
-            "--device", "this torch cannot use it", found=config.run.device, expected=_devices(), fix="--device cpu"
-        ) from None
+    require_device(config.run.device)
     if config.optimization.precision == "bfloat16" and not multiplies_bfloat16(config.run.device):
         logger.warning(
             "--precision bfloat16: this processor has no bfloat16 products; the recurrent core is trained in float32, "
             "and the output layer would be faster in it."
         )
+
+
+def require_device(device: str) -> None:
+    """Raises InputError where this torch cannot compute on a device."""
+    try:
+        torch.ones(1, device=device).item()  # .item(), since 'meta' makes tensors but holds no numbers
+    except Exception:  # each backend that is missing has exceptions of its own
+        raise InputError(
+            "--device", "this torch cannot use it", found=device, expected=_devices(), fix="--device cpu"
+        ) from None
 
 
 def _devices() -> str:
