@@ -2,7 +2,7 @@
 
 >>> import fixlm
 >>> sorted(fixlm.__all__)
-['FixedOutput', 'HadamardOutput', 'LearnedOutput', 'Run', 'WalshOutput', 'fit', 'linear_cross_entropy', 'load', 'replace_head']
+['FixedOutput', 'HadamardOutput', 'HubRun', 'LearnedOutput', 'Run', 'WalshOutput', 'fit', 'linear_cross_entropy', 'load', 'replace_head']
 
 What is named there is imported when it is first used: ``import fixlm`` itself loads no torch.
 """  # noqa: E501
@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from fixlm.evaluation.hub import HubRun
     from fixlm.evaluation.run import Run, load
     from fixlm.output.cross_entropy import linear_cross_entropy
     from fixlm.output.fixed import FixedOutput
@@ -28,6 +29,7 @@ __version__ = "0.1.0"
 __all__ = [
     "FixedOutput",
     "HadamardOutput",
+    "HubRun",
     "LearnedOutput",
     "Run",
     "WalshOutput",
@@ -40,6 +42,7 @@ __all__ = [
 _MODULES = {
     "FixedOutput": "fixlm.output.fixed",
     "HadamardOutput": "fixlm.output.hadamard",
+    "HubRun": "fixlm.evaluation.hub",
     "LearnedOutput": "fixlm.output.learned",
     "Run": "fixlm.evaluation.run",
     "WalshOutput": "fixlm.output.walsh",

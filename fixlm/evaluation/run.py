@@ -29,6 +29,7 @@ from fixlm.evaluation.perplexity import evaluate, in_digits, perplexity_of, stre
 from fixlm.evaluation.sampling import Sampling
 from fixlm.model.language_model import LanguageModel
 from fixlm.runs.directory import RunDirectory
+from fixlm.runs.export import export
 from fixlm.runs.load_model import find_checkpoint, load_model
 from fixlm.runs.resume_check import check_corpus
 
@@ -186,6 +187,21 @@ class Run:
         """What `stream` gives, as one text behind the prompt."""
         return prompt + "".join(self.stream(prompt, tokens, **options))
 
+    def export(self, folder: str | os.PathLike[str], *, vectors: bool = True) -> dict[str, int]:
+        """Writes a folder to share, which `load` reads as it reads a run directory; see `fixlm.runs.export`.
+
+        Args:
+            folder: new, empty, or with an earlier export, which is replaced.
+            vectors: whether the output matrix is written as word2vec text too, where the layer has one.
+
+        Returns:
+            The names of the files, with their bytes.
+
+        Raises:
+            InputError: the folder holds something else.
+        """
+        return export(self.directory, self.model, folder, vectors=vectors)
+
     @cached_property
     def _tokenizer(self) -> Tokenizer | None:
         """What cuts words into pieces; None where ids stand for words."""
@@ -209,7 +225,7 @@ def load(path: str | os.PathLike[str], checkpoint: str = "best", data: str | Non
     """Reads a run and its model; its corpus is read only when something asks for it.
 
     Args:
-        path: the run directory.
+        path: the run directory, or a folder that `Run.export` wrote.
         checkpoint: ``best``, ``last`` or ``step-N``.
         data: where the corpus is now, if it moved.
 

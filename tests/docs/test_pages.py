@@ -29,6 +29,7 @@ KNOWN = (
     "python -m fixlm.compare ",
     "python -m fixlm.generate ",
     "python -m fixlm.score ",
+    "python -m fixlm.export ",
     "python scripts/",
 )
 TARGETS = ("make train", "make test", "make quick", "pip install --constraint constraints.txt --editable .")
@@ -92,7 +93,7 @@ def test_flags_that_a_page_names_exist(page: str, known_flags: set[str]) -> None
 def known_flags() -> set[str]:
     """Of the commands and of the programs under scripts/, as their own text has them."""
     help_of = io.StringIO()
-    for command in ("train", "evaluate", "generate", "score", "compare"):
+    for command in ("train", "evaluate", "generate", "score", "export", "compare"):
         with contextlib.redirect_stdout(help_of), contextlib.suppress(SystemExit):
             cli.main([command, "--help"])
     flags = {*re.findall(r"--[a-z][\w-]*", help_of.getvalue())}
