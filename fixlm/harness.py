@@ -50,10 +50,12 @@ def command(arguments: list[str], program: str = "python -m fixlm.harness") -> N
     for task, values in found["results"].items():
         for name, value in values.items():
             print(f"{task}  {name}  {value}")
+    if "run_perplexity" in found:
+        print(f"fixlm itself finds the perplexity {found['run_perplexity']}")
 
 
 def score(path: str, config: HarnessConfig) -> dict[str, Any]:
-    """What the harness finds: ``results`` by task, and the versions.
+    """What the harness finds: ``results`` by task, ``run_perplexity`` of fixlm itself beside it, and the versions.
 
     Raises:
         InputError: the run, its corpus or a task is missing.
@@ -81,8 +83,10 @@ def score(path: str, config: HarnessConfig) -> dict[str, Any]:
         model, tasks=tasks, limit=config.limit, task_manager=manager, log_samples=False, bootstrap_iters=0
     )
     assert done is not None  # it is only in other processes than the first
+    own = config.tasks is None and config.data is None
     return {
         "run": model.run.name,
+        **({"run_perplexity": model.run.perplexity(config.split)} if own else {}),
         "results": {
             task: {name.removesuffix(",none"): value for name, value in values.items() if isinstance(value, float)}
             for task, values in done["results"].items()

@@ -158,8 +158,10 @@ def test_the_harness_itself_finds_the_perplexity_of_the_run(
     pytest.importorskip("lm_eval", reason="lm-evaluation-harness is the extra 'harness', which tests do not install")
     path = str(run.directory.path)
     assert cli.main(["harness", path, "--json"]) == 0
-    (measures,) = json.loads(capsys.readouterr().out)["results"].values()
-    assert measures["word_perplexity"] == pytest.approx(run.perplexity(), rel=1e-9)
+    found = json.loads(capsys.readouterr().out)
+    (measures,) = found["results"].values()
+    assert measures["word_perplexity"] == pytest.approx(found["run_perplexity"], rel=1e-9)
+    assert found["run_perplexity"] == run.perplexity()
     assert cli.main(["harness", path, "--tasks", "no-such-task"]) == 2
     assert "--tasks: the harness has no such task (found no-such-task)" in capsys.readouterr().err
     import lm_eval
