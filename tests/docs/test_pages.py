@@ -35,7 +35,7 @@ KNOWN = (
     "python scripts/",
 )
 TARGETS = ("make train", "make test", "make quick", "pip install --constraint constraints.txt --editable .",
-    "pip install --editable '.[harness]'", "hf auth login")  # fmt: skip
+    "pip install --editable '.[harness]'")  # fmt: skip
 ORDER = [
     "README.md", "docs/training.md", "docs/layers.md", "docs/comparing.md",
     *(page for page in PAGES if page not in ("README.md", "docs/training.md", "docs/layers.md", "docs/comparing.md")),

@@ -151,6 +151,16 @@ def test_what_is_wrong_is_named(
         assert message in capsys.readouterr().err
 
 
+def test_the_committed_output_of_the_harness_agrees_with_fixlm_and_the_page() -> None:
+    root = Path(__file__).parents[2]
+    found = json.loads((root / "results" / "harness.json").read_text())
+    perplexity = found["results"]["wikitext-2-words-test"]["word_perplexity"]
+    assert perplexity == pytest.approx(found["run_perplexity"], abs=1e-4)
+    page = (root / "docs" / "sharing.md").read_text()
+    assert f"| lm-evaluation-harness {found['versions']['lm_eval']} | {perplexity:.3f} |" in page
+    assert f"| fixlm | {found['run_perplexity']:.3f} |" in page
+
+
 @pytest.mark.slow
 def test_the_harness_itself_finds_the_perplexity_of_the_run(
     run: fixlm.Run, tiny_corpus: Path, capsys: pytest.CaptureFixture[str]
