@@ -29,7 +29,6 @@ from fixlm.evaluation.perplexity import evaluate, in_digits, perplexity_of, stre
 from fixlm.evaluation.sampling import Sampling
 from fixlm.model.language_model import LanguageModel
 from fixlm.runs.directory import RunDirectory
-from fixlm.runs.export import export
 from fixlm.runs.load_model import find_checkpoint, load_model
 from fixlm.runs.resume_check import check_corpus
 
@@ -200,6 +199,8 @@ class Run:
         Raises:
             InputError: the folder holds something else.
         """
+        from fixlm.runs.export import export
+
         return export(self.directory, self.model, folder, vectors=vectors)
 
     @cached_property
