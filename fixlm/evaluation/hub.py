@@ -71,9 +71,9 @@ class HubRun(Run, ModelHubMixin, library_name="fixlm", tags=["language-model"]):
                         ignore_patterns=[VECTORS],
                     )
                 )
-            except (OSError, ValueError) as error:
-                found = str(error).strip().partition("\n")[0]
-                raise InputError(name, "no such folder, and not to be had from the hub", found=found) from None
+            except Exception as error:  # a network library's: of any class
+                what = "no such folder, and not to be had from the hub"
+                raise InputError(name, what, found=_first_line(error)) from error
         return cls(**vars(load(folder, checkpoint, data)))
 
     def save_pretrained(self, save_directory: str | Path, **options: Any) -> str | None:
@@ -100,9 +100,13 @@ def push(folder: str | Path, repository: str, where: str, *, private: bool = Fal
     """
     api = HfApi()
     try:
-        name = api.create_repo(repository, private=private, exist_ok=True).repo_id
+        name = api.create_repo(repository, private=private or None, exist_ok=True).repo_id
         api.upload_folder(repo_id=name, folder_path=folder, commit_message="Export of a fixlm run")
-    except (OSError, ValueError) as error:
-        found = str(error).strip().partition("\n")[0]
-        raise InputError(where, "could not be uploaded", found=found, fix="the folder is written; try again") from None
+    except Exception as error:  # a network library's: of any class
+        fix = "the folder is written; try again"
+        raise InputError(where, "could not be uploaded", found=_first_line(error), fix=fix) from error
     return f"{api.endpoint}/{name}"
+
+
+def _first_line(error: Exception) -> str:
+    return f"{type(error).__name__}: {str(error).strip()}".partition("\n")[0]

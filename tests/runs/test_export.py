@@ -198,7 +198,7 @@ class Hub:
 
     def create_repo(self, repo_id: str, *, private: bool | None, exist_ok: bool) -> Any:
         if repo_id == "me/forbidden":
-            raise OSError("403 Forbidden\nrequest 7")
+            raise LookupError("403 Forbidden\nrequest 7")  # not an OSError: neither are those of a network library
         Hub.private = private
         return type("Repository", (), {"repo_id": repo_id})
 
@@ -232,7 +232,10 @@ def test_push_uploads_the_folder(run: fixlm.Run, tmp_path: Path, capsys: pytest.
     assert Hub.private is True
     assert Hub.files == {path.name: path.read_bytes() for path in (tmp_path / "a").iterdir()}
     assert cli.main([*command, "me/forbidden"]) == 2
-    assert "--push me/forbidden: could not be uploaded (found 403 Forbidden). Fix: " in capsys.readouterr().err
+    assert (
+        "--push me/forbidden: could not be uploaded (found LookupError: 403 Forbidden). Fix: "
+        in capsys.readouterr().err
+    )
 
 
 @pytest.mark.usefixtures("logged_in")
@@ -257,5 +260,7 @@ def test_what_the_mixin_pushes_comes_back_from_the_hub(
     monkeypatch.setattr(hub, "snapshot_download", download)
     again = fixlm.HubRun.from_pretrained("me/model", cache_dir=tmp_path / "cache", data=str(tiny_corpus))
     assert again.perplexity() == run.perplexity()
-    with pytest.raises(InputError, match=r"me/other: no such folder, and not to be had from the hub .found 404"):
+    with pytest.raises(
+        InputError, match=r"me/other: no such folder, and not to be had from the hub .found OSError: 404"
+    ):
         fixlm.HubRun.from_pretrained("me/other")
