@@ -53,24 +53,32 @@ class OutputMatrix(StoredArray):
         keyed.add_vectors(list(words), self.vectors)
         return keyed
 
-    def save_word2vec(self, path: str | os.PathLike[str], words: Sequence[str], *, binary: bool) -> None:
-        """Writes word2vec text or binary that gensim's `KeyedVectors.load_word2vec_format` reads."""
-        with replacing(Path(path)) as temporary, open(temporary, "wb") as file:
-            # Not to_keyed_vectors(...).save_word2vec_format: that writes by falling count, of which it has none.
-            file.write(f"{self.vectors.shape[0]} {self.vectors.shape[1]}\n".encode())
-            for word, row in zip(words, self.vectors, strict=True):
-                numbers = row.astype("<f4").tobytes() if binary else " ".join(map(str, row.tolist())).encode()
-                file.write(word.encode() + b" " + numbers + b"\n")
-
     def export(self, path: Path, words: Sequence[str]) -> None:
         """Writes the matrix, whole or not at all, in the format that the file's suffix names; see `check_export`."""
         try:
             if path.suffix == ".safetensors":
                 self.save(path)
             else:
-                self.save_word2vec(path, words, binary=path.suffix == ".bin")
+                save_word2vec(path, words, self.vectors, binary=path.suffix == ".bin")
         except OSError as error:
             raise InputError(path, f"cannot be written: {error.strerror}") from None
+
+
+def save_word2vec(
+    path: str | os.PathLike[str], words: Sequence[str], vectors: np.ndarray, *, binary: bool = False
+) -> None:
+    """Writes word2vec text or binary that gensim's `KeyedVectors.load_word2vec_format` reads.
+
+    Args:
+        vectors: (V, N), a row a word; in text each number has the nine digits that tell float32 numbers apart.
+    """
+    numbers_as_text = " ".join(["%.9g"] * vectors.shape[1])
+    with replacing(Path(path)) as temporary, open(temporary, "wb") as file:
+        # Not KeyedVectors.save_word2vec_format: that writes by falling count, of which there is none.
+        file.write(f"{vectors.shape[0]} {vectors.shape[1]}\n".encode())
+        for word, row in zip(words, vectors, strict=True):
+            numbers = row.astype("<f4").tobytes() if binary else (numbers_as_text % tuple(row.tolist())).encode()
+            file.write(word.encode() + b" " + numbers + b"\n")
 
 
 def check_export(path: str | os.PathLike[str], where: str = "--out") -> Path:

@@ -2,7 +2,7 @@
 
 >>> import fixlm
 >>> sorted(fixlm.__all__)
-['FixedClassifier', 'FixedOutput', 'HadamardOutput', 'LearnedOutput', 'Run', 'WalshOutput', 'fit', 'linear_cross_entropy', 'load', 'replace_head']
+['FixedClassifier', 'FixedOutput', 'HadamardOutput', 'HubRun', 'LearnedOutput', 'Run', 'WalshOutput', 'fit', 'linear_cross_entropy', 'load', 'replace_head']
 
 What is named there is imported when it is first used: ``import fixlm`` itself loads no torch.
 """  # noqa: E501
@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from fixlm.evaluation.hub import HubRun
     from fixlm.evaluation.run import Run, load
     from fixlm.output.classifier import FixedClassifier
     from fixlm.output.cross_entropy import linear_cross_entropy
@@ -30,6 +31,7 @@ __all__ = [
     "FixedClassifier",
     "FixedOutput",
     "HadamardOutput",
+    "HubRun",
     "LearnedOutput",
     "Run",
     "WalshOutput",
@@ -43,6 +45,7 @@ _MODULES = {
     "FixedClassifier": "fixlm.output.classifier",
     "FixedOutput": "fixlm.output.fixed",
     "HadamardOutput": "fixlm.output.hadamard",
+    "HubRun": "fixlm.evaluation.hub",
     "LearnedOutput": "fixlm.output.learned",
     "Run": "fixlm.evaluation.run",
     "WalshOutput": "fixlm.output.walsh",

@@ -12,6 +12,8 @@ COMMANDS = {
     "evaluate": "perplexity of a trained run",
     "generate": "text that a trained run goes on with",
     "score": "how surprising each word of a text is to a trained run",
+    "export": "a trained run as a folder to share",
+    "harness": "a trained run scored by lm-evaluation-harness",
     "compare": "train a grid of settings and seeds, and write its table and plots",
 }
 

@@ -53,6 +53,7 @@ def test_every_public_name_is_there_and_described() -> None:
         "FixedClassifier",
         "FixedOutput",
         "HadamardOutput",
+        "HubRun",
         "LearnedOutput",
         "WalshOutput",
         "linear_cross_entropy",

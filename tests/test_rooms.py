@@ -16,7 +16,7 @@ ROOMS = (
     "fixlm.cli", "commands",
 )  # fmt: skip
 """From the bottom to the top; a room that is a package holds all its modules."""
-COMMANDS = ("fixlm.train", "fixlm.evaluate", "fixlm.generate", "fixlm.score", "fixlm.compare")
+COMMANDS = tuple(f"fixlm.{name}" for name in ("train", "evaluate", "generate", "score", "export", "harness", "compare"))
 LONGEST = 300
 MOST_LEVELS = 8
 LONG_KERNEL = "fixlm.output.kernels.block_hadamard_numba"

@@ -147,7 +147,7 @@ class Run:
         Raises:
             InputError: there is no word in it, or one that the vocabulary lacks and no ``<unk>`` can take.
         """
-        encoded = encode_text(text, self.vocabulary, self._tokenizer)
+        encoded = encode_text(text, self.vocabulary, self.tokenizer)
         nats = stream_nats(self.model, np.concatenate([[encoded.end_of_line], encoded.ids]))
         return TextScore(encoded.words, np.bincount(encoded.word_of, nats), encoded.unknown)
 
@@ -171,13 +171,13 @@ class Run:
             if name not in names:
                 raise unknown_name(name, "argument", name, [*names, "prompt", "tokens", "unknown"])
         settings = Sampling(**sampling)
-        end = self.vocabulary.index(EOS if self._tokenizer is None else self._tokenizer.end)
+        end = self.vocabulary.index(EOS if self.tokenizer is None else self.tokenizer.end)
         ids = np.array([end])
         if prompt.strip():
-            ids = np.append(ids, encode_text(prompt, self.vocabulary, self._tokenizer).ids)
+            ids = np.append(ids, encode_text(prompt, self.vocabulary, self.tokenizer).ids)
         never = [] if unknown else [i for i, word in enumerate(self.vocabulary) if word.lstrip("▁") in UNKNOWN]
-        readable = ReadableWords() if self._tokenizer is None else ReadablePieces(self._tokenizer)
-        for word in prompt.split() if self._tokenizer is None else self._tokenizer.split(prompt):
+        readable = ReadableWords() if self.tokenizer is None else ReadablePieces(self.tokenizer)
+        for word in prompt.split() if self.tokenizer is None else self.tokenizer.split(prompt):
             readable.add(word)
         drawn = itertools.islice(generate(self.model, ids, settings, never), tokens)
         return (readable.add(self.vocabulary[i]) for i in drawn)
@@ -186,8 +186,25 @@ class Run:
         """What `stream` gives, as one text behind the prompt."""
         return prompt + "".join(self.stream(prompt, tokens, **options))
 
+    def export(self, folder: str | os.PathLike[str], *, vectors: bool = True) -> dict[str, int]:
+        """Writes a folder to share, which `load` reads as it reads a run directory; see `fixlm.runs.export`.
+
+        Args:
+            folder: new, empty, or with an earlier export, which is replaced.
+            vectors: whether the output matrix is written as word2vec text too, where the layer has one.
+
+        Returns:
+            The names of the files, with their bytes.
+
+        Raises:
+            InputError: the folder holds something else.
+        """
+        from fixlm.runs.export import export
+
+        return export(self.directory, self.model, folder, vectors=vectors)
+
     @cached_property
-    def _tokenizer(self) -> Tokenizer | None:
+    def tokenizer(self) -> Tokenizer | None:
         """What cuts words into pieces; None where ids stand for words."""
         model = self.directory.tokenizer
         return Tokenizer(model.read_bytes()) if model.exists() else None
@@ -209,7 +226,7 @@ def load(path: str | os.PathLike[str], checkpoint: str = "best", data: str | Non
     """Reads a run and its model; its corpus is read only when something asks for it.
 
     Args:
-        path: the run directory.
+        path: the run directory, or a folder that `Run.export` wrote.
         checkpoint: ``best``, ``last`` or ``step-N``.
         data: where the corpus is now, if it moved.
 

@@ -164,6 +164,21 @@ def verify(path: Path) -> Checkpoint:
     return Checkpoint(path)
 
 
+def verify_exported(path: Path, sha256: str) -> Checkpoint:
+    """The weights of a run that was exported to a folder, compared with their hash in its ``config.json``.
+
+    Raises:
+        InputError: they are missing, changed or a link.
+    """
+    _require_file(path / MODEL)
+    with open(path / MODEL, "rb") as file:
+        found = hashlib.file_digest(file, "sha256").hexdigest()
+    if found != sha256:
+        fix = "export the run again"
+        raise InputError(path / MODEL, "not the weights that were exported", found=found, expected=sha256, fix=fix)
+    return Checkpoint(path)
+
+
 def remove(path: Path) -> None:
     """Removes a file, a link or a directory with all it holds, as far as that can be done."""
     if path.is_dir() and not path.is_symlink():

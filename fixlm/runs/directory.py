@@ -163,6 +163,8 @@ def _require_rest(values: Mapping[str, Any]) -> None:
     folds = values.get("folds", {})  # of a run with cross-fitting
     if not isinstance(folds, dict) or not all(isinstance(sha256, str) for sha256 in folds.values()):
         raise TypeError("folds are no hashes")
+    if "export" in values and not isinstance(values["export"]["model_sha256"], str):
+        raise TypeError("model_sha256 is no string")
     if not isinstance(values["corpus"]["vocabulary_size"], int):
         raise TypeError("vocabulary_size is no whole number")
     RunConfig(**{name: values["run"][name] for name in RUN_SETTINGS})

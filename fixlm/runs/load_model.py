@@ -1,5 +1,8 @@
 """The model of a run directory, as of one of its checkpoints."""
 
+from collections.abc import Mapping
+from typing import Any
+
 import torch
 from torch import Tensor
 
@@ -13,6 +16,8 @@ from fixlm.runs.checkpoint import Checkpoint
 from fixlm.runs.directory import RunDirectory
 from fixlm.runs.new_model import assemble, vectors_of
 
+INPUT = "input_embedding.weight"
+
 
 def load_model(run: RunDirectory, saved: Checkpoint | None = None) -> LanguageModel:
     """The model of a run as of a checkpoint, ``best`` if none is given.
@@ -23,12 +28,12 @@ def load_model(run: RunDirectory, saved: Checkpoint | None = None) -> LanguageMo
     values = run.read_config()
     config = TrainConfig.from_json(values)
     tensors = (saved or find_checkpoint(run)).model()
-    _require_fit(run, config, tensors, values["corpus"]["vocabulary_size"])
-    layer = config.layer
-    without = layer.method is None or (layer.by_rule and values["output_matrix"] is None)
-    matrix = None if without else read_matrix(run)
+    matrix = read_matrix(run) if has_matrix(values, config) else None
     shared = None if config.model.input_embed != "fixed" else vectors_of(matrix)
-    start = tensors["input_embedding.weight"] if shared is None else shared
+    if shared is not None:
+        tensors.setdefault(INPUT, shared)  # an exported run has it once
+    _require_fit(run, config, tensors, values["corpus"]["vocabulary_size"])
+    start = tensors[INPUT] if shared is None else shared
     model = assemble(config, values["corpus"]["vocabulary_size"], matrix, start, None)
     try:
         model.load_state_dict(tensors)
@@ -37,13 +42,24 @@ def load_model(run: RunDirectory, saved: Checkpoint | None = None) -> LanguageMo
     return model
 
 
+def has_matrix(values: Mapping[str, Any], config: TrainConfig) -> bool:
+    """Whether a run keeps what was prepared for its output layer; ``values`` are its ``config.json``."""
+    layer = config.layer
+    return layer.method is not None and not (layer.by_rule and values["output_matrix"] is None)
+
+
 def find_checkpoint(run: RunDirectory, name: str = "best") -> Checkpoint:
     """The checkpoint ``best``, ``last`` or ``step-N`` of a run, compared with its manifest.
 
     Raises:
         InputError: there is none of that name, or it is damaged.
     """
+    exported = run.read_config().get("export")
+    if exported and name == "best":
+        return checkpoint.verify_exported(run.path, exported["model_sha256"])
     path = checkpoint.find(run.checkpoints, name)
+    if path is None and exported:
+        raise InputError(run.path, f"has no checkpoint '{name}', since it was exported", expected="best")
     if path is None:
         there = [*checkpoint.LINKS, *sorted(entry.name for entry in run.checkpoints.glob("step-*"))]
         expected = ", ".join(entry for entry in there if checkpoint.find(run.checkpoints, entry))
@@ -73,9 +89,9 @@ def read_matrix(run: RunDirectory) -> Prepared:
 def _require_fit(run: RunDirectory, config: TrainConfig, tensors: dict[str, Tensor], vocabulary_size: int) -> None:
     """Holds the sizes that ``config.json`` claims against the tensors, before anything of such a size is made."""
     model = config.model
-    embedding = tensors.get("input_embedding.weight", torch.empty(0))
+    embedding = tensors.get(INPUT, torch.empty(0))
     width = model.embed_size if config.input_matrix() is None else embedding.shape[-1]  # else a matrix's
-    expected: dict[str, tuple[int, ...]] = {"input_embedding.weight": (vocabulary_size, width)}
+    expected: dict[str, tuple[int, ...]] = {INPUT: (vocabulary_size, width)}
     sizes = CoreSizes(model.embed_size, model.hidden_size, model.num_layers, model.feature_size)
     core = core_class(model.core).weight_shapes(sizes)
     expected |= {f"{model.core}.{name}": shape for name, shape in core.items()}

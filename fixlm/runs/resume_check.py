@@ -64,6 +64,9 @@ def resumed_config(run: RunDirectory, given: Mapping[str, Any], config: TrainCon
         InputErrors: one for each flag that was given and differs from what the run was started with.
     """
     stored = run.read_config()
+    if "export" in stored:
+        fix = "resume the run that it was exported from"
+        raise InputError(f"--run {run.path}", "an exported run has no state of the training", fix=fix)
     asked = [
         difference
         for difference in differences(config.to_json(), stored)

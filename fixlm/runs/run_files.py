@@ -12,6 +12,7 @@
     status.json                   whether the training runs, was stopped, failed or is done: see `fixlm.runs.status`
     checkpoints/step-N/           see `fixlm.runs.checkpoint`
     result.json                   validation and test perplexity of the best checkpoint
+    model.safetensors             only in a run that was exported, in place of ``checkpoints/``: see `fixlm.runs.export`
 """
 
 import contextlib
@@ -42,9 +43,10 @@ class RunFiles:
         self.metrics = self.path / "metrics.jsonl"
         self.status = self.path / "status.json"
         self.result = self.path / "result.json"
+        self.model = self.path / checkpoint.MODEL
         # Those that a reader opens, and that a link must not stand for.
         self.files = [self.config, self.vocabulary, self.output_matrix, self.tokenizer]
-        self.files += [self.metrics, self.status, self.result, *self.folds.values()]
+        self.files += [self.metrics, self.status, self.result, self.model, *self.folds.values()]
         self.checkpoints = self.path / "checkpoints"
         self.lock = self.path / ".lock"  # there while a process trains in the directory
 

@@ -167,9 +167,9 @@ def test_unknown_commands_are_named(capsys: pytest.CaptureFixture[str]) -> None:
     assert refused(capsys, "trian")[0].startswith("fixlm: unknown command 'trian'. Fix: Did you mean 'train'?")
 
 
-@pytest.mark.parametrize("command", ["fixlm.train", "fixlm.evaluate", "fixlm.compare"])
+@pytest.mark.parametrize("command", ["fixlm.train", "fixlm.evaluate", "fixlm.export", "fixlm.harness", "fixlm.compare"])
 def test_help_imports_nothing_heavy_and_shows_defaults(command: str) -> None:
-    heavy = ("torch", "gensim", "datasets", "scipy", "sentencepiece", "rich", "matplotlib")
+    heavy = ("torch", "gensim", "datasets", "scipy", "sentencepiece", "rich", "matplotlib", "lm_eval")
     program = f"""
 import runpy, sys
 sys.argv = ["{command}", "--help"]
@@ -182,7 +182,7 @@ assert not set({heavy}) & set(sys.modules), set({heavy}) & set(sys.modules)
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     assert "(default: " in done.stdout
-    if command != "fixlm.evaluate":
+    if command in ("fixlm.train", "fixlm.compare"):
         for flag in ("--output-embed", "--lr", "--matrix-seed", "--pmi-window", "--word2vec-vectors"):
             assert flag in done.stdout
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import importlib.util
 import io
 import random
 import re
@@ -29,9 +30,12 @@ KNOWN = (
     "python -m fixlm.compare ",
     "python -m fixlm.generate ",
     "python -m fixlm.score ",
+    "python -m fixlm.export ",
+    "python -m fixlm.harness ",
     "python scripts/",
 )
-TARGETS = ("make train", "make test", "make quick", "pip install --constraint constraints.txt --editable .")
+TARGETS = ("make train", "make test", "make quick", "pip install --constraint constraints.txt --editable .",
+    "pip install --editable '.[harness]'")  # fmt: skip
 ORDER = [
     "README.md", "docs/training.md", "docs/layers.md", "docs/comparing.md",
     *(page for page in PAGES if page not in ("README.md", "docs/training.md", "docs/layers.md", "docs/comparing.md")),
@@ -92,7 +96,7 @@ def test_flags_that_a_page_names_exist(page: str, known_flags: set[str]) -> None
 def known_flags() -> set[str]:
     """Of the commands and of the programs under scripts/, as their own text has them."""
     help_of = io.StringIO()
-    for command in ("train", "evaluate", "generate", "score", "compare"):
+    for command in ("train", "evaluate", "generate", "score", "export", "harness", "compare"):
         with contextlib.redirect_stdout(help_of), contextlib.suppress(SystemExit):
             cli.main([command, "--help"])
     flags = {*re.findall(r"--[a-z][\w-]*", help_of.getvalue())}
@@ -139,6 +143,8 @@ def run(command: str) -> None:
     words = [SIZES.get(word, word).replace("-512-", "-32-").replace("-256-", "-16-") for word in words]
     if words[:2] == ["python", "-m"]:  # in this process, which has imported torch already
         name = words[2].removeprefix("fixlm.")
+        if name == "harness" and importlib.util.find_spec("lm_eval") is None:
+            return
         if name == "train" and "--resume" not in words:
             words += SMALL if "--hidden-size" in words else [*SMALL, "--hidden-size", "32", "--embed-size", "32"]
             words = with_a_run_of_its_own(words)

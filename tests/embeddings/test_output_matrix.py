@@ -13,6 +13,7 @@ from safetensors import safe_open
 
 import embeddings
 from embeddings import CorpusStatistics, InputError, OutputMatrix
+from embeddings.output_matrix import save_word2vec
 
 WORDS = ["<eos>", "the", "cat", "naïve", "dog"]
 STATISTICS = CorpusStatistics(WORDS, np.array([9, 7, 3, 2, 1]))
@@ -55,7 +56,7 @@ def test_a_file_that_cannot_be_written_leaves_nothing_behind(tmp_path: Path) -> 
 @pytest.mark.parametrize("binary", [False, True])
 def test_gensim_reads_the_word2vec_formats(binary: bool, tmp_path: Path) -> None:
     built = matrix()
-    built.save_word2vec(tmp_path / "vectors", WORDS, binary=binary)
+    save_word2vec(tmp_path / "vectors", WORDS, built.vectors, binary=binary)
     keyed = KeyedVectors.load_word2vec_format(tmp_path / "vectors", binary=binary)
     assert keyed.index_to_key == WORDS
     np.testing.assert_array_equal(keyed.vectors, built.vectors)
