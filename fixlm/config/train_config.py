@@ -79,10 +79,18 @@ class TrainConfig:
             return None if model.input_start == "random" else model.input_start
         return self.layer.input_matrix if model.input_embed in ("same", "fixed") else model.input_embed
 
+    @property
+    def folds(self) -> int:
+        """K of cross-fitting, 0 for none: what was asked for, or what the matrix of the output layer has by itself."""
+        if self.model.cross_fit is not None:
+            return self.model.cross_fit
+        own = self.layer.method if self.layer.reads_folds else None
+        return 0 if own is None else embeddings.default_folds(own)
+
     def cross_fitted(self) -> dict[str, tuple[str, int]]:
         """What is cross-fitted: by ``output`` or ``input``, which reads it, the method and the length of a row."""
         found: dict[str, tuple[str, int]] = {}
-        if self.model.cross_fit == 0:
+        if self.folds == 0:
             return found
         own = self.layer.method or "", getattr(self.output, "output_dim", None) or self.model.feature_size
         if self.layer.reads_folds:
@@ -93,7 +101,7 @@ class TrainConfig:
 
     def to_json(self) -> dict[str, Any]:
         """Nested plain values: what `from_json` reads, without the `RunConfig`."""
-        model = dataclasses.asdict(self.model) | dataclasses.asdict(self.output)
+        model = dataclasses.asdict(self.model) | {"cross_fit": self.folds} | dataclasses.asdict(self.output)
         matrices = {method: dataclasses.asdict(self.matrix_options(method)) for method in self.methods()}
         return {
             "data": dataclasses.asdict(self.data),

@@ -138,6 +138,8 @@ class Trainer:
         if not math.isfinite(norm) or not math.isfinite(loss):
             self._diverged(loss, norm, rate)
         self.optimizer.step()
+        if self.folds is not None:
+            self.folds.spare_start(self.model.input_embedding.weight, self.optimizer)
         self.state = state
         self.at.step += 1
         self._take_average()
