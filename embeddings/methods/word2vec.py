@@ -94,7 +94,7 @@ def build_with_folds(
         for fold, part in enumerate(parts):
             progress("training without a fold", fold, folds)
             sentences = Sentences(np.concatenate(part), end_of_line, cuts=[len(part[0])])
-            vectors, known = _train(sentences, size, dim, seed, options, _silent)  # unknown words are 0
+            vectors, _ = _train(sentences, size, dim, seed, options, _silent)  # unknown words are 0
             counts = np.bincount(sentences.ids, minlength=size)
             yield vectors @ _turn(vectors, whole, np.sqrt(counts))
         progress("training without a fold", folds, folds)

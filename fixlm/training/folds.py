@@ -2,6 +2,7 @@
 
 import logging
 from collections.abc import Mapping
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -9,6 +10,7 @@ from torch import Tensor
 from embeddings.cross_fit import FoldVectors, fold_of_tokens
 from fixlm.config.train_config import TrainConfig
 from fixlm.model.folds import WindowFolds
+from fixlm.output.layer import OutputLayer
 from fixlm.training.windows import Window, in_streams
 
 logger = logging.getLogger(__name__)
@@ -24,17 +26,25 @@ class TrainingFolds:
         vectors: by ``input`` and ``output``, the end of the model that reads them.
         config: of the run.
         tokens: of the train split.
+        layer: the output layer.
     """
 
-    def __init__(self, vectors: Mapping[str, FoldVectors], config: TrainConfig, tokens: int) -> None:
+    def __init__(
+        self, vectors: Mapping[str, FoldVectors], config: TrainConfig, tokens: int, layer: OutputLayer
+    ) -> None:
         device = torch.device(config.run.device)
         # Once for both ends, where they read the same.
         held = {id(each): torch.from_numpy(each.rows).view(torch.bfloat16).to(device) for each in vectors.values()}
-        self.rows = {end: held[id(each)] for end, each in vectors.items()}
+        self.rows: dict[str, Any] = {end: held[id(each)] for end, each in vectors.items()}
+        if "output" in self.rows:
+            self.rows["output"] = layer.fold_rows(self.rows["output"])
         folds = config.folds
         self.of_streams = in_streams(fold_of_tokens(tokens, folds), config.optimization.batch_size).to(device)
         self.scale = config.model.input_start_scale
-        size = sum(rows.numel() * rows.element_size() for rows in held.values())
+        parts = {
+            id(part): part for rows in self.rows.values() for part in (rows if isinstance(rows, tuple) else [rows])
+        }
+        size = sum(part.numel() * part.element_size() for part in parts.values())
         ends = " and ".join(sorted(self.rows))
         logger.info(f"cross-fitting: {folds} folds, read at the {ends}; their vectors take {size / 1e6:,.0f} MB.")
 

@@ -110,7 +110,7 @@ class Trainer:
 
     def _take_folds(self, folds: Folds) -> None:
         tokens = len(self.text.splits["train"])
-        self.folds = TrainingFolds(folds, self.config, tokens) if folds else None
+        self.folds = TrainingFolds(folds, self.config, tokens, self.model.output) if folds else None
 
     def _due(self, every: int | None) -> bool:
         return self.at.step == self.total or (every is not None and self.at.step % every == 0)

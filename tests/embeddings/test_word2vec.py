@@ -147,5 +147,7 @@ def test_a_word_that_only_one_fold_has_is_zero_there_and_no_sentence_goes_over_t
 
 def test_folds_that_leave_no_text_are_an_error() -> None:
     text = CorpusStatistics(["a", "b"], np.array([6, 6]), np.repeat([0, 1], 6))
-    with pytest.raises(InputError, match=r"folds: the text without one of the folds has fewer than two different words"):
+    with pytest.raises(
+        InputError, match=r"folds: the text without one of the folds has fewer than two different words"
+    ):
         word2vec.build_with_folds(text, 2, 1, Options(window=2), np.array([0, 6, 12]), silent)

@@ -10,7 +10,8 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from fixlm.output.kernels import linear_cross_entropy as module
-from fixlm.output.kernels.linear_cross_entropy import Head, linear_cross_entropy, linear_nll
+from fixlm.output.kernels.head_and_tail import Head
+from fixlm.output.kernels.linear_cross_entropy import linear_cross_entropy, linear_nll
 
 
 @pytest.fixture(params=[1, 2**20], ids=["many tiles", "one tile"])

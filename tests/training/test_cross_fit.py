@@ -85,7 +85,7 @@ def test_a_token_has_one_fold_whatever_the_batch(batch_size: int) -> None:
     tokens, folds = 120, 4
     given = {"output-embed": "pmi", "cross-fit": str(folds), "batch-size": str(batch_size)}
     rows = bfloat16_bits(np.zeros((folds + 1, V, H), dtype=np.float32))
-    held = TrainingFolds({"output": FoldVectors(rows, {})}, read_config(given), tokens)
+    held = TrainingFolds({"output": FoldVectors(rows, {})}, read_config(given), tokens, output.build("learned", H, V))
     places = in_streams(np.arange(tokens, dtype=np.int32), batch_size).long()  # where each token stands in the text
     window = held.window(Window(0, 2, 9))
     expected = torch.from_numpy(fold_of_tokens(tokens, folds))
@@ -214,7 +214,8 @@ def test_pmi_as_the_output_matrix_has_eight_folds_and_nothing_else_has_any_unask
 def test_a_text_that_is_too_short_for_folds_that_nobody_asked_for_has_none(
     small: list[str], tmp_path: Path, at_step: Callable[..., None], log: list[str]
 ) -> None:
-    flags = [*small, *"--output-embed pmi --output-dim 4 --pmi-window 500".split(), "--run", str(tmp_path / "run")]
+    own = "--output-embed pmi --output-dim 4 --pmi-window 500"
+    flags = [*small, *own.split(), "--run", str(tmp_path / "run")]
     at_step(5, interrupt)
     assert train(*flags) == 130
     assert any(
@@ -252,7 +253,7 @@ def test_decay_shrinks_what_is_learned_at_the_input_and_not_the_vectors(optimize
     given = {"output-embed": "pmi", "cross-fit": str(FOLDS), "input-start": "pmi", "input-start-scale": str(SCALE)}
     config = read_config(given | {"optimizer": optimizer, "weight-decay": "0.5", "lr": "0.1"})
     bits = rows.view(torch.uint16).numpy()
-    held = TrainingFolds({"input": FoldVectors(bits, {})}, config, 120)
+    held = TrainingFolds({"input": FoldVectors(bits, {})}, config, 120, ours.output)
     steps = make_optimizer(ours, config.optimization)
     weight = ours.input_embedding.weight
     weight.grad = torch.zeros_like(weight)
