@@ -36,7 +36,7 @@ def new_folds(config: TrainConfig, corpus: Corpus, progress: Progress) -> Folds:
     Raises:
         InputError: they cannot be built as the flags ask.
     """
-    if config.model.cross_fit is not None:
+    if not config.folds_by_default:
         return _build(config, corpus, progress)
     numbers = sum(len(corpus.words) * dim for _, dim in {*config.cross_fitted().values()})
     size = 2 * (config.folds + 1) * numbers
