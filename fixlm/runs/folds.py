@@ -58,7 +58,9 @@ def _build(config: TrainConfig, corpus: Corpus, progress: Progress) -> Folds:
     for end, (method, dim) in config.cross_fitted().items():
         if (method, dim) not in found:
             options = config.matrix_options(method)
-            flag = feature_flag(config.model) if end == "output" else "--embed-size"
+            asked = getattr(config.output, "output_dim", None)
+            own = "--output-dim" if asked else feature_flag(config.model)
+            flag = own if end == "output" else "--embed-size"
             with naming_flags(options, method, dim=flag, folds=FLAG):
                 found[method, dim] = fold_vectors(
                     method,
