@@ -13,15 +13,15 @@ if TYPE_CHECKING:
     from embeddings.builder import build, build_cached, from_keyed_vectors
     from embeddings.errors import InputError
     from embeddings.output_matrix import OutputMatrix
-    from embeddings.registry import can_cross_fit, get, names, register, vector_names
+    from embeddings.registry import can_cross_fit, default_folds, get, names, register, vector_names
     from embeddings.statistics import CorpusStatistics
 
 __all__ = ["CorpusStatistics", "InputError", "OutputMatrix", "build", "build_cached", "from_keyed_vectors", "get"]
-__all__ += ["can_cross_fit", "names", "register", "vector_names"]
+__all__ += ["can_cross_fit", "default_folds", "names", "register", "vector_names"]
 
 _HOME = {"CorpusStatistics": "statistics", "InputError": "errors", "OutputMatrix": "output_matrix"}
 _HOME |= dict.fromkeys(("build", "build_cached", "from_keyed_vectors"), "builder")
-_HOME |= dict.fromkeys(("can_cross_fit", "get", "names", "register", "vector_names"), "registry")
+_HOME |= dict.fromkeys(("can_cross_fit", "default_folds", "get", "names", "register", "vector_names"), "registry")
 
 
 def __getattr__(name: str) -> Any:

@@ -13,7 +13,8 @@ A method is a module (or any object) with four names:
 
 and, where its options or a file decide on N, ``OWN_DIM = True``; where its rows are the codes of an output layer of
 their own and not vectors of words, ``CODES = True``. A method whose rows can be counted without a part of the text has
-``build_with_folds(statistics, dim, seed, options, bounds, progress)`` too: see `embeddings.cross_fit`.
+``build_with_folds(statistics, dim, seed, options, bounds, progress)`` too: see `embeddings.cross_fit`. Where that costs
+little beside the matrix itself, ``DEFAULT_FOLDS`` is the number of folds that a run has if it is not told.
 
 It is imported when it is first asked for, never before, so that ``--help`` stays fast.
 Another package adds its own through an entry point in the group ``fixlm.output_matrices``.
@@ -92,6 +93,12 @@ def vector_names() -> list[str]:
 def can_cross_fit(name: str) -> bool:
     """Whether the method counts its vectors on the text, and can leave out a part of it."""
     return hasattr(get(name), "build_with_folds")
+
+
+def default_folds(name: str) -> int:
+    """The number of folds of the method where none is asked for; 0: none."""
+    folds: int = getattr(get(name), "DEFAULT_FOLDS", 0)
+    return folds
 
 
 def get(name: str, where: str = "method") -> Method:

@@ -45,6 +45,9 @@ class Settings(Sizes):
 
     quick: bool = option(False, "measure only the output layers, decoding and whole steps, in fewer rounds")
     steps_only: bool = option(False, "measure only whole training steps")
+    pmi_steps: bool = option(
+        False, "measure only whole training steps of pmi with folds, trained rows and short rows, beside tied"
+    )
     json: str | None = option(None, "JSON file to write the figures to")
     plot: str | None = option(None, "PNG file for a plot of how times grow with V and N")
     rounds: Count | None = option(None, "number of rounds. Each measures everything once (none: 7, with --quick 3)")
@@ -75,9 +78,12 @@ def measure(settings: Settings) -> dict[str, Any]:
     rounds = settings.rounds or (3 if settings.quick else 7)
     setting = asdict(settings) | {"rounds": rounds, "processor": processor()}
     setting |= {"bfloat16_products": multiplies_bfloat16(), "versions": versions()}
-    for name in ("quick", "steps_only", "json", "plot"):  # what is asked for, not how it is measured
+    for name in ("quick", "steps_only", "pmi_steps", "json", "plot"):  # what is asked for, not how it is measured
         del setting[name]
     report: dict[str, Any] = {"setting": setting, "microseconds_per_token": {}, "ratios": {}}
+    if settings.pmi_steps:
+        times, ratios = in_turns(cases.pmi_step_calls(settings), rounds)
+        return report | {"microseconds_per_token": {"pmi_step": times}, "ratios": ratios}
     for name, calls in COMPARED.items():
         if name == "step" or not (settings.steps_only or (settings.quick and name == "nll")):
             report["microseconds_per_token"][name], ratios = in_turns(calls(settings), rounds)

@@ -11,20 +11,36 @@ import torch.nn.functional as F
 from annotated_types import Ge, Le
 from torch import Tensor, nn
 
+from embeddings.cross_fit import FoldVectors
 from embeddings.options import LARGEST, Checked, Count, option
 from fixlm import output
+from fixlm.config.read import read_config
 from fixlm.config.schema import OptimizationConfig
 from fixlm.errors import InputError
 from fixlm.model.bfloat16 import multiplies_bfloat16
 from fixlm.model.embedding import input_embedding
 from fixlm.model.language_model import LanguageModel
+from fixlm.output.layer import OutputLayer
+from fixlm.training.folds import TrainingFolds
 from fixlm.training.optimizer import make_optimizer, take_gradients
+from fixlm.training.windows import Window
 
 PLAIN = "plain torch, learned"
 GROWN = (PLAIN, "dense_fixed_float32", "hadamard", "walsh")
 OUTPUTS = (PLAIN, "learned_fused", "dense_fixed_float32", "dense_fixed_bfloat16", "hadamard", "walsh")
 STEPS = {"learned": "learned", "tied": "tied", "pmi": "pretrained", "hadamard": "hadamard", "walsh": "walsh"}
 """The output layer of each training step that is measured; the time does not depend on what a fixed matrix holds."""
+FOLDS = 8
+PMI_STEPS = {
+    "tied": ("tied", 0, ()),
+    "pmi": ("pretrained", 0, ()),
+    "pmi, folds": ("pretrained", FOLDS, ()),
+    "trained rows": ("pretrained", 0, ("learned_words",)),
+    "trained rows, folds": ("pretrained", FOLDS, ("learned_words",)),
+    "trained rows, short tail": ("pretrained", 0, ("learned_words", "tail_dim")),
+    "trained rows, short tail, folds": ("pretrained", FOLDS, ("learned_words", "tail_dim")),
+}
+"""Layer, number of folds and options of further steps: an eighth of the words is trained, rows are cut to a quarter."""
 ADAPTIVE_CUTOFFS = (2000, 10000)
 DECODED = 20  # tokens in a row
 SLOW_TOKENS = 140  # of bfloat16 products where the processor has none
@@ -167,6 +183,16 @@ def step_calls(sizes: Sizes) -> dict[str, Call]:
     return calls | {name: Call(our_step(layer, sizes), sizes.tokens) for name, layer in STEPS.items()}
 
 
+def pmi_step_calls(sizes: Sizes) -> dict[str, Call]:
+    """(g): whole training steps of what pmi is trained with, beside tied."""
+    options = {"learned_words": sizes.vocabulary_size // 8, "tail_dim": sizes.hidden_size // 4}
+    calls = {}
+    for name, (layer, folds, flags) in PMI_STEPS.items():
+        more = {flag: options[flag] for flag in flags} | ({} if layer == "tied" else {"normalize": False})
+        calls[name] = Call(our_step(layer, sizes, folds, **more), sizes.tokens)
+    return calls
+
+
 def plain_step(sizes: Sizes) -> Callable[[], object]:
     """One step of a language model as PyTorch's word_language_model example trains it."""
     hidden_size, size = sizes.hidden_size, sizes.vocabulary_size
@@ -195,22 +221,40 @@ def plain_step(sizes: Sizes) -> Callable[[], object]:
     return step
 
 
-def our_step(name: str, sizes: Sizes) -> Callable[[], object]:
-    """One step of `fixlm.train` with that output layer."""
+def our_step(name: str, sizes: Sizes, folds: int = 0, **more: Any) -> Callable[[], object]:
+    """One step of `fixlm.train` with that output layer.
+
+    Args:
+        folds: of vectors that both ends read; 0: none.
+        more: further arguments of `fixlm.output.build`.
+    """
     hidden_size, size = sizes.hidden_size, sizes.vocabulary_size
     precision = torch.bfloat16 if multiplies_bfloat16() else None
     config = OptimizationConfig(lr=6e-3)
     embedding = input_embedding(size, hidden_size)
-    layer = build_layer(name, sizes, input_embedding=embedding, precision=precision)
+    layer = build_layer(name, sizes, input_embedding=embedding, precision=precision, **more)
     model = LanguageModel(
         embedding, hidden_size, layer, dropout_input=0.2, dropout_between=0.2, dropout_output=0.2, precision=precision
     ).train()
     optimizer = make_optimizer(model, config)
     ids = torch.randint(0, size, (sizes.bptt + 1, sizes.batch_size))  # (T + 1, B)
     state = [model.start_state(sizes.batch_size)]
+    held = training_folds(sizes, folds, layer) if folds else None
 
     def step() -> None:
-        _, _, state[0] = take_gradients(model, optimizer, ids, state[0], config.clip)
+        window = None if held is None else held.window(Window(0, 0, sizes.bptt))
+        _, _, state[0] = take_gradients(model, optimizer, ids, state[0], config.clip, folds=window)
         optimizer.step()
+        if held is not None:
+            held.spare_start(embedding.weight, optimizer)
 
     return step
+
+
+def training_folds(sizes: Sizes, folds: int, layer: OutputLayer) -> TrainingFolds:
+    """Random vectors of folds, which both ends read."""
+    rows = torch.randn(folds + 1, sizes.vocabulary_size, sizes.hidden_size).bfloat16()
+    vectors = FoldVectors(rows.view(torch.uint16).numpy(), {})
+    flags = {"output-embed": "pmi", "input-start": "pmi", "cross-fit": folds, "batch-size": sizes.batch_size}
+    tokens = sizes.batch_size * (sizes.bptt + 1)
+    return TrainingFolds({"input": vectors, "output": vectors}, read_config(flags), tokens, layer)

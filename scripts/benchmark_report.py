@@ -21,6 +21,7 @@ TITLES = {
     "nll": "scoring",
     "decode": f"logits of one token, {DECODED} in a row",
     "step": "whole training step",
+    "pmi_step": "whole training step, beside tied",
 }
 
 
@@ -35,7 +36,7 @@ def print_report(report: Mapping[str, Any]) -> None:
     for name, times in report["microseconds_per_token"].items():
         table = Table("", "µs a token", "times faster", title=TITLES[name], title_justify="left")
         for call, microseconds in times.items():
-            ratio = report["ratios"].get(f"{call}_{name}")
+            ratio = report["ratios"].get(call if name == "pmi_step" else f"{call}_{name}")
             table.add_row(NAMES.get(call, call), f"{microseconds:,.1f}", "" if ratio is None else f"{ratio:.1f}")
         screen.print(table)
     if "extra_memory_mb" in report:

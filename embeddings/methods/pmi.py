@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 
 SUMMARY = "positive PMI of co-occurrence counts, factorised by a truncated SVD"
 NEEDS_CORPUS = True
+DEFAULT_FOLDS = 8
 MORE_TEXT = "take a longer or more varied text, or a smaller dimension"
 
 
@@ -110,17 +111,16 @@ def build_with_folds(
         InputError: as `build`, or a fold is shorter than the window.
     """
     ids = _checked(statistics, dim, options)
+    folds, largest = len(bounds) - 1, max(window for _, window in options.blocks)
+    if (shortest := int(np.diff(bounds).min())) <= largest:
+        what = f"a fold of {shortest:,} tokens is shorter than the window of {largest:,}"
+        raise InputError("folds", what, found=folds, fix="fewer folds, or a longer text")
     counts = count_blocks(ids, statistics, options, progress)
     ppmi = side_by_side(counts, options)
     found = factorise(ppmi, dim, seed, options, progress)
     kind = found.u.dtype
     # W·S^(p−1) = Mᵀ·U·S^(p−2), so that the decomposition need not give W: (k·V, N)
     right = ppmi.T.astype(kind) @ (found.u * (found.s ** (options.eigenvalue_weight - 2)).astype(kind))
-    largest = max(window for _, window in options.blocks)
-    folds = len(bounds) - 1
-    if (shortest := int(np.diff(bounds).min())) <= largest:
-        what = f"a fold of {shortest:,} tokens is shorter than the window of {largest:,}"
-        raise InputError("folds", what, found=folds, fix="fewer folds, or a longer text")
 
     def each() -> Iterator[np.ndarray]:
         for fold, (start, end) in enumerate(itertools.pairwise(bounds)):

@@ -1,7 +1,10 @@
 """Skip-gram with negative sampling (Mikolov et al. 2013), trained by gensim on the train split."""
 
+from __future__ import annotations
+
+import itertools
 import logging
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Annotated, Any, Literal
@@ -17,6 +20,8 @@ from embeddings.statistics import CorpusStatistics
 
 SUMMARY = "skip-gram with negative sampling, trained by gensim"
 NEEDS_CORPUS = True
+logger = logging.getLogger(__name__)
+
 LONGEST_SENTENCE = 10_000
 """gensim drops what a sentence has beyond this, without a word."""
 
@@ -49,10 +54,71 @@ def build(statistics: CorpusStatistics, dim: int, seed: int, options: Options, p
     Raises:
         InputError: an option is out of range, or the text is too small for any pair.
     """
-    ids = _checked(statistics, options)
+    sentences = Sentences(_checked(statistics, options), statistics.end_of_line)
+    vectors, known = _train(sentences, len(statistics), dim, seed, options, progress)
+    fill_missing(vectors, ~known, np.random.default_rng(seed))
+    return vectors
+
+
+def build_with_folds(
+    statistics: CorpusStatistics, dim: int, seed: int, options: Options, bounds: np.ndarray, progress: Progress
+) -> tuple[np.ndarray, Iterator[np.ndarray]]:
+    """The vectors of `build`, and for each fold of the text the vectors of a model that is trained without it.
+
+    Two trainings end in different axes. The vectors X' without a fold are therefore turned to those of the whole, X:
+    to X'·R with the orthogonal R that makes Σ √n_w ‖x'_w·R − x_w‖² least, n_w the count of word w outside the fold
+    (Schönemann 1966, "A generalized solution of the orthogonal Procrustes problem"). A word that does not occur outside
+    a fold has a row of zeros there.
+
+    This takes as long as K + 1 matrices.
+
+    Args:
+        bounds: (K + 1,) where the folds begin and end.
+
+    Returns:
+        (V, N) float32, and K arrays of the same shape, one after the other.
+
+    Raises:
+        InputError: as `build`, or the text without a fold is too small.
+    """
+    ids, end_of_line = _checked(statistics, options), statistics.end_of_line
+    folds, size = len(bounds) - 1, len(statistics)
+    parts = [(ids[:start], ids[end:]) for start, end in itertools.pairwise(bounds)]
+    if min(len(np.unique(np.concatenate(part))) for part in parts) < 2:
+        what = "the text without one of the folds has fewer than two different words"
+        raise InputError("folds", what, found=folds, fix="fewer folds, or a longer text")
+    logger.info(f"word2vec: {folds + 1} models are trained, one on all of the text and one without each fold")
+    whole, known = _train(Sentences(ids, end_of_line), size, dim, seed, options, progress)
+
+    def each() -> Iterator[np.ndarray]:
+        for fold, part in enumerate(parts):
+            progress("training without a fold", fold, folds)
+            sentences = Sentences(np.concatenate(part), end_of_line, cuts=[len(part[0])])
+            vectors, _ = _train(sentences, size, dim, seed, options, _silent)  # unknown words are 0
+            counts = np.bincount(sentences.ids, minlength=size)
+            yield vectors @ _turn(vectors, whole, np.sqrt(counts))
+        progress("training without a fold", folds, folds)
+
+    filled = whole.copy()
+    fill_missing(filled, ~known, np.random.default_rng(seed))
+    return filled, each()
+
+
+def _turn(vectors: np.ndarray, target: np.ndarray, weights: np.ndarray) -> np.ndarray:
+    """The orthogonal matrix (N, N) that turns vectors (V, N) nearest to the target (V, N), rows weighted by (V,)."""
+    from scipy.linalg import svd
+
+    left, _, right = svd((vectors.astype(np.float64) * weights[:, None]).T @ target)
+    turn: np.ndarray = (left @ right).astype(np.float32)
+    return turn
+
+
+def _train(
+    sentences: Sentences, size: int, dim: int, seed: int, options: Options, progress: Progress
+) -> tuple[np.ndarray, np.ndarray]:
+    """Vectors (V, N) float32, those of words that do not occur 0, and (V,) which words occur."""
     from gensim.models import Word2Vec
 
-    sentences = Sentences(ids, statistics.end_of_line)
     with _silent_gensim():
         model = Word2Vec(
             vector_size=dim,
@@ -75,14 +141,13 @@ def build(statistics: CorpusStatistics, dim: int, seed: int, options: Options, p
             callbacks=[_progress_callback(progress, options.epochs)],
         )
     trained = model.wv.vectors if options.vectors == "input" else model.syn1neg
-    vectors = np.zeros((len(statistics), dim), dtype=np.float32)
-    missing = np.ones(len(statistics), dtype=bool)
+    vectors = np.zeros((size, dim), dtype=np.float32)
+    known = np.zeros(size, dtype=bool)
     order = [int(key) for key in model.wv.index_to_key]
-    vectors[order], missing[order] = trained, False
+    vectors[order], known[order] = trained, True
     if options.centre:
-        vectors -= vectors[~missing].mean(axis=0)
-    fill_missing(vectors, missing, np.random.default_rng(seed))
-    return vectors
+        vectors[known] -= vectors[known].mean(axis=0)
+    return vectors, known
 
 
 class Sentences:
@@ -90,13 +155,18 @@ class Sentences:
 
     A word is given as the digits of its id, so that no character of it can matter. A line keeps its
     end-of-line token, and is cut into pieces of at most 10,000 tokens.
+
+    Args:
+        ids: (tokens,).
+        end_of_line: the last id of each line.
+        cuts: places where the text was put together, over which no sentence goes.
     """
 
-    def __init__(self, ids: np.ndarray, end_of_line: int | None) -> None:
+    def __init__(self, ids: np.ndarray, end_of_line: int | None, cuts: Sequence[int] = ()) -> None:
         self.ids = np.asarray(ids)
         last = [] if end_of_line is None else [end_of_line]
         ends = np.flatnonzero(np.isin(self.ids, last)) + 1
-        self.bounds = np.unique(np.concatenate([[0], ends, [len(self.ids)]]).astype(np.int64))
+        self.bounds = np.unique(np.concatenate([[0], ends, cuts, [len(self.ids)]]).astype(np.int64))
         self.keys = [str(word) for word in range(int(self.ids.max(initial=0)) + 1)]
 
     def __iter__(self) -> Iterator[list[str]]:
@@ -114,6 +184,10 @@ def _checked(statistics: CorpusStatistics, options: Options) -> np.ndarray:
     if options.window > most:
         raise InputError("window", "longer than the corpus", found=options.window, expected=f"at most {most}")
     return ids
+
+
+def _silent(what: str, done: float, total: float) -> None:
+    pass
 
 
 def _progress_callback(progress: Progress, epochs: int) -> Any:

@@ -56,10 +56,10 @@ class ModelConfig(Checked):
         1.0, "scale of these initial values. The rows of a matrix have norm 1; longer vectors change more slowly"
     )
     core: str = option("lstm", f"recurrent core: {', '.join(CORES)}")
-    cross_fit: Natural = option(
-        0,
-        "K. The train split is cut into K folds. Training on a fold reads vectors that were counted without it "
-        "(0: off). Scoring reads the vectors of the whole split",
+    cross_fit: Natural | None = option(
+        None,
+        "K. The train split is cut into K folds. Training on a fold reads vectors that were counted without it. "
+        "Scoring reads the vectors of the whole split. 0: off (none: 8 for the output matrix pmi, 0 for all others)",
         before=0,
     )
     num_layers: Annotated[int, Ge(1), Le(100)] = option(2, "number of recurrent layers")

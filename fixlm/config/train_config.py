@@ -21,10 +21,12 @@ class TrainConfig:
     """A training run.
 
     Args:
+        model: a number of folds that is None becomes that of the output layer's matrix.
         optimization: a learning rate that is None becomes that of the output layer.
         output: the options of the output layer, of the class that its entry in `fixlm.output.registry` names.
         matrices: the options of the methods of `embeddings` that the run uses, by method; the defaults of a method
             that is missing here.
+        folds_by_default: nobody gave the number of folds; the text may then turn out to be too small for it.
 
     Raises:
         InputErrors: two of the values contradict each other.
@@ -36,6 +38,7 @@ class TrainConfig:
     run: RunConfig = field(default_factory=RunConfig)
     output: LayerOptions = None  # type: ignore[assignment] # the layer's defaults, which depend on the layer
     matrices: Mapping[str, Any] = field(default_factory=dict)
+    folds_by_default: bool = field(default=False, compare=False)
 
     def __post_init__(self) -> None:
         InputErrors.raise_if_any([*unknown_names(self)])
@@ -43,6 +46,11 @@ class TrainConfig:
             object.__setattr__(self, "output", self.layer.options())
         if self.optimization.lr is None:
             object.__setattr__(self, "optimization", dataclasses.replace(self.optimization, lr=self.layer.lr))
+        if self.model.cross_fit is None:
+            own = self.layer.method if self.layer.reads_folds else None
+            folds = 0 if own is None else embeddings.default_folds(own)
+            object.__setattr__(self, "model", dataclasses.replace(self.model, cross_fit=folds))
+            object.__setattr__(self, "folds_by_default", True)
         for options in self.matrices.values():
             check(options)
         InputErrors.raise_if_any([*contradictions(self)])
@@ -79,10 +87,16 @@ class TrainConfig:
             return None if model.input_start == "random" else model.input_start
         return self.layer.input_matrix if model.input_embed in ("same", "fixed") else model.input_embed
 
+    @property
+    def folds(self) -> int:
+        """K of cross-fitting, 0 for none."""
+        assert self.model.cross_fit is not None
+        return self.model.cross_fit
+
     def cross_fitted(self) -> dict[str, tuple[str, int]]:
         """What is cross-fitted: by ``output`` or ``input``, which reads it, the method and the length of a row."""
         found: dict[str, tuple[str, int]] = {}
-        if self.model.cross_fit == 0:
+        if self.folds == 0:
             return found
         own = self.layer.method or "", getattr(self.output, "output_dim", None) or self.model.feature_size
         if self.layer.reads_folds:

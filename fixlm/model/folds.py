@@ -1,6 +1,6 @@
 """Cross-fitting in training: which fold each token of a window is in, and the vectors counted without each fold."""
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from torch import Tensor
 from torch.nn import functional as F
@@ -14,14 +14,15 @@ class WindowFolds(NamedTuple):
         targets: (T, B), the fold of each target.
         input_rows: (K + 1, V, E), vectors counted without fold k, and last those of the whole text; None where the
             input embedding has no such start.
-        output_rows: (K + 1, V, N), the same of the output matrix; None where it is not cross-fitted.
+        output_rows: the same of the output matrix, (K + 1, V, N), as the output layer's ``fold_rows`` gives them; None
+            where it is not cross-fitted.
         input_scale: s, what the input embedding was multiplied by at the start.
     """
 
     inputs: Tensor
     targets: Tensor
     input_rows: Tensor | None = None
-    output_rows: Tensor | None = None
+    output_rows: Any = None
     input_scale: float = 1.0
 
     def input_shift(self, ids: Tensor) -> Tensor | None:

@@ -17,6 +17,7 @@ from torch.utils.checkpoint import checkpoint
 
 from embeddings.errors import InputError, unknown_name
 from fixlm.output.kernels import linear_cross_entropy as kernel
+from fixlm.output.kernels.head_and_tail import Head, Tail
 
 REDUCTIONS = ("mean", "sum", "none")
 LOW_TYPES = (torch.bfloat16, torch.float16)
@@ -135,8 +136,9 @@ def dense_loss(
     bias: Tensor,
     targets: Tensor,
     precision: torch.dtype | None = None,
-    head: kernel.Head | None = None,
+    head: Head | None = None,
     sizes: Sequence[int] | None = None,
+    tail: Tail | None = None,
 ) -> Tensor:
     """Mean nats of (n, D) features in float32 or better, whatever the types; arguments as of the kernel."""
     if weight.dtype == torch.bfloat16 and precision is None:
@@ -144,15 +146,19 @@ def dense_loss(
     precision = autocast_type(features) or precision
     # A trained weight sums its gradient over tiles, for which 8 bits of mantissa are too few.
     used = weight if weight.dtype == torch.bfloat16 and not weight.requires_grad else widened(weight)
+    tail = tail and tail._replace(features=widened(tail.features))
     with without_autocast(features):
-        return kernel.linear_cross_entropy(widened(features), used, widened(bias), targets, precision, head, sizes)
+        return kernel.linear_cross_entropy(
+            widened(features), used, widened(bias), targets, precision, head, sizes, tail
+        )
 
 
-def dense_nll(features: Tensor, weight: Tensor, bias: Tensor, targets: Tensor) -> Tensor:
+def dense_nll(features: Tensor, weight: Tensor, bias: Tensor, targets: Tensor, tail: Tail | None = None) -> Tensor:
     """(n,) nats of (n, D) features, no gradient."""
     used = weight if weight.dtype == torch.bfloat16 else widened(weight)
+    tail = tail and Tail(widened(tail.features), tail.weight.to(used.dtype))
     with without_autocast(features):
-        return kernel.linear_nll(widened(features), used, widened(bias), targets)
+        return kernel.linear_nll(widened(features), used, widened(bias), targets, tail=tail)
 
 
 def require_features(hidden: Tensor, size: int) -> None:

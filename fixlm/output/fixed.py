@@ -8,72 +8,14 @@ from torch import Tensor, nn
 
 import embeddings
 from embeddings.errors import InputError
-from fixlm.output.cross_entropy import dense_loss, widened
-from fixlm.output.kernels.linear_cross_entropy import Head
-from fixlm.output.layer import DenseOutput, Ingredients, joining_projection, wrong_ids
-from fixlm.output.options import ALPHA_START, LEARNED_WORDS_SCALE
+from fixlm.output.cross_entropy import dense_loss, dense_nll, widened
+from fixlm.output.kernels.head_and_tail import Head, Tail
+from fixlm.output.layer import Ingredients, OutputLayer, wrong_ids
+from fixlm.output.options import LEARNED_WORDS_SCALE
+from fixlm.output.scaled import NORM_EPSILON, ScaledOutput
 
-NORM_EPSILON = 1e-6
-"""Keeps x/‖x‖ and its gradient finite at x = 0, and is far below the norm of any real feature vector."""
 UNIT_TOLERANCE = 1e-5
 """Norms that float32 arithmetic leaves when it scales a row to 1 are within this; such rows keep their bits."""
-
-
-class ScaledOutput(DenseOutput):
-    """logits = α Q x̂ + b with x̂ = x/‖x‖ (Hoffer, Hubara and Soudry 2018), Q (V, N) fixed, with rows of norm 1.
-
-    Where H and N differ, or if asked for, a learned map m comes first: x̂ = m(x)/‖m(x)‖ with m(x) = Px, P (N, H), or
-    the perceptron P gelu(Wx + c), W (K, H), P (N, K).
-
-    Args:
-        hidden_size: H.
-        vocabulary_size: V.
-        dim: N.
-        map: ``auto`` (linear where H and N differ, none where they do not), ``linear`` or ``mlp``.
-        map_size: K of ``mlp``; 4·H if None.
-        alpha: a value to fix α at; learned if None.
-        alpha_start: where a learned α starts.
-        normalize: False leaves x as it is, logits = α Q x + b.
-        options: ``log_unigram``, ``precision`` and ``bias``, as of `OutputLayer`.
-    """
-
-    alpha: Tensor
-
-    def __init__(
-        self,
-        hidden_size: int,
-        vocabulary_size: int,
-        dim: int,
-        *,
-        map: str = "auto",
-        map_size: int | None = None,
-        alpha: float | None = None,
-        alpha_start: float = ALPHA_START,
-        normalize: bool = True,
-        **options: Any,
-    ) -> None:
-        super().__init__(hidden_size, vocabulary_size, **options)
-        self.dim = dim
-        width = hidden_size  # of what the projection reads
-        self.hidden_map: nn.Linear | None = None
-        if map == "mlp":
-            width = map_size or 4 * hidden_size
-            self.hidden_map = nn.Linear(hidden_size, width)
-        self.projection = joining_projection(width, dim, always=map != "auto")
-        self.normalize = normalize
-        if alpha is None:
-            self.alpha = nn.Parameter(torch.tensor(float(alpha_start)))
-        else:
-            self.register_buffer("alpha", torch.tensor(float(alpha)))
-
-    def features(self, hidden: Tensor) -> Tensor:
-        if self.hidden_map is not None:
-            hidden = nn.functional.gelu(self.hidden_map(hidden))
-        if self.projection is not None:
-            hidden = self.projection(hidden)
-        if self.normalize:
-            hidden = nn.functional.normalize(hidden, dim=-1, eps=NORM_EPSILON)
-        return self.alpha * hidden  # scaling (n, N) features is V/N times cheaper than scaling (n, V) logits
 
 
 class FixedOutput(ScaledOutput):
@@ -155,6 +97,9 @@ class FixedOutput(ScaledOutput):
         if count:
             words = given.most_frequent(count, vocabulary_size)
             options |= {"head_words": words, "learned_words_scale": scale}
+        tail_dim = options.pop("tail_dim", None)
+        if tail_dim is not None:
+            return TailedOutput(hidden_size, vectors, tail_dim=tail_dim, **options)  # type: ignore[return-value]
         return cls(hidden_size, vectors, **options)
 
     def features(self, hidden: Tensor) -> Tensor:
@@ -178,10 +123,9 @@ class FixedOutput(ScaledOutput):
         weight = self.vectors if self.scales is None else self.matrix()
         return dense_loss(self.features(hidden), weight, self.bias, targets, self.precision, self._head())
 
-    def _loss_in_folds(self, hidden: Tensor, targets: Tensor, folds: Tensor, rows: Tensor) -> Tensor:
-        order = folds.argsort(stable=True)
-        features, targets = self.features(hidden)[order], targets[order]
-        sizes = folds.bincount(minlength=len(rows)).tolist()
+    def _loss_in_folds(self, hidden: Tensor, targets: Tensor, folds: Tensor, rows: Any) -> Tensor:
+        hidden, targets, sizes = by_fold(hidden, targets, folds, len(rows))
+        features = self.features(hidden)
         precision = self.precision or features.dtype  # and not that in which the rows are kept
         if self.scales is None:
             return dense_loss(features, rows, self.bias, targets, precision, self._head(), sizes)
@@ -191,6 +135,111 @@ class FixedOutput(ScaledOutput):
             if len(own)
         ]
         return torch.stack(parts).sum() / len(targets)
+
+
+class TailedOutput(FixedOutput):
+    """The layer with short rows for all words but the head's: one softmax over both (after Grave et al. 2017).
+
+    The head has the logits α (s Q + D) x̂ + b of `FixedOutput`. Every other word has β s q · ŷ + b: q is the first N'
+    numbers of its row of Q, scaled to norm 1, and y = P x with a learned map P (N', H) that starts as the first rows of
+    the identity matrix. Without normalisation ŷ is y. β starts where α does.
+
+    Args:
+        hidden_size: H.
+        vectors: Q, (V, N).
+        tail_dim: N', less than N.
+        head_words: (M,) ids of the words of the head, M less than V.
+        options: those of `FixedOutput`.
+
+    Raises:
+        InputError: no word or no number would be cut off, or nothing is left of a row.
+    """
+
+    tail_alpha: Tensor
+
+    def __init__(self, hidden_size: int, vectors: Any, *, tail_dim: int, head_words: Tensor, **options: Any) -> None:
+        self.tail_dim = tail_dim
+        super().__init__(hidden_size, vectors, head_words=head_words, **options)
+        if tail_dim >= self.dim:
+            expected = f"at most {self.dim - 1}"
+            raise InputError("tail_dim", "the rows of the matrix are no longer", found=tail_dim, expected=expected)
+        if len(head_words) == len(self.vectors):
+            raise InputError("learned_words", "no word is left for the tail", found=len(head_words))
+        _unit_rows(self._cut(self.vectors))  # raises where nothing is left
+        self.tail_map = nn.Linear(hidden_size, tail_dim, bias=False)
+        nn.init.eye_(self.tail_map.weight)
+        start = self.alpha.detach().clone()
+        if isinstance(self.alpha, nn.Parameter):
+            self.tail_alpha = nn.Parameter(start)
+        else:
+            self.register_buffer("tail_alpha", start)
+
+    def _find_places(self) -> None:
+        super()._find_places()
+        others = (self.head_places < 0).nonzero().squeeze(1)
+        self.order = torch.cat([self.head_words, others])  # the words as the kernel has them, the head first
+        self.ranks = self.order.argsort()
+        self.tail_rows = self._cut(self.vectors)
+
+    def _cut(self, rows: Tensor) -> Tensor:
+        """(…, V, N) → (…, V − M, N'), of norm 1 or 0."""
+        others = self.order[len(self.head_words) :].to(rows.device)
+        cut = rows[..., : self.tail_dim].index_select(-2, others)
+        return nn.functional.normalize(widened(cut), dim=-1).to(rows.dtype)
+
+    def fold_rows(self, rows: Tensor) -> tuple[Tensor, Tensor]:
+        return rows.index_select(-2, self.head_words.to(rows.device)), self._cut(rows)
+
+    def _tail(self, hidden: Tensor, rows: Tensor | None = None) -> Tail:
+        features = self.tail_map(hidden)
+        if self.normalize:
+            features = nn.functional.normalize(features, dim=-1, eps=NORM_EPSILON)
+        if rows is None:
+            rows = self.tail_rows = self.tail_rows.to(self.vectors)  # it is no buffer, as the places are none
+        return Tail(self.scale * self.tail_alpha * features, rows)
+
+    def _in_order(self) -> tuple[Head, Tensor]:
+        """The head as the kernel has it, whose rows come first, and the bias in its order."""
+        assert self.head is not None
+        ids = torch.arange(len(self.head), device=self.head.device)
+        places = ids.new_full((len(self.bias),), -1).index_copy_(0, ids, ids)
+        order = self.order = self.order.to(ids.device)
+        self.ranks = self.ranks.to(ids.device)
+        return Head(widened(self.head) / self.scale, ids, places), self.bias.index_select(0, order)
+
+    def _loss(self, hidden: Tensor, targets: Tensor) -> Tensor:
+        (head, bias), rows = self._in_order(), self.vectors.index_select(0, self.head_words)
+        features, tail = self.features(hidden), self._tail(hidden)
+        return dense_loss(features, rows, bias, self.ranks[targets], self.precision, head, None, tail)
+
+    def _loss_in_folds(self, hidden: Tensor, targets: Tensor, folds: Tensor, rows: tuple[Tensor, Tensor]) -> Tensor:
+        hidden, targets, sizes = by_fold(hidden, targets, folds, len(rows[0]))
+        (head, bias), features, tail = self._in_order(), self.features(hidden), self._tail(hidden, rows[1])
+        precision = self.precision or features.dtype
+        return dense_loss(features, rows[0], bias, self.ranks[targets], precision, head, sizes, tail)
+
+    def _nll(self, hidden: Tensor, targets: Tensor) -> Tensor:
+        head, bias = self._in_order()
+        rows = self._head_rows(head)
+        return dense_nll(self.features(hidden), rows, bias, self.ranks[targets], self._tail(hidden))
+
+    def _logits(self, hidden: Tensor) -> Tensor:
+        (head, _), (tail, rows) = self._in_order(), self._tail(hidden)
+        both = torch.cat([self.features(hidden) @ self._head_rows(head).t(), tail @ rows.t()], dim=1)
+        return both.index_select(1, self.ranks) + self.bias
+
+    def _head_rows(self, head: Head) -> Tensor:
+        """Q + D/s of the head: (M, N)."""
+        return self.vectors.index_select(0, self.head_words) + head.added.to(self.vectors.dtype)
+
+    def matrix(self) -> Tensor:
+        return OutputLayer.word_matrix(self)  # rows of H numbers, since those of head and tail differ in length
+
+
+def by_fold(hidden: Tensor, targets: Tensor, folds: Tensor, groups: int) -> tuple[Tensor, Tensor, list[int]]:
+    """Tokens (n, H) and targets (n,) in order of their folds (n,), and how many each of the groups has."""
+    order = folds.argsort(stable=True)
+    return hidden[order], targets[order], folds.bincount(minlength=groups).tolist()
 
 
 def _unit_rows(vectors: Any) -> Tensor:

@@ -151,7 +151,11 @@ class OutputLayer(nn.Module, ABC):
         parts = Arithmetic(self._loss, self._nll, self._logits)
         return cross_entropy(parts, hidden, targets, self.vocabulary_size, ignore_index, reduction)
 
-    def loss_in_folds(self, hidden: Tensor, targets: Tensor, folds: Tensor, rows: Tensor) -> Tensor:
+    def fold_rows(self, rows: Tensor) -> Any:
+        """The rows of each fold (K + 1, V, N) as `loss_in_folds` takes them; a layer overrides it to keep less."""
+        return rows
+
+    def loss_in_folds(self, hidden: Tensor, targets: Tensor, folds: Tensor, rows: Any) -> Tensor:
         """As `loss`, with the fixed rows of the layer counted without the fold of each target.
 
         Only a layer whose entry in `fixlm.output.registry` says so has it.
@@ -160,7 +164,7 @@ class OutputLayer(nn.Module, ABC):
             hidden: (…, H).
             targets: (…).
             folds: (…), the fold of each target.
-            rows: (folds or more, V, N), the rows of each fold.
+            rows: what `fold_rows` made of the rows of each fold (folds or more, V, N).
         """
         self._require_features(hidden)
         tokens, ids = flat(hidden, targets)
@@ -191,8 +195,8 @@ class OutputLayer(nn.Module, ABC):
     def _nll(self, hidden: Tensor, targets: Tensor) -> Tensor:
         """(n, H), (n,) → (n,)."""
 
-    def _loss_in_folds(self, hidden: Tensor, targets: Tensor, folds: Tensor, rows: Tensor) -> Tensor:
-        """(n, H), (n,), (n,), (folds or more, V, N) → scalar."""
+    def _loss_in_folds(self, hidden: Tensor, targets: Tensor, folds: Tensor, rows: Any) -> Tensor:
+        """(n, H), (n,), (n,), what `fold_rows` made of (folds or more, V, N) → scalar."""
         raise NotImplementedError(f"{type(self).__name__} has no rows that are counted on a text")
 
     def start_at(self, vectors: Tensor) -> None:

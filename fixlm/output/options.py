@@ -168,12 +168,20 @@ class FixedOptions(ScaledOptions):
         "s of --learned-words. It multiplies all rows, and α starts at its s-th part. A step of D is then "
         "smaller beside a row",
     )
+    tail_dim: Count | None = option(
+        None,
+        "the other words have rows of so many numbers, the first of their row in the matrix, behind a learned map. "
+        "Needs --learned-words (none: rows of the whole length)",
+    )
 
     def problems(self, sizes: Mapping[str, int], prepared_with: Any) -> Iterator[InputError]:
         yield from super().problems(sizes, prepared_with)
         if self.learned_words and self.word_scales:
             what, fix = "the trained rows of --learned-words have a length of their own", "remove one of the two flags"
             yield InputError("word_scales", what, found=f"--learned-words {self.learned_words}", fix=fix)
+        if self.tail_dim is not None and not self.learned_words:
+            what = "only beside rows that are trained are the others short"
+            yield InputError("tail_dim", what, found="--learned-words 0", fix="add --learned-words 4096")
 
     def arguments(self, prepared: OutputMatrix | Codebook | None, prepared_with: Any) -> dict[str, Any]:
         return super().arguments(prepared, prepared_with) | {"in_state_dict": False}
@@ -184,6 +192,8 @@ class FixedOptions(ScaledOptions):
             shapes["head_words"] = (self.learned_words,)
             if self.output_dim is not None:
                 shapes["head"] = (self.learned_words, self.output_dim)
+        if self.tail_dim is not None:
+            shapes["tail_map.weight"] = (self.tail_dim, hidden_size)
         return shapes | ({"scales": (vocabulary_size,)} if self.word_scales else {})
 
 

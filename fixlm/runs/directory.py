@@ -57,8 +57,8 @@ class RunDirectory(RunFiles):
             "output_matrix": None if matrix is None else matrix.recipe,
             "versions": versions(),
         }
-        if folds:
-            described["folds"] = {end: vectors.sha256 for end, vectors in folds.items()}
+        if config.cross_fitted():  # empty where the text was too short for them
+            described["folds"] = {end: vectors.sha256 for end, vectors in (folds or {}).items()}
         with writing(self.path):
             write_atomically(self.vocabulary, "".join(f"{word}\n" for word in corpus.words).encode())
             if matrix is not None:

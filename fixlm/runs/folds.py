@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
@@ -17,6 +18,12 @@ if TYPE_CHECKING:
     from embeddings.registry import Progress
     from fixlm.corpus.corpus import Corpus
 
+logger = logging.getLogger(__name__)
+
+FLAG = "--cross-fit"
+LARGEST_DEFAULT = 2e9
+"""Bytes of vectors that a run takes where nobody asked for folds: a large vocabulary would fill the memory."""
+
 Folds = Mapping[str, FoldVectors]
 """By ``input`` and ``output``, the end of the model that reads them; one object where both ends read the same."""
 
@@ -24,23 +31,44 @@ Folds = Mapping[str, FoldVectors]
 def new_folds(config: TrainConfig, corpus: Corpus, progress: Progress) -> Folds:
     """The vectors counted without each fold of the train split, from the cache where they were built before.
 
+    Where no flag asked for folds, a text that is too short for them has none, and a vocabulary that is too large.
+
     Raises:
         InputError: they cannot be built as the flags ask.
     """
+    if not config.folds_by_default:
+        return _build(config, corpus, progress)
+    numbers = sum(len(corpus.words) * dim for _, dim in {*config.cross_fitted().values()})
+    size = 2 * (config.folds + 1) * numbers
+    reason = f"the vectors of {config.folds} folds would take {size / 1e6:,.0f} MB"
+    if size <= LARGEST_DEFAULT:
+        try:
+            return _build(config, corpus, progress)
+        except InputError as error:
+            if error.where != FLAG:
+                raise
+            reason = str(error).removeprefix(f"{FLAG}: ").partition(" (")[0]
+    logger.info(f"no cross-fitting: {reason}. {FLAG} sets the number of folds.")
+    return {}
+
+
+def _build(config: TrainConfig, corpus: Corpus, progress: Progress) -> Folds:
     found: dict[tuple[str, int], FoldVectors] = {}
     ends = {}
     for end, (method, dim) in config.cross_fitted().items():
         if (method, dim) not in found:
             options = config.matrix_options(method)
-            flag = feature_flag(config.model) if end == "output" else "--embed-size"
-            with naming_flags(options, method, dim=flag, folds="--cross-fit"):
+            asked = getattr(config.output, "output_dim", None)
+            own = "--output-dim" if asked else feature_flag(config.model)
+            flag = own if end == "output" else "--embed-size"
+            with naming_flags(options, method, dim=flag, folds=FLAG):
                 found[method, dim] = fold_vectors(
                     method,
                     corpus.statistics(),
                     dim,
                     config.model.matrix_seed,
                     options,
-                    config.model.cross_fit,
+                    config.folds,
                     progress,
                     directory=cache_directory() / "matrices",
                 )
@@ -64,8 +92,9 @@ def read_folds(run: RunDirectory) -> Folds:
     values = run.read_config()
     config, size = TrainConfig.from_json(values), values["corpus"]["vocabulary_size"]
     hashes: Mapping[str, str] = values.get("folds", {})
-    shapes = {end: (config.model.cross_fit + 1, size, dim) for end, (_, dim) in config.cross_fitted().items()}
-    if hashes.keys() != shapes.keys():
+    none = values.get("folds") == {}  # nobody asked for them, and the text was too short
+    shapes = {end: (config.folds + 1, size, dim) for end, (_, dim) in config.cross_fitted().items()}
+    if hashes.keys() != shapes.keys() and not none:
         found, expected = [", ".join(sorted(each)) or "none" for each in (hashes, shapes)]
         raise InputError(run.config, "the folds are not those of its flags", found=found, expected=expected)
     read: dict[str, FoldVectors] = {}

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from fixlm.model.core import State
     from fixlm.model.folds import WindowFolds
 
-ALPHA = "output.alpha"
+ALPHAS = ("output.alpha", "output.tail_alpha")
 Groups = list[dict[str, Any]]
 
 
@@ -42,7 +42,7 @@ def make_optimizer(model: nn.Module, config: OptimizationConfig) -> torch.optim.
     members: dict[tuple[float, float], list[nn.Parameter]] = {}
     for name, parameter in trained.items():
         matrix = parameter.dim() > 1
-        decay = alpha_decay if name == ALPHA else config.weight_decay if matrix else 0.0
+        decay = alpha_decay if name in ALPHAS else config.weight_decay if matrix else 0.0
         part = config.output_lr if matrix and name.startswith("output.") else 1.0
         members.setdefault((decay, part), []).append(parameter)
     groups: Groups = [

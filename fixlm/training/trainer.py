@@ -110,7 +110,7 @@ class Trainer:
 
     def _take_folds(self, folds: Folds) -> None:
         tokens = len(self.text.splits["train"])
-        self.folds = TrainingFolds(folds, self.config, tokens) if folds else None
+        self.folds = TrainingFolds(folds, self.config, tokens, self.model.output) if folds else None
 
     def _due(self, every: int | None) -> bool:
         return self.at.step == self.total or (every is not None and self.at.step % every == 0)
@@ -138,6 +138,8 @@ class Trainer:
         if not math.isfinite(norm) or not math.isfinite(loss):
             self._diverged(loss, norm, rate)
         self.optimizer.step()
+        if self.folds is not None:
+            self.folds.spare_start(self.model.input_embedding.weight, self.optimizer)
         self.state = state
         self.at.step += 1
         self._take_average()

@@ -61,6 +61,7 @@ def refused(capsys: pytest.CaptureFixture[str], *arguments: str) -> list[str]:
         ("--output-embed pmi --cross-fit 1", "--cross-fit: without its only fold no text is left to count (found 1, expected 0, or 2 and more)"),
         ("--output-embed tied --cross-fit 4", "--cross-fit: has no effect: this run has no vectors that are counted on the train split (found --output-embed tied). Fix: remove the flag, or add --input-start pmi"),
         ("--output-embed pmi --learned-words 9 --word-scales", "--word-scales: the trained rows of --learned-words have a length of their own (found --learned-words 9). Fix: remove one of the two flags"),
+        ("--output-embed pmi --tail-dim 64", "--tail-dim: only beside rows that are trained are the others short (found --learned-words 0). Fix: add --learned-words 4096"),
         ("--output-embed tied --learned-words 9", "--learned-words: has no effect on this output layer (found --output-embed tied). Fix: remove the flag, or choose --output-embed "),
         ("--pmi-window many", "--pmi-window: not a number (found 'many', expected a whole number"),
         pytest.param("--output-embed pmi --output-dim 12000", "--output-dim: too large for the PMI matrix of 11438 words (found 12000, expected at most 11437).", marks=pytest.mark.slow),

@@ -58,6 +58,17 @@ def test_what_make_train_leads_one_to_expect() -> None:
     assert f"2 to {found['result']['seconds'] // 60 + 1:.0f} minutes on two cores" in README
 
 
+def test_the_steps_of_pmi_are_those_of_the_benchmark() -> None:
+    found = json.loads((RESULTS / "benchmark" / "pmi-steps-256.json").read_text())
+    words, size = (found["setting"][name] for name in ("vocabulary_size", "hidden_size"))
+    trained = f"`pmi`, {words // 8:,} rows trained"
+    rows = {"pmi": "`pmi`", "trained rows": trained}
+    rows["trained rows, short tail"] = f"{trained}, all others of {size // 4} numbers"
+    for step, name in rows.items():
+        plain, folds = (1 / found["ratios"][each] for each in (step, f"{step}, folds"))
+        assert f"| {name} | {plain:.2f} | {folds:.2f} |" in PAGES["docs/layers.md"]
+
+
 def test_the_table_of_ratios_is_that_of_the_benchmark() -> None:
     found = json.loads((RESULTS / "benchmark" / "full.json").read_text())
     ratios, memory = found["ratios"], found["extra_memory_mb"]

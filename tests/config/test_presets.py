@@ -79,12 +79,12 @@ def test_fast_is_the_default_and_changes_nothing() -> None:
 @pytest.mark.parametrize(
     ("layer", "flags"),
     [
-        ("pmi", {"pmi-discount": "0"}),
+        ("pmi", {"pmi-discount": "0", "cross-fit": "0"}),
         ("walsh", {"walsh-pmi-discount": "0", "walsh-pmi-dim": "200", "walsh-basis": "codes"}),
     ],
 )
 def test_a_run_that_is_older_than_a_flag_has_what_was_done_then(layer: str, flags: dict[str, str]) -> None:
-    # Made when there were no recipes, one basis of walsh, and no discount of the PMI that today is 1 by default.
+    # Made when there were no recipes and no folds, one basis of walsh, and no discount of PMI, which today is 1.
     stored = json.loads((Path(__file__).parent / f"old-{layer}-config.json").read_text())
     given = {"data": stored["data"]["data"], "hidden-size": "256", "embed-size": "256"}
     given |= {"output-embed": layer, "lr": "0.003", "dropout": "0.2", **flags}

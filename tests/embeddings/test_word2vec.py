@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+import itertools
 import logging
 
 import numpy as np
@@ -105,3 +107,47 @@ def test_one_repeated_word_is_an_error() -> None:
     text = CorpusStatistics(["a"], np.array([50]), np.zeros(50, dtype=int))
     with pytest.raises(InputError, match="fewer than two different words"):
         embeddings.build("word2vec", text, 4)
+
+
+# --- without a fold of the text ---------------------------------------------------------------------------
+
+
+def test_a_fold_has_the_model_of_the_other_lines_turned_to_the_axes_of_the_whole() -> None:
+    text, options = two_topics(120), Options(epochs=4)
+    bounds = np.array([0, 40, 80, 120]) * 11  # a line is ten words and its end
+    whole, folds = word2vec.build_with_folds(text, 8, 1, options, bounds, silent)
+    np.testing.assert_array_equal(whole, word2vec.build(text, 8, 1, options, silent))
+    for found, (start, end) in zip(folds, itertools.pairwise(bounds), strict=True):
+        rest = np.delete(text.ids, np.arange(start, end))
+        plain = word2vec.build(dataclasses.replace(text, ids=rest), 8, 1, options, silent)
+        np.testing.assert_allclose(found[:17] @ found[:17].T, plain[:17] @ plain[:17].T, atol=1e-5)  # turned only
+        weights = np.sqrt(np.bincount(rest, minlength=18))[:17, None]
+
+        def distance(vectors: np.ndarray, weights: np.ndarray = weights) -> float:
+            return float((weights * (vectors[:17] - whole[:17]) ** 2).sum())
+
+        draw = np.random.default_rng(1)
+        others = [np.linalg.qr(np.eye(8) + 0.1 * draw.standard_normal((8, 8)))[0] for _ in range(20)]
+        assert distance(found) < min(distance(plain), *(distance(found @ turn) for turn in others))
+
+
+def test_a_word_that_only_one_fold_has_is_zero_there_and_no_sentence_goes_over_the_cut() -> None:
+    text = two_topics(60)
+    ids = text.ids.copy()
+    ids[5] = 17
+    _, folds = word2vec.build_with_folds(
+        dataclasses.replace(text, ids=ids), 8, 1, Options(epochs=1), np.array([0, 220, 660]), silent
+    )
+    without_first, without_second = folds
+    assert not without_first[17].any()
+    assert without_second[17].any()
+    sentences = Sentences(np.array([1, 2, 3, 4, 0]), end_of_line=0, cuts=[2])
+    assert [*sentences] == [["1", "2"], ["3", "4", "0"]]
+
+
+def test_folds_that_leave_no_text_are_an_error() -> None:
+    text = CorpusStatistics(["a", "b"], np.array([6, 6]), np.repeat([0, 1], 6))
+    with pytest.raises(
+        InputError, match=r"folds: the text without one of the folds has fewer than two different words"
+    ):
+        word2vec.build_with_folds(text, 2, 1, Options(window=2), np.array([0, 6, 12]), silent)

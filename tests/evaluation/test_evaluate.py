@@ -60,7 +60,14 @@ def independent_perplexity(run: Path, text: Path) -> float:
                 if "output.head" in saved:
                     q *= 8
                     q[saved["output.head_words"].long()] += saved["output.head"]
-                scores = (q @ (h / h.norm())) * saved.get("output.scales", torch.tensor(1.0))
+                scores = q @ (h / h.norm())
+                if "output.tail_map.weight" in saved:
+                    y = saved["output.tail_map.weight"] @ hidden.flatten()
+                    short = 8 * F.normalize(q[:, : len(y)], dim=1) @ (y / y.norm())
+                    short *= saved["output.tail_alpha"] / saved["output.alpha"]
+                    short[saved["output.head_words"].long()] = scores[saved["output.head_words"].long()]
+                    scores = short
+                scores = scores * saved.get("output.scales", torch.tensor(1.0))
                 logits = saved["output.alpha"] * scores + saved["output.bias"]
             else:
                 weight = saved.get("output.weight", saved["input_embedding.weight"])
@@ -78,6 +85,7 @@ def independent_perplexity(run: Path, text: Path) -> float:
         "--output-embed pmi --output-dim 8",
         "--output-embed pmi --output-dim 8 --output-map mlp --word-scales",
         "--output-embed pmi --output-dim 8 --learned-words 5",
+        "--output-embed pmi --output-dim 8 --learned-words 5 --tail-dim 3",
         "--output-embed pmi --output-dim 8 --input-start pmi --input-start-scale 4 --embed-size 8 --cross-fit 4",
         "--output-embed pmi --output-dim 8 --input-embed fixed --cross-fit 3 --learned-words 5",
         "--output-embed tied --input-start pmi --embed-size 8 --cross-fit 3",

@@ -10,7 +10,8 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from fixlm.output.kernels import linear_cross_entropy as module
-from fixlm.output.kernels.linear_cross_entropy import Head, linear_cross_entropy, linear_nll
+from fixlm.output.kernels.head_and_tail import Head, Tail
+from fixlm.output.kernels.linear_cross_entropy import linear_cross_entropy, linear_nll
 
 
 @pytest.fixture(params=[1, 2**20], ids=["many tiles", "one tile"])
@@ -178,3 +179,34 @@ def test_each_group_of_tokens_has_its_own_weight(headed: bool) -> None:
     for ours, right in zip(torch.autograd.grad(found, trained), torch.autograd.grad(expected, trained), strict=True):
         torch.testing.assert_close(ours, right)
     assert torch.equal(weights, torch.stack([weight, weight.flip(0), 2 * weight, weight.roll(1, 0)]))
+
+
+@pytest.mark.usefixtures("_tile", "_both")
+@pytest.mark.parametrize("grouped", [False, True])
+def test_a_tail_of_shorter_rows_shares_the_softmax(grouped: bool) -> None:
+    features, weight, bias, targets = problem()
+    weight = weight[:6]
+    generator = torch.Generator().manual_seed(4)
+    short, rest = torch.randn(len(targets), 2, generator=generator).double(), torch.randn(11, 2).double()
+    added = torch.randn(6, 5, generator=generator).double()
+    places = torch.cat([torch.arange(6), torch.full((11,), -1)])
+    trained = [tensor.requires_grad_() for tensor in (features, bias, added, short)]
+    sizes = [12, 0, 25] if grouped else [len(targets)]
+    weights, rests = torch.stack([weight, weight, weight.flip(0)]), torch.stack([rest, rest, 2 * rest])
+    logits = torch.cat(
+        [
+            torch.cat([x @ (w + added).t(), y @ r.t()], dim=1) + bias
+            for x, y, w, r in zip(features.split(sizes), short.split(sizes), weights, rests, strict=False)
+        ]
+    )
+    expected = F.cross_entropy(logits, targets)
+    tail = Tail(short, rests if grouped else rest)
+    head = Head(added, torch.arange(6), places)
+    given = (features, weights if grouped else weight.clone(), bias, targets, None, head)
+    found = linear_cross_entropy(*given, sizes if grouped else None, tail)
+    torch.testing.assert_close(found, expected)
+    for ours, right in zip(torch.autograd.grad(found, trained), torch.autograd.grad(expected, trained), strict=True):
+        torch.testing.assert_close(ours, right)
+    if not grouped:
+        nll = linear_nll(features, weight + added, bias, targets, tail=tail)
+        torch.testing.assert_close(nll.mean(), expected)

@@ -55,6 +55,17 @@ def test_steps_only_measures_nothing_else(tmp_path: Path) -> None:
     assert "growth" not in figures
 
 
+def test_steps_of_pmi_stand_beside_those_of_tied(tmp_path: Path) -> None:
+    file = tmp_path / "figures.json"
+    done = run("--pmi-steps", *SMALL, "--json", str(file))
+    assert done.returncode == 0, done.stderr
+    figures = json.loads(file.read_text())
+    assert [*figures["microseconds_per_token"]] == ["pmi_step"]
+    steps = ["pmi", "trained rows", "trained rows, short tail"]
+    assert figures["ratios"].keys() == {*steps, *(f"{step}, folds" for step in steps)}
+    assert "trained rows, short tail, folds" in done.stdout
+
+
 def test_families_too_small_for_the_words_are_refused() -> None:
     done = run("--quick", *SMALL, "--walsh-families", "64", "--walsh-family-size", "4")
     assert done.returncode == 2

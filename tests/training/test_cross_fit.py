@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable
 from pathlib import Path
 
@@ -15,12 +16,14 @@ from torch import Tensor
 from embeddings.cross_fit import FoldVectors, bfloat16_bits, fold_of_tokens
 from fixlm import output
 from fixlm.config.read import read_config
+from fixlm.config.train_config import TrainConfig
 from fixlm.corpus.corpus import load
 from fixlm.model.embedding import input_embedding
 from fixlm.model.folds import WindowFolds
 from fixlm.model.language_model import LanguageModel
 from fixlm.runs.folds import new_folds
 from fixlm.training.folds import TrainingFolds
+from fixlm.training.optimizer import make_optimizer
 from fixlm.training.windows import Window, in_streams
 
 V, H, T, B, FOLDS, SCALE = 13, 6, 5, 4, 2, 4.0
@@ -82,7 +85,7 @@ def test_a_token_has_one_fold_whatever_the_batch(batch_size: int) -> None:
     tokens, folds = 120, 4
     given = {"output-embed": "pmi", "cross-fit": str(folds), "batch-size": str(batch_size)}
     rows = bfloat16_bits(np.zeros((folds + 1, V, H), dtype=np.float32))
-    held = TrainingFolds({"output": FoldVectors(rows, {})}, read_config(given), tokens)
+    held = TrainingFolds({"output": FoldVectors(rows, {})}, read_config(given), tokens, output.build("learned", H, V))
     places = in_streams(np.arange(tokens, dtype=np.int32), batch_size).long()  # where each token stands in the text
     window = held.window(Window(0, 2, 9))
     expected = torch.from_numpy(fold_of_tokens(tokens, folds))
@@ -177,3 +180,84 @@ def test_a_fold_shorter_than_the_window_is_named_by_its_flag(
     error = capsys.readouterr().err.splitlines()[-1]
     assert error.startswith("fixlm: error: --cross-fit: a fold of ")
     assert error.endswith("(found 900). Fix: fewer folds, or a longer text")
+
+
+# --- without the flag -------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("flags", "folds"),
+    [
+        ("--output-embed pmi", 8),
+        ("--output-embed pmi --input-embed fixed", 8),
+        ("--output-embed pmi --cross-fit 0", 0),
+        ("--output-embed pmi --cross-fit 3", 3),
+        ("--output-embed word2vec", 0),  # its folds take as long as so many matrices
+        ("--output-embed hadamard --input-start pmi", 0),
+        ("--output-embed tied --input-start pmi", 0),
+        ("--output-embed learned --input-start pmi --output-start pmi", 0),
+        ("--output-embed walsh --input-start pmi", 0),
+    ],
+)
+def test_pmi_as_the_output_matrix_has_eight_folds_and_nothing_else_has_any_unasked(flags: str, folds: int) -> None:
+    given = dict(zip(*[iter(flags.replace("--", "").split())] * 2, strict=True))
+    config = read_config(given)
+    assert config.folds == folds
+    assert bool(config.cross_fitted()) == bool(folds)
+    stored = config.to_json()
+    assert stored["model"]["cross_fit"] == folds  # what the directory says, whatever a later default is
+    del stored["model"]["cross_fit"]
+    assert TrainConfig.from_json(stored).folds == 0  # runs that are older than the flag had none
+
+
+@pytest.mark.slow
+def test_a_text_that_is_too_short_for_folds_that_nobody_asked_for_has_none(
+    small: list[str], tmp_path: Path, at_step: Callable[..., None], log: list[str]
+) -> None:
+    own = "--output-embed pmi --output-dim 4 --pmi-window 500"
+    flags = [*small, *own.split(), "--run", str(tmp_path / "run")]
+    at_step(5, interrupt)
+    assert train(*flags) == 130
+    assert any(
+        re.fullmatch(
+            r"no cross-fitting: a fold of 4\d\d tokens is shorter than the window of 500\. --cross-fit sets the number "
+            r"of folds\.",
+            line,
+        )
+        for line in log
+    )
+    assert json.loads((tmp_path / "run/config.json").read_text())["folds"] == {}
+    assert train("--resume", "--run", str(tmp_path / "run")) == 0
+    assert train(*flags) == 0  # the same command finds its run
+    assert log[-1].endswith("is finished already; this is its result. Another --run trains anew.")
+
+
+def test_folds_that_would_fill_the_memory_are_made_only_if_asked_for(
+    small: list[str], monkeypatch: pytest.MonkeyPatch, log: list[str]
+) -> None:
+    monkeypatch.setattr("fixlm.runs.folds.LARGEST_DEFAULT", 1000)
+    flags = {"hidden-size": "8", "embed-size": "8", "output-embed": "pmi"}
+    text = load(small[1])
+    assert new_folds(read_config(flags), text, lambda *_: None) == {}
+    assert log[-1].startswith("no cross-fitting: the vectors of 8 folds would take 0 MB.")
+    assert new_folds(read_config(flags | {"cross-fit": "8"}), text, lambda *_: None).keys() == {"output"}
+
+
+# --- weight decay -----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("optimizer", ["adamw", "sgd"])
+def test_decay_shrinks_what_is_learned_at_the_input_and_not_the_vectors(optimizer: str) -> None:
+    rows, learned = vectors(), torch.randn(V, H)
+    ours = model(rows[-1].float(), SCALE * rows[-1].float() + learned)
+    given = {"output-embed": "pmi", "cross-fit": str(FOLDS), "input-start": "pmi", "input-start-scale": str(SCALE)}
+    config = read_config(given | {"optimizer": optimizer, "weight-decay": "0.5", "lr": "0.1"})
+    bits = rows.view(torch.uint16).numpy()
+    held = TrainingFolds({"input": FoldVectors(bits, {})}, config, 120, ours.output)
+    steps = make_optimizer(ours, config.optimization)
+    weight = ours.input_embedding.weight
+    weight.grad = torch.zeros_like(weight)
+    for _ in range(2):
+        steps.step()
+        held.spare_start(weight, steps)
+    torch.testing.assert_close(weight.detach(), SCALE * rows[-1].float() + (1 - 0.1 * 0.5) ** 2 * learned)

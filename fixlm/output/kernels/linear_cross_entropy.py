@@ -9,11 +9,13 @@ the gradients at once and a tile is the largest array there ever is. The softmax
 with e = exp(logits − maximum), the gradients Σ_j e_j w_j / z − w_t and e xᵀ / z divide a (k, D) array, not a (V, k)
 one.
 For a weight that needs no gradient (a fixed output matrix) the product that would make one is skipped. Where only a
-head of some rows is trained, that product is taken for those rows alone.
+head of some rows is trained, that product is taken for those rows alone. A tail of further rows may be shorter, with
+features of its own: the products go into one tile, whose softmax is over all rows.
 """
 
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, nullcontext
+import itertools
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import nullcontext
 from typing import Any, NamedTuple
 
 import torch
@@ -21,39 +23,12 @@ from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
 from fixlm.output.kernels.arrays import as_numpy, scratch
+from fixlm.output.kernels.head_and_tail import Head, Tail
 from fixlm.output.kernels.threads import in_threads
 
 TILE_BYTES = 64 * 2**20  # half a thousand tokens of a large vocabulary: fewer make a slow matrix product
 MINIMUM_TILE_TOKENS = 64
 MULTIPLE = 16  # tokens: rows of a tile then begin on cache lines, which the product and the kernel are faster for
-
-
-class Head(NamedTuple):
-    """The rows of a weight that are trained where the others are fixed.
-
-    Args:
-        added: (M, D), what is added to those rows.
-        ids: (M,) which rows they are, no two alike.
-        places: (V,) the place of each row of the weight in ``added``, −1 for the fixed ones.
-    """
-
-    added: Tensor
-    ids: Tensor
-    places: Tensor
-
-    @contextmanager
-    def put_into(self, weight: Tensor) -> Iterator[None]:
-        """Adds to the rows of a weight (V, D) until the block ends; then it has its own again, bit for bit.
-
-        A copy of the whole would take as long as a tenth of the products.
-        """
-        own = weight.index_select(0, self.ids)  # faster than indexing
-        rows = own.to(self.added.dtype) + self.added.detach()
-        weight.index_copy_(0, self.ids, rows.to(weight.dtype))
-        try:
-            yield
-        finally:
-            weight.index_copy_(0, self.ids, own)
 
 
 def linear_cross_entropy(
@@ -64,33 +39,43 @@ def linear_cross_entropy(
     precision: torch.dtype | None = None,
     head: Head | None = None,
     sizes: Sequence[int] | None = None,
+    tail: Tail | None = None,
 ) -> Tensor:
     """Mean negative log-likelihood of the targets, differentiable in features, weight, bias and what the head adds.
 
     Args:
         features: (n, D).
-        weight: (V, D); or (K or more, V, D), one for each group of tokens, without a gradient.
+        weight: (R, D); or (K or more, R, D), one for each group of tokens, without a gradient. R is V without a tail.
         bias: (V,).
         targets: (n,) ids.
         precision: type in which the matrix products are taken; that of the features if None.
         head: rows that are trained; the weight itself has no gradient then.
         sizes: how many tokens each group has, which stand in order of groups; None: there is one weight.
+        tail: the words R … V − 1; the weight itself has no gradient then.
 
     Returns:
         A scalar, nats a token.
     """
     added = None if head is None else head.added
-    loss: Tensor = _LinearCrossEntropy.apply(features, weight, bias, targets, precision, added, head, sizes)
+    ends = (None, None) if tail is None else tail
+    loss: Tensor = _LinearCrossEntropy.apply(features, weight, bias, targets, precision, added, head, sizes, *ends)
     return loss
 
 
 @torch.no_grad()
 def linear_nll(
-    features: Tensor, weight: Tensor, bias: Tensor, targets: Tensor, precision: torch.dtype | None = None
+    features: Tensor,
+    weight: Tensor,
+    bias: Tensor,
+    targets: Tensor,
+    precision: torch.dtype | None = None,
+    tail: Tail | None = None,
 ) -> Tensor:
     """Negative log-likelihood of each target: (n,) nats. Arguments as in `linear_cross_entropy`; no gradient."""
     nll = features.new_empty(len(targets))
-    for tile in _tiles(features, _in(weight, precision), bias, targets):
+    if tail is not None:
+        tail = tail._replace(weight=_in(tail.weight, precision))
+    for tile in _tiles(features, _in(weight, precision), bias, targets, tail=tail):
         nll[tile.rows] = tile.nll
     return nll
 
@@ -113,25 +98,32 @@ def _tile_tokens(tokens: int, vocabulary_size: int, bytes_each: int) -> int:
 
 
 def _tiles(
-    features: Tensor, weight: Tensor, bias: Tensor, targets: Tensor, memory: Tensor | None = None
+    features: Tensor,
+    weight: Tensor,
+    bias: Tensor,
+    targets: Tensor,
+    memory: Tensor | None = None,
+    tail: Tail | None = None,
 ) -> Iterator[_Tile]:
     """Successive tiles of tokens; the product with the weight is taken in the weight's type.
 
     Args:
         memory: what a tile takes, or more, to be used again by the next call.
     """
-    size = _tile_tokens(len(features), len(weight), features.element_size())
+    size = _tile_tokens(len(features), len(bias), features.element_size())
     if memory is None:
-        memory = scratch(weight, len(weight), size)
-    buffer = memory.flatten()[: len(weight) * size].view(len(weight), size)  # one for all tiles
+        memory = scratch(weight, len(bias), size)
+    buffer = memory.flatten()[: len(bias) * size].view(len(bias), size)  # one for all tiles
     softmax = _softmax_by_kernel if _kernel_fits(features, weight) else _softmax_by_torch
+    blocks = [Tail(features, weight), *([] if tail is None else [tail])]
     for start in range(0, len(features), size):
         rows = slice(start, min(start + size, len(features)))
-        part = features[rows].to(weight.dtype)
-        if padding := size - len(part):  # of the last tile
-            part = nn.functional.pad(part, (0, 0, 0, padding))
-        # W xᵀ rather than x Wᵀ: with many more words than tokens in a tile this order is half as fast again.
-        torch.mm(weight, part.t(), out=buffer)
+        for block, place in zip(blocks, buffer.split([len(block.weight) for block in blocks]), strict=True):
+            part = block.features[rows].to(block.weight.dtype)
+            if padding := size - len(part):  # of the last tile
+                part = nn.functional.pad(part, (0, 0, 0, padding))
+            # W xᵀ rather than x Wᵀ: with many more words than tokens in a tile this order is half as fast again.
+            torch.mm(block.weight, part.t(), out=place)
         nll, normaliser = softmax(buffer, bias, targets[rows])
         tokens = rows.stop - rows.start
         yield _Tile(rows, nll, buffer[:, :tokens], normaliser[:tokens], buffer)
@@ -185,17 +177,19 @@ class _LinearCrossEntropy(torch.autograd.Function):
         added: Tensor | None,  # that of the head, as autograd has to see it
         head: Head | None,
         sizes: Sequence[int] | None,
+        tail_features: Tensor | None,
+        tail_weight: Tensor | None,
     ) -> Tensor:
         total = features.new_zeros(())
+        inputs = {0: features, 1: weight, 2: bias, 5: added, 8: tail_features}  # by their place
         gradients = [
-            torch.zeros_like(tensor) if tensor is not None and needed else None
-            for tensor, needed in zip(
-                (features, weight, bias, added), (*ctx.needs_input_grad[:3], ctx.needs_input_grad[5]), strict=True
-            )
+            torch.zeros_like(tensor) if tensor is not None and ctx.needs_input_grad[place] else None
+            for place, tensor in inputs.items()
         ]
-        grad_features, grad_weight, grad_bias, grad_added = gradients
-        for weight_in_use, rows, (_, nll, exponentials, normaliser, padded) in _group_tiles(
-            features, weight, bias, targets, precision, head, sizes
+        grad_features, grad_weight, grad_bias, grad_added, grad_tail = gradients
+        tail = None if tail_features is None or tail_weight is None else Tail(tail_features, tail_weight)
+        for weight_in_use, tail_in_use, rows, (_, nll, exponentials, normaliser, padded) in _group_tiles(
+            features, weight, bias, targets, precision, head, sizes, tail
         ):
             total += nll.sum()
             chosen, inverse = targets[rows], 1 / normaliser
@@ -204,8 +198,10 @@ class _LinearCrossEntropy(torch.autograd.Function):
                 grad_bias += (padded @ factors.to(padded.dtype)).to(bias.dtype)
                 grad_bias.index_add_(0, chosen, -torch.ones_like(inverse))
             if grad_features is not None:
-                product = (exponentials.t() @ weight_in_use).to(features.dtype)
-                grad_features[rows] = product * inverse[:, None] - weight_in_use[chosen]
+                grad_features[rows] = _towards(exponentials, inverse, weight_in_use, chosen, whole=tail is None)
+            if grad_tail is not None and tail_in_use is not None:
+                first = len(weight_in_use)
+                grad_tail[rows] = _towards(exponentials[first:], inverse, tail_in_use, chosen - first)
             if grad_weight is not None:
                 _add_product(grad_weight, exponentials, features[rows] * inverse[:, None])
                 grad_weight.index_add_(0, chosen, -features[rows])
@@ -222,8 +218,24 @@ class _LinearCrossEntropy(torch.autograd.Function):
     @once_differentiable
     def backward(ctx: Any, grad_loss: Tensor) -> tuple[Tensor | None, ...]:
         scale = grad_loss / ctx.tokens
-        *gradients, added = (None if grad is None else grad * scale for grad in ctx.saved_tensors)
-        return *gradients, None, None, added, None, None
+        *gradients, added, tail = (None if grad is None else grad * scale for grad in ctx.saved_tensors)
+        return *gradients, None, None, added, None, None, tail, None
+
+
+def _towards(exponentials: Tensor, inverse: Tensor, weight: Tensor, targets: Tensor, *, whole: bool = False) -> Tensor:
+    """The gradient for the features of a block of rows, Σ_j e_j w_j / z − w_t: (k, D).
+
+    Args:
+        exponentials: (R or more, k), of which the first R are those of the block.
+        inverse: (k,) 1/z.
+        targets: (k,), counted from the first row of the block; those of other blocks are outside of 0 … R − 1.
+        whole: there is no other block.
+    """
+    product = (exponentials[: len(weight)].t() @ weight).to(inverse.dtype) * inverse[:, None]
+    if whole:
+        return product - weight[targets]
+    inside = ((targets >= 0) & (targets < len(weight))).nonzero().squeeze(1)
+    return product.index_add_(0, inside, weight[targets[inside]].to(product.dtype), alpha=-1)
 
 
 def _group_tiles(
@@ -234,22 +246,28 @@ def _group_tiles(
     precision: torch.dtype | None,
     head: Head | None,
     sizes: Sequence[int] | None,
-) -> Iterator[tuple[Tensor, slice, _Tile]]:
-    """The tiles of each group with the weight in use and the place of their tokens, all in the same memory."""
+    tail: Tail | None,
+) -> Iterator[tuple[Tensor, Tensor | None, slice, _Tile]]:
+    """The tiles of each group with the weights in use and the place of their tokens, all in the same memory."""
+    ends: Iterable[Tensor | None] = itertools.repeat(None)
+    if tail is not None:
+        ends = tail.weight if sizes is not None else [tail.weight]
     weights, sizes = ([weight], [len(targets)]) if sizes is None else (weight, sizes)
-    kind, size = precision or features.dtype, weight.shape[-2]
+    kind, size = precision or features.dtype, len(bias)
     tokens = max(_tile_tokens(each, size, features.element_size()) for each in sizes)
     like = weight.new_empty(0, dtype=kind)
     memory = scratch(like, size, tokens)  # fresh memory for each group would cost more than what is done in it
     start = 0
-    for own, count in zip(weights, sizes, strict=False):
+    for own, end, count in zip(weights, ends, sizes, strict=False):
         if count == 0:
             continue
         in_use = own.detach().to(kind)
         part = slice(start, start + count)
+        rest = None if tail is None or end is None else Tail(tail.features[part], end.to(kind))
         with nullcontext() if head is None else head.put_into(in_use):
-            for tile in _tiles(features[part], in_use, bias, targets[part], memory):
-                yield in_use, slice(start + tile.rows.start, start + tile.rows.stop), tile
+            for tile in _tiles(features[part], in_use, bias, targets[part], memory, rest):
+                place = slice(start + tile.rows.start, start + tile.rows.stop)
+                yield in_use, None if rest is None else rest.weight, place, tile
         start += count
 
 
