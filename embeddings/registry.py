@@ -12,7 +12,8 @@ A method is a module (or any object) with four names:
     returns the vectors, a float array (V, N).
 
 and, where its options or a file decide on N, ``OWN_DIM = True``; where its rows are the codes of an output layer of
-their own and not vectors of words, ``CODES = True``. A method whose rows can be counted without a part of the text has
+their own and not vectors of words, ``CODES = True``; where it counts which words stand together, which a cluster can
+do (`embeddings.cluster`), ``COUNTS_PAIRS = True``. A method whose rows can be counted without a part of the text has
 ``build_with_folds(statistics, dim, seed, options, bounds, progress)`` too: see `embeddings.cross_fit`.
 
 It is imported when it is first asked for, never before, so that ``--help`` stays fast.
