@@ -97,7 +97,7 @@ def _submitted(
 ) -> tuple[list[Any], list[Any]]:
     """The futures of all partitions' counts, and of the sum of each block of rows."""
     submit = functools.partial(client.submit, pure=False)
-    parts, sums = [], []
+    parts, sums = list[Any](), list[Any]()
     # The sums are asked for along with the counts, so that the scheduler does not put them off to the end.
     for segment in segments:
         part = submit(_in_blocks, count, *segment, bounds)

@@ -58,6 +58,7 @@ _methods: dict[str, Any] = {
     "sylvester": "embeddings.methods.sylvester",
     "word2vec": "embeddings.methods.word2vec",
     "pmi": "embeddings.methods.pmi",
+    "pmi-signs": "embeddings.methods.pmi_signs",
     "walsh": "embeddings.methods.walsh",
     "pretrained": "embeddings.methods.pretrained",
 }

@@ -103,7 +103,7 @@ def test_an_address_without_a_scheduler_is_an_error(monkeypatch: pytest.MonkeyPa
 def test_a_scheduler_without_workers_is_an_error() -> None:
     with (
         distributed.LocalCluster(n_workers=0, processes=False, dashboard_address=":0") as empty,
-        pytest.raises(InputError, match="dask: the scheduler has no workers. Fix: start some by `dask worker "),
+        pytest.raises(InputError, match=r"dask: the scheduler has no workers\. Fix: start some by `dask worker "),
         connected(empty.scheduler_address),
     ):
         pass
