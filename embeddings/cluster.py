@@ -13,6 +13,7 @@ from __future__ import annotations
 import contextlib
 import functools
 import itertools
+import logging
 import operator
 from collections.abc import Callable, Iterable, Iterator
 from typing import TYPE_CHECKING, Any
@@ -49,6 +50,8 @@ def connected(address: str | None) -> Iterator[Any]:
     except (OSError, ValueError):
         fix = "start one by `dask scheduler`, whose log shows its address"
         raise InputError("dask", "no scheduler answers there", found=address, fix=fix) from None
+    logging.getLogger("distributed").setLevel(logging.CRITICAL)  # what goes wrong is said in one line here
+    logging.getLogger("distributed.client").setLevel(logging.CRITICAL)
     with client:
         if not client.scheduler_info()["workers"]:
             raise InputError("dask", "the scheduler has no workers", fix=f"start some by `dask worker {address}`")
@@ -75,21 +78,33 @@ def ordered_sum(
         (V, V) float64 in CSR format.
 
     Raises:
-        InputError: every worker that took up a certain partition died.
+        InputError: workers died of a partition again and again, cannot count, or the scheduler went away.
     """
+    from concurrent.futures import CancelledError
+
     from distributed import KilledWorker, as_completed
     from scipy.sparse import csr_array, vstack
 
     parts, sums = _submitted(client, count, segments, bounds)
     done = as_completed(parts)
     parts.clear()  # so that the workers may forget what is added already
-    for number, _ in enumerate(done, start=1):
-        counted(number)
     try:
+        for number, part in enumerate(done, start=1):
+            if part.status == "error":
+                part.result()  # raises what the worker raised
+            counted(number)
         return csr_array(vstack(client.gather(sums), format="csr"))
     except KilledWorker as error:
         fix = "give them more memory, or look at their logs"
         raise InputError("dask", "workers died while they counted", found=error.last_worker.address, fix=fix) from None
+    except CancelledError:
+        raise InputError("dask", "the scheduler went away while it counted", fix="start it again") from None
+    except (ImportError, AttributeError, TypeError, RuntimeError) as error:  # what this process sends is unknown there
+        cause = error.__cause__ or error
+        fix = "install the same version of fixlm on the machines of the scheduler and of all workers"
+        raise InputError(
+            "dask", "the cluster cannot count", found=f"{type(cause).__name__}: {cause}", fix=fix
+        ) from error
 
 
 def _submitted(

@@ -69,16 +69,21 @@ def build(statistics: CorpusStatistics, dim: int, seed: int, options: Options, p
         vectors = unit_rows(pmi.build(statistics, rank, seed, options, progress))
     except InputError as error:
         raise (error.at("rank") if error.where == "dim" and rank < dim else error) from None
-    draw = np.random.default_rng(seed)
     codes = np.empty((len(vectors), dim), dtype=np.float32)
     with threadpool_limits(1, user_api="blas"):  # the signs of small entries must not depend on the number of cores
-        rotation = np.hstack([random_orthogonal.orthonormal(rank, rank, draw) for _ in range(-(-dim // rank))])[:, :dim]
+        rotation = random_rotations(rank, dim, seed)
         if rank == dim and options.rotation == "itq":
             rotation = learn_rotation(vectors, rotation, options.iterations, progress)
-        rotation = rotation.astype(np.float32)
         for start in range(0, len(vectors), CHUNK):
             codes[start : start + CHUNK] = _signs(vectors[start : start + CHUNK] @ rotation, options.keep)
     return codes
+
+
+def random_rotations(rank: int, dim: int, seed: int) -> np.ndarray:
+    """As many random rotations (r, r) side by side as N columns need, the last one cut: (r, N) float32."""
+    draw = np.random.default_rng(seed)
+    rotations = [random_orthogonal.orthonormal(rank, rank, draw) for _ in range(-(-dim // rank))]
+    return np.hstack(rotations)[:, :dim].astype(np.float32)
 
 
 def learn_rotation(vectors: np.ndarray, rotation: np.ndarray, iterations: int, progress: Progress) -> np.ndarray:
@@ -95,7 +100,7 @@ def learn_rotation(vectors: np.ndarray, rotation: np.ndarray, iterations: int, p
     """
     for iteration in range(iterations):
         progress("ITQ", iteration, iterations)
-        u, _, w = np.linalg.svd(vectors.T @ _signs(vectors @ rotation.astype(vectors.dtype)))
+        u, _, w = np.linalg.svd(vectors.T @ _signs(vectors @ rotation))
         rotation = u @ w
     progress("ITQ", iterations, iterations)
     return rotation

@@ -57,7 +57,9 @@ def _rows(first: np.ndarray, tokens: int, words: int, draw: np.random.Generator)
     cumulated = np.cumsum(1 / np.arange(1, words + 1))
     left = tokens * ROW // (ROW + 2)  # words; the rest are ends of lines
     while left > 0:
-        ids = np.append(first, np.searchsorted(cumulated, draw.random(min(left, ROW * BATCH)) * cumulated[-1]))
+        ids = np.append(
+            first, np.searchsorted(cumulated, draw.random(min(left - len(first), ROW * BATCH)) * cumulated[-1])
+        )
         first, left = first[:0], left - len(ids)
         for start in range(0, len(ids), ROW):
             yield f" {' '.join(names[ids[start : start + ROW]])} \n"

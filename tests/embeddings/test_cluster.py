@@ -79,6 +79,35 @@ def test_a_worker_that_is_killed_while_it_counts_changes_no_byte(
     assert int(killed.read_text()) != os.getpid()
 
 
+@pytest.mark.slow
+def test_what_a_worker_lacks_is_an_error(address: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    def lacking(*arguments: Any, **more: Any) -> None:
+        raise ModuleNotFoundError("No module named 'scipy'")
+
+    monkeypatch.setattr(cooccurrence, "_count_segment", lacking)
+    found = "found ModuleNotFoundError: No module named 'scipy'"
+    with pytest.raises(InputError, match=rf"dask: the cluster cannot count \({found}\). Fix: install the same version"):
+        on_a_cluster(address, Options())
+
+
+@pytest.mark.slow
+def test_a_partition_that_kills_every_worker_is_an_error(address: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fatal(*arguments: Any, **more: Any) -> None:
+        os.kill(os.getpid(), signal.SIGKILL)
+
+    def allow(failures: int, dask_scheduler: Any = None) -> None:
+        dask_scheduler.allowed_failures = failures
+
+    monkeypatch.setattr(cooccurrence, "_count_segment", fatal)
+    with connected(address) as client:
+        client.run_on_scheduler(allow, 0)  # workers by one partition, 3 in truth
+        text = dataclasses.replace(TEXT, client=client)
+        with pytest.raises(
+            InputError, match=r"dask: workers died while they counted \(found tcp://.*\). Fix: give them"
+        ):
+            embeddings.build("pmi", text, 8)
+
+
 def test_pairwise_sums_would_not_have_these_bytes() -> None:
     """Why the sums go in the order of the text."""
     parts = [
