@@ -1,11 +1,11 @@
 """Co-occurrence counts that are made on a Dask cluster, with the bytes of one process.
 
 Sums of floating-point numbers depend on their order. A tree that adds pairs of partitions would therefore give other
-last bits than one process, which adds them in the order of the text. Here the tree branches by rows: each partition's
-counts are cut into blocks of rows, the blocks of the same rows are added in the order of the text, and all of them
-stand below each other in the end. So every entry of the matrix is added up as in one process.
+last bits than one process, which adds them in the order of the text. Here the tree branches by rows. The counts of each
+partition are cut into blocks of rows, the blocks of the same rows are added in the order of the text, and in the end
+they are stacked. So every entry of the matrix is added up as in one process.
 
-Nothing is kept on the client or in scattered data: when a worker dies, the scheduler has its partitions counted again.
+The ids of a partition are part of its task, so that the scheduler can have it counted again when a worker dies.
 """
 
 from __future__ import annotations
@@ -45,13 +45,13 @@ def connected(address: str | None) -> Iterator[Any]:
         from distributed import Client
     except ImportError:
         raise InputError("dask", "Dask is not installed", fix="pip install 'fixlm[dask]'") from None
+    for name in ("distributed", "distributed.client"):
+        logging.getLogger(name).setLevel(logging.CRITICAL)  # what goes wrong is said in one line here
     try:
         client = Client(address, timeout=SECONDS)
     except (OSError, ValueError):
         fix = "start one by `dask scheduler`, whose log shows its address"
         raise InputError("dask", "no scheduler answers there", found=address, fix=fix) from None
-    logging.getLogger("distributed").setLevel(logging.CRITICAL)  # what goes wrong is said in one line here
-    logging.getLogger("distributed.client").setLevel(logging.CRITICAL)
     with client:
         if not client.scheduler_info()["workers"]:
             raise InputError("dask", "the scheduler has no workers", fix=f"start some by `dask worker {address}`")

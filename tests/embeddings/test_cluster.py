@@ -124,8 +124,6 @@ def test_an_address_without_a_scheduler_is_an_error(monkeypatch: pytest.MonkeyPa
     monkeypatch.setattr(cluster, "SECONDS", 0.2)
     with pytest.raises(InputError, match=r"dask: no scheduler answers there \(found tcp://127.0.0.1:9\). Fix: start"):
         connected("tcp://127.0.0.1:9").__enter__()
-    with pytest.raises(InputError, match="dask: no scheduler answers there"):
-        connected("nonsense://here").__enter__()
 
 
 @pytest.mark.slow
