@@ -12,7 +12,8 @@ A method is a module (or any object) with four names:
     returns the vectors, a float array (V, N).
 
 and, where its options or a file decide on N, ``OWN_DIM = True``; where its rows are the codes of an output layer of
-their own and not vectors of words, ``CODES = True``. A method whose rows can be counted without a part of the text has
+their own and not vectors of words, ``CODES = True``; where it counts which words stand together, which a cluster can
+do (`embeddings.cluster`), ``COUNTS_PAIRS = True``. A method whose rows can be counted without a part of the text has
 ``build_with_folds(statistics, dim, seed, options, bounds, progress)`` too: see `embeddings.cross_fit`. Where that costs
 little beside the matrix itself, ``DEFAULT_FOLDS`` is the number of folds that a run has if it is not told.
 
@@ -58,6 +59,7 @@ _methods: dict[str, Any] = {
     "sylvester": "embeddings.methods.sylvester",
     "word2vec": "embeddings.methods.word2vec",
     "pmi": "embeddings.methods.pmi",
+    "pmi-signs": "embeddings.methods.pmi_signs",
     "walsh": "embeddings.methods.walsh",
     "pretrained": "embeddings.methods.pretrained",
 }

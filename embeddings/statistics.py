@@ -3,6 +3,7 @@
 import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 
@@ -23,12 +24,15 @@ class CorpusStatistics:
         counts: (V,) how often each occurs in the train split.
         ids: (tokens,) the train split as one stream of ids; None if only the vocabulary is known.
         end_of_line: the id that ends each line (``<eos>``); None if there is none.
+        client: of the Dask cluster that counts which words stand together (`embeddings.cluster`); None to count in
+            this process. The counts are the same.
     """
 
     words: Sequence[str]
     counts: np.ndarray
     ids: np.ndarray | None = None
     end_of_line: int | None = None
+    client: Any = None
     vocabulary_hash: str = field(init=False)
 
     def __post_init__(self) -> None:

@@ -5,6 +5,7 @@ python scripts/build_embeddings.py pmi --data sample --dim 256 --seed 1 --out pm
 
 from __future__ import annotations
 
+import dataclasses
 import sys
 import time
 from collections.abc import Sequence
@@ -37,6 +38,11 @@ class Settings(Checked):
         None, f"N, the length of a vector (none: {DEFAULT_DIM}, or what the file or the options of the method say)"
     )
     seed: Natural = option(1, "seed of all that is random in the matrix")
+    dask: str | None = option(
+        None,
+        "address of a Dask scheduler, such as tcp://host:8786. Its workers count which words stand together; the "
+        "matrix is the same (none: this process counts)",
+    )
 
 
 def command(arguments: Sequence[str]) -> None:
@@ -48,22 +54,22 @@ def command(arguments: Sequence[str]) -> None:
     settings, data, options = parse(method, arguments[1:])
 
     from embeddings import build
+    from embeddings.cluster import connected
     from embeddings.diagnostics import diagnose
     from embeddings.output_matrix import check_export, check_words
     from fixlm.console import progress
     from fixlm.corpus import corpus
 
     path = check_export(settings.out or "")
-    with progress() as show:
+    with progress() as show, naming_flags(options, dim="--dim", dask="--dask"), connected(settings.dask) as client:
         text = corpus.load(**vars(data), progress=show)
-        statistics = text.statistics()
+        statistics = dataclasses.replace(text.statistics(), client=client)
         check_words(path, statistics.words)
         started = time.monotonic()
         own_dim = getattr(registry.get(method), "OWN_DIM", False)
         dim = DEFAULT_DIM if settings.dim is None and not own_dim else settings.dim
-        with naming_flags(options, dim="--dim"):
-            # Always built anew, so that the time shown is that of building.
-            matrix = build(method, statistics, dim, settings.seed, options, show)
+        # Always built anew, so that the time shown is that of building.
+        matrix = build(method, statistics, dim, settings.seed, options, show)
         seconds = time.monotonic() - started
         matrix.export(path, statistics.words)
         measured = diagnose(matrix.vectors, statistics.words, statistics.counts, progress=show)
@@ -86,6 +92,8 @@ def parse(method: str, arguments: Sequence[str]) -> tuple[Settings, DataConfig, 
             errors += error.errors
     if vars(given).get("out", "none") == "none":  # a flag's word for None
         errors.append(InputError("--out", "no file to write is named", fix="add --out FILE.safetensors"))
+    if vars(given).get("dask", "none") != "none" and not getattr(module, "COUNTS_PAIRS", False):
+        errors.append(InputError("--dask", f"{method} counts no pairs of words", fix="leave it out"))
     InputErrors.raise_if_any(errors)
     return results[0], results[1], results[2]
 

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+import functools
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from embeddings import cluster
 from embeddings.errors import InputError
 from embeddings.registry import Progress
 
@@ -14,7 +16,12 @@ if TYPE_CHECKING:
 
 CONTEXTS = ("symmetric", "left")
 CHUNK = 1 << 20
-"""Tokens that are counted at a time: the pairs of one chunk are all that is held beside the sum."""
+"""Tokens that are counted at a time: the pairs of one chunk are all that is held beside the sum.
+
+The sums are rounded at its borders, so that another value gives other last bits.
+"""
+BLOCKS = 8
+"""Blocks of rows that a cluster adds up side by side."""
 
 
 def count(
@@ -27,6 +34,7 @@ def count(
     weights: str = "harmonic",
     end_of_line: int | None = None,
     progress: Progress | None = None,
+    client: Any = None,
 ) -> csr_array:
     """Counts how often each word stands near each other: sparse matrices of the stream and itself, shifted.
 
@@ -43,6 +51,8 @@ def count(
         weights: what a pair at distance d counts: ``harmonic`` 1/d, ``linear`` (window − d + 1)/window, ``flat`` 1.
         end_of_line: if given, pairs that stand in two lines do not count; this id is the last of its line.
         progress: called with the tokens done.
+        client: of the Dask cluster that counts (`embeddings.cluster`); None to count in this process. Both give the
+            same bytes.
 
     Returns:
         (V, V) float64 in CSR format, sorted indices.
@@ -66,14 +76,24 @@ def count(
         known = {name: np.where(distance < nearest, 0, weight) for name, weight in known.items()}
     if weights not in known:
         raise InputError("weights", "unknown distance weights", found=weights, expected=" or ".join(known))
-    total = csr_array((vocabulary_size, vocabulary_size), dtype=np.float64)
-    for start in range(0, len(ids), CHUNK):
-        # Pairs belong to the chunk of their left word; the right one may stand up to a window beyond it.
-        segment = np.asarray(ids[start : start + CHUNK + window])
-        starts = min(CHUNK, len(ids) - start)
-        total = total + _count_segment(segment, starts, vocabulary_size, known[weights], end_of_line)
+    part = functools.partial(
+        _count_segment, vocabulary_size=vocabulary_size, weight=known[weights], end_of_line=end_of_line
+    )
+    starts = range(0, len(ids), CHUNK)
+    # Pairs belong to the chunk of their left word; the right one may stand up to a window beyond it.
+    segments = ((np.asarray(ids[start : start + CHUNK + window]), min(CHUNK, len(ids) - start)) for start in starts)
+
+    def counted(chunks: int) -> None:
         if progress:
-            progress("counting pairs", min(start + CHUNK, len(ids)), len(ids))
+            progress("counting pairs", min(chunks * CHUNK, len(ids)), len(ids))
+
+    if client is None:
+        total = csr_array((vocabulary_size, vocabulary_size), dtype=np.float64)
+        for number, segment in enumerate(segments, start=1):
+            total = total + part(*segment)
+            counted(number)
+    else:
+        total = cluster.ordered_sum(client, part, segments, _row_blocks(ids, vocabulary_size), counted)
     if context == "symmetric":
         total = csr_array(total + total.T)
     total.sort_indices()
@@ -99,3 +119,10 @@ def _count_segment(
             left, right = left[same], right[same]
         total = total + coo_array((np.full(len(left), value), (right, left)), shape=shape).tocsr()
     return total
+
+
+def _row_blocks(ids: np.ndarray, vocabulary_size: int) -> np.ndarray:
+    """Where blocks of rows with about as many pairs each begin and end: up to (BLOCKS + 1,)."""
+    size = np.cumsum(np.sqrt(np.bincount(ids, minlength=vocabulary_size)))  # a word has some √count different contexts
+    inner = np.searchsorted(size, size[-1] * np.arange(1, BLOCKS) / BLOCKS)
+    return np.unique([0, *inner, vocabulary_size])

@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 SUMMARY = "positive PMI of co-occurrence counts, factorised by a truncated SVD"
 NEEDS_CORPUS = True
 DEFAULT_FOLDS = 8
+COUNTS_PAIRS = True
 MORE_TEXT = "take a longer or more varied text, or a smaller dimension"
 
 
@@ -164,6 +165,7 @@ def count_blocks(
             weights=options.weights,
             end_of_line=None if options.cross_lines else statistics.end_of_line,
             progress=progress,
+            client=statistics.client,
         )
         for nearest, window in options.blocks
     ]

@@ -22,6 +22,7 @@ from embeddings.statistics import CorpusStatistics
 
 SUMMARY = "±1 codes in two halves: a family's, grouped by meaning, and one that tells its words apart"
 NEEDS_CORPUS = True
+COUNTS_PAIRS = True
 OWN_DIM = True
 CODES = True
 SMALLEST, LARGEST = 16, 8192

@@ -23,8 +23,8 @@ class DataConfig(Checked):
 
     data: str = option(
         "auto",
-        "the text: wikitext-2, sample (built in), a folder with train.txt, valid.txt and test.txt, or auto "
-        "(wikitext-2 where it can be had, else sample)",
+        "the text: wikitext-2, wikitext-103, sample (built in), a folder with train.txt, valid.txt and test.txt, or "
+        "auto (wikitext-2 where it can be had, else sample)",
         place="first",
     )
     tokenizer: str = option(

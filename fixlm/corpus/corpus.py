@@ -101,8 +101,8 @@ def load(
     """Reads, tokenises and caches a corpus.
 
     Args:
-        data: 'auto' (WikiText-2 where it can be had, else the sample), 'wikitext-2', 'sample', or a folder
-            with train.txt, valid.txt and test.txt (or wiki.train.tokens and so on).
+        data: 'auto' (WikiText-2 where it can be had, else the sample), 'wikitext-2', 'wikitext-103', 'sample', or
+            a folder with train.txt, valid.txt and test.txt (or wiki.train.tokens and so on).
         tokenizer: 'word', 'sentencepiece' (trained on the train split), or a sentencepiece ``.model`` file.
         vocab_size: the number of pieces for 'sentencepiece', its default if None.
         tokenizer_type: 'unigram' or 'bpe', for 'sentencepiece'.

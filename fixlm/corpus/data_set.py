@@ -1,6 +1,6 @@
 """What a data set is: a name, and lines of words for each of three splits."""
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Self
 
@@ -29,8 +29,8 @@ class DataSet:
     describe: Callable[[str], str]
 
     @classmethod
-    def of_rows(cls, name: str, content: str, rows: Callable[[], Mapping[str, Sequence[str]]]) -> Self:
-        """A data set whose splits are sequences of lines; ``rows`` is called when the lines are needed."""
+    def of_rows(cls, name: str, content: str, rows: Callable[[], Mapping[str, Iterable[str]]]) -> Self:
+        """A data set whose splits are lines, to be read several times; ``rows`` is called when they are needed."""
         return cls(
             name,
             content,

@@ -14,6 +14,7 @@ DATA_SETS = {
     "auto": "fixlm.corpus.automatic",
     "sample": "fixlm.corpus.builtin_text",
     "wikitext-2": "fixlm.corpus.wikitext",
+    "wikitext-103": "fixlm.corpus.wikitext_103",
 }
 
 

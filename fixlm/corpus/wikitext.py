@@ -1,54 +1,80 @@
-"""WikiText-2 through `datasets`, without a long wait where there is no network."""
+"""WikiText-2 and WikiText-103 through `datasets`, without a long wait where there is no network."""
 
 import contextlib
 import hashlib
 import os
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
 from typing import Any
 
 from embeddings.errors import InputError
 from fixlm.corpus.data_set import SPLITS, DataSet
 
-REPOSITORY, CONFIGURATION = "Salesforce/wikitext", "wikitext-2-v1"
+REPOSITORY = "Salesforce/wikitext"
+SPLITS_THERE = {"train": "train", "valid": "validation", "test": "test"}
+BATCH = 1000
+"""Rows that are read at a time."""
 PROBE_SECONDS = 3.0
 """How long the hub may take to answer at all; `datasets` itself would retry for about 24 s."""
 FIX = "give a folder that holds train.txt, valid.txt and test.txt: --data FOLDER"
 
 
+@dataclass(frozen=True)
+class Rows:
+    """The rows of a split, anew each time they are asked for. Only a batch of them is in memory.
+
+    Args:
+        table: a `datasets.Dataset` with the column ``text``, which lies on disk.
+    """
+
+    table: Any
+
+    def __iter__(self) -> Iterator[str]:
+        for batch in self.table.iter(BATCH):
+            yield from batch["text"]
+
+
 def open_data_set() -> DataSet:
-    """WikiText-2; its rows are loaded here, so that it is known whether they can be had."""
-    rows = load()
+    """WikiText-2; its rows are asked for here, so that it is known whether they can be had."""
+    return as_data_set("wikitext-2", load())
+
+
+def as_data_set(name: str, rows: Mapping[str, Iterable[str]]) -> DataSet:
+    """The data set of these rows, known by a hash over all of them."""
     content = hashlib.sha256()
     for split in SPLITS:
         for row in rows[split]:
             content.update(row.encode() + b"\n")
         content.update(b"\0")
-    return DataSet.of_rows("wikitext-2", content.hexdigest(), lambda: rows)
+    return DataSet.of_rows(name, content.hexdigest(), lambda: rows)
 
 
-def load() -> dict[str, Sequence[str]]:
-    """The rows of WikiText-2, one line of text each, under 'train', 'valid' and 'test'.
+def load(name: str = "wikitext-2") -> dict[str, Iterable[str]]:
+    """The rows of a WikiText, one line of text each, under 'train', 'valid' and 'test'.
+
+    Args:
+        name: 'wikitext-2' or 'wikitext-103'.
 
     Raises:
         InputError: neither the hub nor a copy in the cache of `datasets` can be had.
     """
     import datasets
 
+    title = name.replace("wikitext", "WikiText")
     asked = _wants_offline()
     offline = asked or not hub_answers()
     try:
         with _quiet(), _offline(offline):
-            dataset = datasets.load_dataset(REPOSITORY, CONFIGURATION)
-        splits = {"train": "train", "valid": "validation", "test": "test"}
-        return {split: dataset[theirs]["text"][:] for split, theirs in splits.items()}
+            dataset = datasets.load_dataset(REPOSITORY, f"{name}-v1")
+        return {split: Rows(dataset[theirs]) for split, theirs in SPLITS_THERE.items()}
     except Exception as error:  # a network library's: of any class; the user needs to know what to do instead
         if offline:
             reason = "offline mode is on" if asked else "the hub does not answer"
-            what = f"WikiText-2 cannot be had: {reason}, and the cache of datasets has no copy"
-            raise InputError("--data wikitext-2", what, fix=FIX) from None
+            what = f"{title} cannot be had: {reason}, and the cache of datasets has no copy"
+            raise InputError(f"--data {name}", what, fix=FIX) from None
         first = f"{type(error).__name__}: {error}".splitlines()[0]
-        raise InputError("--data wikitext-2", "WikiText-2 could not be loaded", found=first, fix=FIX) from error
+        raise InputError(f"--data {name}", f"{title} could not be loaded", found=first, fix=FIX) from error
 
 
 def hub_answers() -> bool:

@@ -1,8 +1,9 @@
-"""Takes a corpus of 100 million tokens, and then a vocabulary of a million words, through everything up to training.
+"""Takes a corpus of 100 million tokens, a vocabulary of a million words and a stand-in of WikiText-103 to their limits.
 
 python scripts/reliability/load_test.py --data wikitext-2 --out load.json
 
-The corpus is the train split of a real one, its lines repeated and shuffled. Each stage's seconds and the largest
+The corpus is the train split of a real one, its lines repeated and shuffled. The stand-in is text at random, in the
+files in which `datasets` keeps WikiText-103; it is read and tokenised, no more. Each stage's seconds and the largest
 memory of the process so far are printed; more than --limit of it is an error.
 """
 
@@ -31,6 +32,7 @@ from fixlm.errors import InputError
 from fixlm.runs.versions import versions
 
 LINES_TO_SCORE = 100  # of valid and of test: how long they are is not what is measured
+WIKITEXT_103_WORDS = 267_734  # and <eos>
 FIGURES = "figures.json"
 Part = Callable[["Settings", Path, Callable[[str], None]], dict[str, Any]]
 """Does its work in a folder of its own, and says at the end of each stage what it was."""
@@ -46,8 +48,10 @@ class Settings(Checked):
     dim: Annotated[int, Ge(2), Le(LARGEST)] = option(256, "hidden size, and N of the PMI matrix")
     steps: Count = option(5, "of training")
     limit: Positive = option(8.0, "the most memory that either part may take, in GB")
-    seed: Natural = option(1, "of the shuffling")
-    part: Literal["both", "corpus", "vocabulary"] = option("both", "which of the two")
+    seed: Natural = option(1, "of the shuffling and the random text")
+    part: Literal["both", "corpus", "vocabulary", "data-set"] = option(
+        "both", "corpus, vocabulary, both of these, or data-set: the stand-in of WikiText-103"
+    )
     out: str | None = option(None, "a JSON file for the figures")
 
 
@@ -56,8 +60,9 @@ def command(arguments: list[str]) -> None:
     settings = read_command_line(arguments, Settings, __doc__)
     words = [Path(word).name if os.path.isabs(word) else word for word in arguments]  # not where files lie here
     figures: dict[str, Any] = {"command": shlex.join(["python", "scripts/reliability/load_test.py", *words])}
-    for part in (large_corpus, large_vocabulary):
-        if settings.part in ("both", part.__name__.removeprefix("large_")):
+    parts = {"corpus": large_corpus, "vocabulary": large_vocabulary, "data-set": large_data_set}
+    for name, part in parts.items():
+        if settings.part == name or (settings.part == "both" and part is not large_data_set):
             figures[part.__name__] = _apart(part, settings)
     if settings.out:
         write_json(Path(settings.out), {**figures, "versions": versions()})
@@ -108,6 +113,26 @@ def large_vocabulary(settings: Settings, folder: Path, stage: Callable[[str], No
     _train([*small, "--output-embed", "hadamard", "--output-dim", "512"], settings, folder / "hadamard")
     stage(f"hadamard matrix, and {settings.steps} steps of training")
     return {"V": settings.words, "N": 512, "M": 2048}
+
+
+def large_data_set(settings: Settings, folder: Path, stage: Callable[[str], None]) -> dict[str, Any]:
+    """The stand-in by its name through `datasets`: read, counted and tokenised, and then from the tokenised copy."""
+    import stand_in
+
+    os.environ |= {"HF_DATASETS_CACHE": str(folder / "data"), "HF_HUB_OFFLINE": "1"}  # read when datasets is imported
+    stand_in.write(folder / "data", settings.tokens, WIKITEXT_103_WORDS, settings.seed)
+    stage("write the stand-in")
+    from fixlm.corpus import corpus
+
+    text = corpus.load("wikitext-103")
+    stage("vocabulary and ids")
+    sha256 = text.sha256
+    del text
+    text = corpus.load("wikitext-103")
+    assert text.sha256 == sha256
+    stage("the tokenised copy")
+    size = sum(path.stat().st_size for path in (folder / "data").rglob("*.arrow"))
+    return {"tokens": len(text.splits["train"]), "V": len(text), "corpus": sha256, "bytes of text": size}
 
 
 def write_large_corpus(source: Any, settings: Settings, folder: Path) -> None:

@@ -1,11 +1,16 @@
-"""WikiText-2 through `datasets`, whose download is stood in for, and what is said where it cannot be had."""
+"""WikiText through `datasets`, whose download is stood in for, and what is said where it cannot be had."""
 
 from __future__ import annotations
 
+import hashlib
+import os
 import socket
+import subprocess
+import sys
 import threading
 from collections.abc import Callable, Iterator
 from http.server import BaseHTTPRequestHandler, HTTPServer
+from pathlib import Path
 from typing import Any
 
 import datasets
@@ -17,6 +22,7 @@ from embeddings.errors import InputError
 from fixlm.corpus import corpus, wikitext
 
 ROWS = {"train": ["", " = Title = \n", " a b a <unk> \n"], "validation": [" b \n", ""], "test": [" a \n"]}
+LOAD_TEST = Path(__file__).parents[2] / "scripts" / "reliability"
 FLAGS = (datasets.config, huggingface_hub.constants)
 
 
@@ -50,17 +56,50 @@ def failing(error: Exception) -> Callable[..., None]:
     return load_dataset
 
 
+@pytest.mark.parametrize("name", ["wikitext-2", "wikitext-103"])
 @pytest.mark.parametrize("answers", [True, False])
 def test_each_row_is_a_line_and_offline_mode_is_for_a_silent_hub_only(
-    online: Callable[[bool], None], hub: list[tuple[Any, ...]], answers: bool
+    online: Callable[[bool], None], hub: list[tuple[Any, ...]], name: str, answers: bool
 ) -> None:
     online(answers)
-    loaded = corpus.load("wikitext-2")
+    loaded = corpus.load(name)
     words = [loaded.words[i] for i in loaded.splits["train"]]
     assert " ".join(words) == "<eos> = Title = <eos> a b a <unk> <eos>"
-    assert (loaded.name, loaded.word_totals) == ("wikitext-2", {"train": 10, "valid": 3, "test": 2})
-    assert hub == [("Salesforce/wikitext", "wikitext-2-v1", not answers, not answers)]
+    assert (loaded.name, loaded.word_totals) == (name, {"train": 10, "valid": 3, "test": 2})
+    assert hub == [("Salesforce/wikitext", f"{name}-v1", not answers, not answers)]
     assert [module.HF_HUB_OFFLINE for module in FLAGS] == [False, False]  # as before
+
+
+def test_wikitext_2_keeps_the_key_of_its_tokenised_copy(hub: list[tuple[Any, ...]]) -> None:
+    """It is a hash of the rows as they are."""
+    text = b"".join(b"".join(row.encode() + b"\n" for row in ROWS[split]) + b"\0" for split in ROWS)
+    assert wikitext.open_data_set().content == hashlib.sha256(text).hexdigest()
+
+
+def test_a_split_is_read_in_batches_and_more_than_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(wikitext, "BATCH", 2)
+    table = datasets.Dataset.from_dict({"text": [f" row {i} \n" for i in range(5)]})
+    rows = wikitext.Rows(table)
+    monkeypatch.setattr(datasets.Dataset, "__getitem__", None)  # a column as a whole is never asked for
+    assert [*rows] == [*rows] == [f" row {i} \n" for i in range(5)]
+
+
+@pytest.mark.slow
+def test_wikitext_103_from_the_cache_of_datasets(tmp_path: Path) -> None:
+    """A small stand-in in the files that `datasets` keeps, read by the real library without a network."""
+    program = f"""
+import sys
+sys.path.insert(0, {str(LOAD_TEST)!r})
+from pathlib import Path
+import stand_in
+stand_in.write(Path({str(tmp_path)!r}), 20_000, 500, seed=1)
+from fixlm.corpus import corpus
+text = corpus.load("wikitext-103")
+print(text.name, len(text), len(text.splits["train"]))
+"""
+    environment = os.environ | {"HF_DATASETS_CACHE": str(tmp_path), "HF_HUB_OFFLINE": "1"}
+    done = subprocess.run([sys.executable, "-c", program], env=environment, capture_output=True, text=True, check=False)
+    assert (done.stderr, done.stdout) == ("", "wikitext-103 501 20001\n")
 
 
 def test_auto_takes_wikitext_2_where_it_can_be_had(hub: list[tuple[Any, ...]], log: list[str]) -> None:

@@ -23,6 +23,7 @@ from fixlm.train import make_parser
 MOST_WORDS = 30
 SMALL = shlex.split("--batch-size 4 --bptt 10 --max-steps 2 --threads 1")
 BENCHMARK = shlex.split("--quick --rounds 1 --vocabulary-size 300 --hidden-size 16 --batch-size 4 --bptt 5 --threads 1")
+CORPORA = ("sample", "wikitext-2", "wikitext-103")
 SIZES = {"512": "32", "256": "16", "100": "8", "8000": "280", "1024": "16", "4096": "16", "8192": "16"}
 KNOWN = (
     "python -m fixlm.train ",
@@ -121,7 +122,7 @@ def test_files_that_a_page_names_exist(path: str) -> None:
 def workplace(tmp_path: Path) -> Path:
     """A directory with small corpora under the names that the pages have for the real ones."""
     draw = random.Random(8)
-    for name in ("sample", "wikitext-2"):
+    for name in CORPORA:
         (tmp_path / "corpora" / name).mkdir(parents=True)
         for split, lines in (("train", 400), ("valid", 20), ("test", 20)):
             text = "\n".join(" ".join(f"w{draw.randrange(60)}" for _ in range(12)) for _ in range(lines))
@@ -139,7 +140,7 @@ def plan() -> str:
 
 def run(command: str) -> None:
     """Runs the same command, smaller: other corpora under the same names, small sizes, two steps of training."""
-    words = [f"corpora/{word}" if word in ("wikitext-2", "sample") else word for word in shlex.split(command)]
+    words = [f"corpora/{word}" if word in CORPORA else word for word in shlex.split(command)]
     words = [SIZES.get(word, word).replace("-512-", "-32-").replace("-256-", "-16-") for word in words]
     if words[:2] == ["python", "-m"]:  # in this process, which has imported torch already
         name = words[2].removeprefix("fixlm.")

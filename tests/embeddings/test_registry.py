@@ -17,7 +17,7 @@ import embeddings
 from embeddings import CorpusStatistics, InputError, OutputMatrix, registry
 from embeddings.options import kinds
 
-BUILT_IN = ["random-orthogonal", "hadamard", "sylvester", "word2vec", "pmi", "walsh", "pretrained"]
+BUILT_IN = ["random-orthogonal", "hadamard", "sylvester", "word2vec", "pmi", "pmi-signs", "walsh", "pretrained"]
 
 
 def words(*names: str) -> CorpusStatistics:

@@ -112,6 +112,17 @@ def test_the_same_command_gives_the_same_bytes(run: Run, data: Path, tmp_path: P
     assert (tmp_path / "first.safetensors").read_bytes() == (tmp_path / "second.safetensors").read_bytes()
 
 
+@pytest.mark.slow
+def test_a_dask_cluster_counts_and_the_file_is_the_same(run: Run, data: Path, tmp_path: Path) -> None:
+    distributed = pytest.importorskip("distributed")
+    arguments = ["pmi", "--data", data, "--dim", 4, "--lags", "1,3"]
+    alone, shared = tmp_path / "alone.safetensors", tmp_path / "shared.safetensors"
+    assert run(*arguments, "--out", alone)[0] == 0
+    with distributed.LocalCluster(n_workers=1, processes=False, dashboard_address=":0") as cluster:
+        assert run(*arguments, "--out", shared, "--dask", cluster.scheduler_address)[0] == 0
+    assert shared.read_bytes() == alone.read_bytes()
+
+
 def test_warnings_of_a_builder_are_shown(run: Run, data: Path, tmp_path: Path) -> None:
     (tmp_path / "v.txt").write_text("the 1 0\nof 0 1\n", encoding="utf-8")
     out = tmp_path / "m.bin"
@@ -165,6 +176,11 @@ def test_all_wrong_values_at_once(run: Run) -> None:
     assert lines[2].startswith("fixlm: error: --format: unknown choice 'txt'. Fix: Did you mean 'text'?")
     expected = "fixlm: error: --out: no file to write is named. Fix: add --out FILE.safetensors"
     assert lines[3:] == [expected]
+
+
+def test_a_cluster_is_for_methods_that_count(run: Run) -> None:
+    (line,) = refused(run, "hadamard", "--dask", "tcp://127.0.0.1:9", "--out", "m.bin")
+    assert line == "fixlm: error: --dask: hadamard counts no pairs of words. Fix: leave it out"
 
 
 def test_abbreviated_and_unknown_flags(run: Run) -> None:

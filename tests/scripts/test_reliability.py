@@ -35,6 +35,9 @@ def test_the_figures_are_those_of_the_results() -> None:
     words = result("load-vocabulary.json")
     for figures, size in ((load["large_corpus"], "tokens"), (words["large_vocabulary"], "V")):
         rows.append(f"| {figures[size]:,} | {figures['peak_gb']:.1f} GB | {figures['seconds']:,.0f} s | ")
+    data_set = result("load-data-set.json")["large_data_set"]
+    row = f"| {data_set['tokens']:,} | {data_set['V']:,} | {data_set['peak_gb']:.1f} GB |"
+    assert row in (ROOT / "docs" / "larger_text.md").read_text(encoding="utf-8")
     fuzzed = result("fuzz.json")
     assert sum(fuzzed["inputs"].values()) == fuzzed["total"]
     rows.append(f"| {fuzzed['total']:,}, over eleven readers; none crashed one | ")
