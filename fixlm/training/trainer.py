@@ -45,7 +45,7 @@ METRICS_EVERY = 10
 
 
 class Trainer:
-    """One run, from wherever its newest checkpoint left it to its result; of several ranks, one rank's share of it."""
+    """One run, from wherever its newest checkpoint left it to its result; one rank's part of it, if there are more."""
 
     def __init__(
         self, config: TrainConfig, text: Corpus, directory: RunDirectory, windows: Windows, show: Progress, ranks: Ranks
@@ -120,10 +120,6 @@ class Trainer:
     def _take(self, model: LanguageModel) -> None:
         self.model = model.to(self.device).train()
         self.optimizer = make_optimizer(self.model, self.settings)
-        self._start_state()
-
-    def _start_state(self) -> None:
-        self.state = self.model.start_state(self.settings.batch_size // self.ranks.count)
 
     def _take_folds(self, folds: Folds) -> None:
         tokens = len(self.text.splits["train"])
@@ -140,7 +136,7 @@ class Trainer:
         began = time.perf_counter()
         window = self.windows.at(self.at.step)
         if window.start == 0:
-            self._start_state()
+            self.state = self.model.start_state(self.settings.batch_size // self.ranks.count)
         rate = learning_rate(self.at.step, self.total, self.settings)
         for group in self.optimizer.param_groups:
             # The mean over fewer targets is no less of a gradient: shorter windows would weigh more.

@@ -21,6 +21,7 @@ from fixlm.model.folds import WindowFolds
 from fixlm.model.language_model import LanguageModel
 from fixlm.runs.folds import new_folds
 from fixlm.training.folds import TrainingFolds
+from fixlm.training.ranks import Ranks
 from fixlm.training.windows import Window, in_streams
 
 V, H, T, B, FOLDS, SCALE = 13, 6, 5, 4, 2, 4.0
@@ -82,7 +83,7 @@ def test_a_token_has_one_fold_whatever_the_batch(batch_size: int) -> None:
     tokens, folds = 120, 4
     given = {"output-embed": "pmi", "cross-fit": str(folds), "batch-size": str(batch_size)}
     rows = bfloat16_bits(np.zeros((folds + 1, V, H), dtype=np.float32))
-    held = TrainingFolds({"output": FoldVectors(rows, {})}, read_config(given), tokens)
+    held = TrainingFolds({"output": FoldVectors(rows, {})}, read_config(given), tokens, Ranks())
     places = in_streams(np.arange(tokens, dtype=np.int32), batch_size).long()  # where each token stands in the text
     window = held.window(Window(0, 2, 9))
     expected = torch.from_numpy(fold_of_tokens(tokens, folds))
