@@ -195,12 +195,20 @@ def plain_step(sizes: Sizes) -> Callable[[], object]:
     return step
 
 
-def our_step(name: str, sizes: Sizes) -> Callable[[], object]:
-    """One step of `fixlm.train` with that output layer."""
+def our_step(
+    name: str, sizes: Sizes, *, frozen: bool = False, loss_of: Callable[[LanguageModel], Any] | None = None
+) -> Callable[[], object]:
+    """One step of `fixlm.train` with that output layer.
+
+    Args:
+        frozen: whether the input embedding is.
+        loss_of: gives what to call in place of a model's `regularized_loss`.
+    """
     hidden_size, size = sizes.hidden_size, sizes.vocabulary_size
     precision = torch.bfloat16 if multiplies_bfloat16() else None
     config = OptimizationConfig(lr=6e-3)
     embedding = input_embedding(size, hidden_size)
+    embedding.requires_grad_(not frozen)
     layer = build_layer(name, sizes, input_embedding=embedding, precision=precision)
     model = LanguageModel(
         embedding, hidden_size, layer, dropout_input=0.2, dropout_between=0.2, dropout_output=0.2, precision=precision
@@ -208,9 +216,10 @@ def our_step(name: str, sizes: Sizes) -> Callable[[], object]:
     optimizer = make_optimizer(model, config)
     ids = torch.randint(0, size, (sizes.bptt + 1, sizes.batch_size))  # (T + 1, B)
     state = [model.start_state(sizes.batch_size)]
+    loss = None if loss_of is None else loss_of(model)
 
     def step() -> None:
-        _, _, state[0] = take_gradients(model, optimizer, ids, state[0], config.clip)
+        _, _, state[0] = take_gradients(model, optimizer, ids, state[0], config.clip, loss=loss)
         optimizer.step()
 
     return step

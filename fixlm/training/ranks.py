@@ -5,6 +5,7 @@ the gradient of the whole batch, since all parts have one size. Rank 0 writes. W
 all B streams writes, so that any number of ranks can go on from a checkpoint.
 """
 
+import atexit
 import json
 import os
 import re
@@ -174,8 +175,9 @@ def joined() -> Iterator[Ranks]:
     if count == 1:
         yield Ranks()
         return
-    if not dist.is_initialized():
+    if not dist.is_initialized():  # as after a first training in this process
         dist.init_process_group(timeout=PATIENCE)  # gloo for the CPU and, where torch has it, NCCL for CUDA
+        atexit.register(dist.destroy_process_group)  # else its threads may abort the process when that ends
     with _lost_as_ended(), part_of_batch(dist.get_rank(), count):
         yield Ranks(dist.get_rank(), count)
 
