@@ -17,13 +17,12 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-import torch._dynamo  # which DistributedDataParallel imports: once, before the processes part
+import torch._dynamo  # which DistributedDataParallel imports
 
 from fixlm import cli
-from fixlm.training import fit
 from fixlm.training.trainer import Trainer
 
-__all__ = ["fit", "torch"]
+__all__ = ["torch"]
 
 
 def as_rank(rank: int, port: int, task: dict[str, Any], told: Path) -> None:
@@ -61,5 +60,8 @@ def run(task: dict[str, Any], folder: Path) -> list[tuple[int | None, str]]:
 
 if __name__ == "__main__":
     signal.signal(signal.SIGINT, signal.default_int_handler)
+    tasks = json.loads(Path(sys.argv[1]).read_text())
     with tempfile.TemporaryDirectory() as place:
-        print(json.dumps([run(task, Path(place)) for task in json.loads(Path(sys.argv[1]).read_text())]))
+        with contextlib.redirect_stdout(sys.stderr):  # everything is imported before the processes part
+            cli.main([*tasks[0]["arguments"], "--run", f"{place}/first", "--max-steps", "1"])
+        print(json.dumps([run(task, Path(place)) for task in tasks]))

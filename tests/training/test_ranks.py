@@ -26,10 +26,11 @@ LAYERS = {
     "hadamard": "--output-embed hadamard",
     "walsh": "--output-embed walsh --walsh-families 16 --walsh-pmi-dim 4",
 }
+FEWER = "--max-steps 22 --validate-every 5"
 OTHERS = {
-    "folds": "--output-embed pmi --output-dim 8 --embed-size 8 --input-start pmi --cross-fit 4 --patience 1",
-    "awd": "--output-embed tied --average nt-asgd --nonmono 1 --vary-bptt --ar 2 --tar 1 --weight-drop 0.3",
-    "rare": "--output-embed adaptive --adaptive-cutoffs 3,8 --adaptive-divisor 2 --dropout-embedding 0.2",
+    "folds": f"--output-embed pmi --output-dim 8 --embed-size 8 --input-start pmi --cross-fit 4 {FEWER}",
+    "awd": f"--output-embed tied --average nt-asgd --nonmono 1 --vary-bptt --ar 2 --tar 1 --weight-drop 0.3 {FEWER}",
+    "rare": f"--output-embed adaptive --adaptive-cutoffs 3,8 --adaptive-divisor 2 --dropout-embedding 0.2 {FEWER}",
 }
 
 
@@ -84,9 +85,9 @@ def assert_close(one: Path, other: Path) -> None:
     ours, theirs = losses(one), losses(other)
     assert [step for step, *_ in ours] == [step for step, *_ in theirs]
     for (_, loss, valid), (_, other_loss, other_valid) in zip(ours, theirs, strict=True):
-        assert loss == pytest.approx(other_loss, abs=1e-5)
-        scores = [json.loads(str(each)) for each in (valid, other_valid)]
-        assert scores[0] == pytest.approx(scores[1], rel=1e-5)
+        assert loss == (None if other_loss is None else pytest.approx(other_loss, abs=1e-5))
+        if loss is None:
+            assert json.loads(str(valid)) == pytest.approx(json.loads(str(other_valid)), rel=1e-5)
 
 
 @pytest.mark.slow
