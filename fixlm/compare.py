@@ -13,7 +13,7 @@ from fixlm.cli import run
 from fixlm.comparison.grid import requested_plan
 from fixlm.comparison.plan import Plan, Setting
 from fixlm.config.command_line import Parser, add_options, read_options
-from fixlm.errors import InputError, RunsFailed
+from fixlm.errors import InputError, RunsFailed, launched_ranks
 
 if TYPE_CHECKING:
     from fixlm.comparison.comparison import compare
@@ -51,6 +51,9 @@ class CompareConfig(Checked):
 
 def command(arguments: list[str], program: str = "python -m fixlm.compare") -> None:
     """Parses, trains what is left, writes, prints; raises RunsFailed if there is reason to."""
+    if launched_ranks() > 1:
+        what, fix = "starts its runs by itself", "start it without torchrun; fixlm.train is what torchrun starts"
+        raise InputError("fixlm.compare", what, found=f"{launched_ranks()} processes", expected=1, fix=fix)
     directory, config, flags = _parse(make_parser(program), arguments)
     plan = requested_plan(directory, flags, config.plan)
     if plan is None and not config.table_only:

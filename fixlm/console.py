@@ -13,6 +13,8 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
 from typing import TYPE_CHECKING, Any
 
+from fixlm.errors import follows
+
 if TYPE_CHECKING:
     from rich.console import Console
 
@@ -55,7 +57,7 @@ def _handled_by(handler: logging.Handler) -> Iterator[None]:
 
 # The stream is looked up for each line, since it may be another by then. Bars show what `progress` logs beside them.
 _STDERR = _Lines(lambda line: print(line, file=sys.stderr, flush=True))
-_STDERR.addFilter(lambda record: not hasattr(record, "has_bar"))
+_STDERR.addFilter(lambda record: not hasattr(record, "has_bar") and not follows())
 
 
 def log_on_stderr() -> AbstractContextManager[None]:

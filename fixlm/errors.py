@@ -34,6 +34,16 @@ class RunsFailed(Ended):
     """Some runs of a comparison failed and the others are done."""
 
 
+def launched_ranks() -> int:
+    """How many processes torchrun started to train one model; 1 if it started none."""
+    return int(os.environ["WORLD_SIZE"]) if "TORCHELASTIC_RUN_ID" in os.environ else 1
+
+
+def follows() -> bool:
+    """Whether this is one of several such processes and not rank 0, which speaks to the user for all of them."""
+    return launched_ranks() > 1 and os.environ["RANK"] != "0"
+
+
 def report(command: Callable[[], None], *, debug: bool = False) -> int:
     """Runs a command and turns what it raises into the exit status and the lines a user reads.
 
@@ -48,10 +58,12 @@ def report(command: Callable[[], None], *, debug: bool = False) -> int:
         _discard_stdout()
         return 141
     except Ended as stop:
-        print(f"fixlm: {stop}", file=sys.stderr)
+        if not follows():
+            print(f"fixlm: {stop}", file=sys.stderr)
         return stop.status
     except KeyboardInterrupt:
-        print("fixlm: interrupted", file=sys.stderr)
+        if not follows():
+            print("fixlm: interrupted", file=sys.stderr)
         return 130
     except Exception as error:
         known = as_input_error(error)
@@ -59,7 +71,7 @@ def report(command: Callable[[], None], *, debug: bool = False) -> int:
             raise
         if debug:
             traceback.print_exc()
-        for line in str(known).splitlines():
+        for line in [] if follows() else str(known).splitlines():
             print(f"fixlm: error: {line}", file=sys.stderr)
         return 2
     return 0

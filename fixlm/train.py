@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from fixlm.cli import run
 from fixlm.config.command_line import Parser
+from fixlm.errors import follows
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -45,7 +46,9 @@ def command(arguments: list[str], program: str = "python -m fixlm.train") -> Non
     config = read_config(given)
     from fixlm.training.fit import train
 
-    print_result(train(config, given))
+    result = train(config, given)
+    if not follows():
+        print_result(result)
 
 
 def make_parser(program: str) -> Parser:

@@ -23,6 +23,7 @@ from fixlm.model.language_model import LanguageModel
 from fixlm.output.layer import OutputLayer
 from fixlm.training.folds import TrainingFolds
 from fixlm.training.optimizer import make_optimizer, take_gradients
+from fixlm.training.ranks import Ranks
 from fixlm.training.windows import Window
 
 PLAIN = "plain torch, learned"
@@ -188,7 +189,9 @@ def pmi_step_calls(sizes: Sizes) -> dict[str, Call]:
     options = {"learned_words": sizes.vocabulary_size // 8, "tail_dim": sizes.hidden_size // 4}
     calls = {}
     for name, (layer, folds, flags) in PMI_STEPS.items():
-        more = {flag: options[flag] for flag in flags} | ({} if layer == "tied" else {"normalize": False})
+        more: dict[str, Any] = {flag: options[flag] for flag in flags} | (
+            {} if layer == "tied" else {"normalize": False}
+        )
         calls[name] = Call(our_step(layer, sizes, folds, **more), sizes.tokens)
     return calls
 
@@ -221,17 +224,28 @@ def plain_step(sizes: Sizes) -> Callable[[], object]:
     return step
 
 
-def our_step(name: str, sizes: Sizes, folds: int = 0, **more: Any) -> Callable[[], object]:
+def our_step(
+    name: str,
+    sizes: Sizes,
+    folds: int = 0,
+    *,
+    frozen: bool = False,
+    loss_of: Callable[[LanguageModel], Any] | None = None,
+    **more: Any,
+) -> Callable[[], object]:
     """One step of `fixlm.train` with that output layer.
 
     Args:
         folds: of vectors that both ends read; 0: none.
+        frozen: whether the input embedding is.
+        loss_of: gives what to call in place of a model's `regularized_loss`.
         more: further arguments of `fixlm.output.build`.
     """
     hidden_size, size = sizes.hidden_size, sizes.vocabulary_size
     precision = torch.bfloat16 if multiplies_bfloat16() else None
     config = OptimizationConfig(lr=6e-3)
     embedding = input_embedding(size, hidden_size)
+    embedding.requires_grad_(not frozen)
     layer = build_layer(name, sizes, input_embedding=embedding, precision=precision, **more)
     model = LanguageModel(
         embedding, hidden_size, layer, dropout_input=0.2, dropout_between=0.2, dropout_output=0.2, precision=precision
@@ -240,10 +254,11 @@ def our_step(name: str, sizes: Sizes, folds: int = 0, **more: Any) -> Callable[[
     ids = torch.randint(0, size, (sizes.bptt + 1, sizes.batch_size))  # (T + 1, B)
     state = [model.start_state(sizes.batch_size)]
     held = training_folds(sizes, folds, layer) if folds else None
+    loss = None if loss_of is None else loss_of(model)
 
     def step() -> None:
         window = None if held is None else held.window(Window(0, 0, sizes.bptt))
-        _, _, state[0] = take_gradients(model, optimizer, ids, state[0], config.clip, folds=window)
+        _, _, state[0] = take_gradients(model, optimizer, ids, state[0], config.clip, folds=window, loss=loss)
         optimizer.step()
         if held is not None:
             held.spare_start(embedding.weight, optimizer)
@@ -257,4 +272,4 @@ def training_folds(sizes: Sizes, folds: int, layer: OutputLayer) -> TrainingFold
     vectors = FoldVectors(rows.view(torch.uint16).numpy(), {})
     flags = {"output-embed": "pmi", "input-start": "pmi", "cross-fit": folds, "batch-size": sizes.batch_size}
     tokens = sizes.batch_size * (sizes.bptt + 1)
-    return TrainingFolds({"input": vectors, "output": vectors}, read_config(flags), tokens, layer)
+    return TrainingFolds({"input": vectors, "output": vectors}, read_config(flags), tokens, layer, Ranks())

@@ -1,7 +1,28 @@
 """Dropout whose masks hold for a whole window."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 import torch
 from torch import Tensor
+
+_part = (0, 1)
+"""Which of how many parts of the batch x holds."""
+
+
+@contextmanager
+def part_of_batch(part: int, parts: int) -> Iterator[None]:
+    """Within it, x holds one of equal parts of a batch, whose other parts are with other processes.
+
+    Each draws the masks of the whole batch and takes its part. So all have one random state, and masks that do not
+    depend on how many processes there are.
+    """
+    global _part
+    before, _part = _part, (part, parts)
+    try:
+        yield
+    finally:
+        _part = before
 
 
 def dropout_mask(shape: tuple[int, ...], rate: float, like: Tensor) -> Tensor:
@@ -19,4 +40,6 @@ def locked_dropout(x: Tensor, rate: float, training: bool) -> Tensor:
     """
     if not training or rate == 0:
         return x
-    return x * dropout_mask((1, *x.shape[1:]), rate, x)
+    (part, parts), size = _part, x.shape[1]
+    mask = dropout_mask((1, parts * size, *x.shape[2:]), rate, x)
+    return x * mask[:, part * size : (part + 1) * size]

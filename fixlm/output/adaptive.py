@@ -30,6 +30,7 @@ class AdaptiveOutput(OutputLayer):
     """
 
     words: Tensor
+    leaves_gradients_out = True  # of a cluster
 
     def __init__(
         self,

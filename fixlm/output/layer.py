@@ -70,6 +70,8 @@ class OutputLayer(nn.Module, ABC):
     """
 
     bias: Tensor
+    leaves_gradients_out = False
+    """Whether some parameters have no gradient where a batch has none of their words."""
 
     def __init__(
         self,

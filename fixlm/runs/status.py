@@ -13,7 +13,7 @@ from pydantic import PositiveInt, TypeAdapter, ValidationError
 from pydantic.dataclasses import dataclass
 
 from embeddings.files import parse_json, write_atomically
-from fixlm.errors import Interrupted, as_input_error
+from fixlm.errors import Ended, Interrupted, as_input_error
 
 
 @dataclass(frozen=True)
@@ -91,6 +91,6 @@ def recorded(path: Path, runs_at_a_time: int | None = None) -> Iterator[Callable
 def reason_of(error: Exception) -> str:
     """Why a run failed, in one line; what is a fault of the program begins with the name of its exception."""
     known = as_input_error(error)
-    name = "" if known else f"{type(error).__name__}: "
+    name = "" if known or isinstance(error, Ended) else f"{type(error).__name__}: "
     line = name + "; ".join(str(known or error).splitlines())
     return line.encode(errors="replace").decode()  # the name of a file may hold bytes that are no UTF-8

@@ -3,7 +3,7 @@
 import logging
 import os
 from collections.abc import Mapping
-from contextlib import ExitStack
+from contextlib import ExitStack, nullcontext
 from typing import Any
 
 import torch
@@ -20,6 +20,7 @@ from fixlm.runs.default_path import check_default_root, default_path
 from fixlm.runs.directory import RunDirectory
 from fixlm.runs.resume_check import check_corpus, resumed_config
 from fixlm.runs.status import recorded
+from fixlm.training.ranks import Ranks, check_ranks, joined
 from fixlm.training.trainer import Trainer
 from fixlm.training.windows import Windows
 
@@ -45,18 +46,29 @@ def train(
         Interrupted: a signal came; the run is saved and can be resumed.
     """
     set_up_torch(config)
-    with ExitStack() as held:
-        directory = None if config.run.run is None else RunDirectory(config.run.run)
-        if directory is None:
-            check_default_root()
-        else:  # before the corpus is read: what is wrong with the directory is told at once
-            config = _open(directory, config, given or {}, held)
-        with progress() as show:
-            text = corpus.load(**vars(config.data), progress=show)
-        if directory is None:
-            directory = RunDirectory(default_path(config, text.name))
-            config = _open(directory, config, given or {}, held)
-        return _train(config, text, directory, runs_at_a_time)
+    with joined() as ranks, ExitStack() as held:
+        with ranks.together():
+            directory = None if config.run.run is None else RunDirectory(config.run.run)
+            if directory is None:
+                check_default_root()
+            else:  # before the corpus is read: what is wrong with the directory is told at once
+                config = _open(directory, config, given or {}, held, ranks)
+            with progress() as show:
+                text = corpus.load(**vars(config.data), progress=show)
+            if directory is None:
+                directory = RunDirectory(default_path(config, text.name))
+                config = _open(directory, config, given or {}, held, ranks)
+            windows = check_length(config, text)
+            if directory.config.exists():
+                check_corpus(directory, text)
+        if (result := ranks.from_first(lambda: finished(directory, config))) is not None:
+            logger.info(f"{directory.path} is finished already; this is its result. Another --run trains anew.")
+            return {"run": str(directory.path), **result}
+        status = recorded(directory.status, runs_at_a_time) if ranks.writes else nullcontext(lambda: None)
+        with progress() as show, status as begins, ranks.telling():
+            trainer = Trainer(config, text, directory, windows, show, ranks)
+            begins()
+            return trainer.run()
 
 
 def fit(**settings: Any) -> Run:
@@ -115,27 +127,17 @@ def train_unless_there(path: str | os.PathLike[str], flags: Mapping[str, Any]) -
     return str(path)
 
 
-def _train(config: TrainConfig, text: Corpus, directory: RunDirectory, runs_at_a_time: int | None) -> dict[str, Any]:
-    windows = check_length(config, text)
-    if directory.config.exists():
-        check_corpus(directory, text)
-    if (result := finished(directory, config)) is not None:
-        logger.info(f"{directory.path} is finished already; this is its result. Another --run trains anew.")
-        return {"run": str(directory.path), **result}
-    with progress() as show, recorded(directory.status, runs_at_a_time) as begins:
-        trainer = Trainer(config, text, directory, windows, show)
-        begins()
-        return trainer.run()
-
-
-def _open(directory: RunDirectory, config: TrainConfig, given: Mapping[str, Any], held: ExitStack) -> TrainConfig:
+def _open(
+    directory: RunDirectory, config: TrainConfig, given: Mapping[str, Any], held: ExitStack, ranks: Ranks
+) -> TrainConfig:
     """Takes the directory, which ``held`` keeps from other processes, for a new run or for the one that is there."""
     if config.run.resume:
         config = resumed_config(directory, given, config)
         set_up_torch(config)
-        held.enter_context(directory.locked())
-        directory.sweep()
-    elif finished(directory, config) is None:
+        if ranks.writes:
+            held.enter_context(directory.locked())
+            directory.sweep()
+    elif ranks.writes and finished(directory, config) is None:
         held.enter_context(directory.claimed())
     return config
 
@@ -151,6 +153,7 @@ def finished(directory: RunDirectory, config: TrainConfig) -> dict[str, Any] | N
 
 def set_up_torch(config: TrainConfig) -> None:
     """Threads and device, checked before any work is done."""
+    check_ranks(config.optimization.batch_size, config.run.device)
     if config.run.threads is not None:
         torch.set_num_threads(config.run.threads)
     require_device(config.run.device)

@@ -11,6 +11,7 @@ from embeddings.cross_fit import FoldVectors, fold_of_tokens
 from fixlm.config.train_config import TrainConfig
 from fixlm.model.folds import WindowFolds
 from fixlm.output.layer import OutputLayer
+from fixlm.training.ranks import Ranks
 from fixlm.training.windows import Window, in_streams
 
 logger = logging.getLogger(__name__)
@@ -27,10 +28,11 @@ class TrainingFolds:
         config: of the run.
         tokens: of the train split.
         layer: the output layer.
+        ranks: of which this one reads its part of the streams.
     """
 
     def __init__(
-        self, vectors: Mapping[str, FoldVectors], config: TrainConfig, tokens: int, layer: OutputLayer
+        self, vectors: Mapping[str, FoldVectors], config: TrainConfig, tokens: int, layer: OutputLayer, ranks: Ranks
     ) -> None:
         device = torch.device(config.run.device)
         # Once for both ends, where they read the same.
@@ -39,7 +41,8 @@ class TrainingFolds:
         if "output" in self.rows:
             self.rows["output"] = layer.fold_rows(self.rows["output"])
         folds = config.folds
-        self.of_streams = in_streams(fold_of_tokens(tokens, folds), config.optimization.batch_size).to(device)
+        streams = in_streams(fold_of_tokens(tokens, folds), config.optimization.batch_size)
+        self.of_streams = ranks.part(streams).to(device)
         self.scale = config.model.input_start_scale
         parts = {
             id(part): part for rows in self.rows.values() for part in (rows if isinstance(rows, tuple) else [rows])

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -61,6 +61,7 @@ def take_gradients(
     ar: float = 0.0,
     tar: float = 0.0,
     folds: WindowFolds | None = None,
+    loss: Callable[..., tuple[Tensor, Tensor, State]] | None = None,
 ) -> tuple[Tensor, Tensor, State]:
     """Loss and gradients of one window, clipped; the optimizer's step is the caller's.
 
@@ -69,6 +70,7 @@ def take_gradients(
         state: what the window before left.
         clip: largest norm of the gradient.
         ar, tar, folds: as `LanguageModel.regularized_loss` has them.
+        loss: what to call in place of that method.
 
     Returns:
         Mean nats a target without the penalties, norm of the gradient before it was clipped, and the state after
@@ -76,7 +78,7 @@ def take_gradients(
     """
     model.input_embedding.recycle_gradient()
     optimizer.zero_grad(set_to_none=True)
-    nats, whole, state = model.regularized_loss(ids[:-1], ids[1:], state, ar, tar, folds)
+    nats, whole, state = (loss or model.regularized_loss)(ids[:-1], ids[1:], state, ar, tar, folds)
     whole.backward()
     norm = nn.utils.clip_grad_norm_(model.parameters(), clip)
     return nats.detach(), norm, tuple(part.detach() for part in state)

@@ -7,11 +7,16 @@ from typing import Self
 
 
 class StopRequest:
-    """While active, `signal_number` tells which signal asked to stop; 0 if none did."""
+    """While active, `signal_number` tells which signal asked to stop; 0 if none did.
+
+    Args:
+        patient: a second signal changes nothing, since torchrun passes on what a process may have got already.
+    """
 
     SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
-    def __init__(self) -> None:
+    def __init__(self, patient: bool = False) -> None:
+        self.patient = patient
         self.signal_number = 0
         self._previous: dict[int, object] = {}
 
@@ -28,5 +33,5 @@ class StopRequest:
 
     def _handle(self, number: int, frame: FrameType | None) -> None:
         self.signal_number = number
-        for each in self.SIGNALS:
+        for each in () if self.patient else self.SIGNALS:
             signal.signal(each, signal.SIG_DFL)

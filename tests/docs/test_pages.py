@@ -14,6 +14,7 @@ from pathlib import Path
 
 import pytest
 from pages import PAGES, README, ROOT, code_blocks, commands, inline_commands, sentences
+from torch.distributed.run import get_args_parser
 
 from fixlm import cli
 from fixlm.comparison.plan import read_plan
@@ -34,6 +35,9 @@ KNOWN = (
     "python -m fixlm.export ",
     "python -m fixlm.harness ",
     "python scripts/",
+    "torchrun --nproc-per-node 2 -m fixlm.train ",
+    "torchrun --nproc-per-node 2 -m -- fixlm.train ",
+    "torchrun --nproc-per-node 2 scripts/",
 )
 TARGETS = ("make train", "make test", "make quick", "pip install --constraint constraints.txt --editable .",
     "pip install --editable '.[harness]'")  # fmt: skip
@@ -104,6 +108,8 @@ def known_flags() -> set[str]:
     for script in (ROOT / "scripts").rglob("*.py"):
         flags |= {f"--{name.replace('_', '-')}" for name in re.findall(r"^    (\w+): .*=", script.read_text(), re.M)}
         flags |= {*re.findall(r'"(--[a-z-]+)"', script.read_text())}
+    torchrun = get_args_parser()._option_string_actions  # and what a script for Slurm asks for
+    flags |= {*torchrun, "--nodes", "--ntasks-per-node", "--cpus-per-task"}
     of_methods = {f"--{flag.split('-', 3)[3]}" for flag in flags if flag.count("-") > 2}  # scripts/build_embeddings.py
     return flags | of_methods | {"--constraint", "--editable"}
 
@@ -153,6 +159,12 @@ def run(command: str) -> None:
             words += [*SMALL, "--hidden-size", "16", "--embed-size", "16"] if "--data" in words else []
             words += ["--walsh-families", "16"] if "walsh" in command and "--data" in words else []
         assert cli.main([name, *words[3:]]) == 0, command
+    elif words[0] == "torchrun":
+        words += [] if "--resume" in words else SMALL
+        done = subprocess.run(
+            [sys.executable, "-m", "torch.distributed.run", *words[1:]], capture_output=True, text=True, check=False
+        )
+        assert done.returncode == 0, (command, done.stderr)
     else:
         words += BENCHMARK if words[1] == "scripts/benchmark.py" else []
         done = subprocess.run([sys.executable, *words[1:]], capture_output=True, text=True, check=False)

@@ -25,6 +25,14 @@ def test_a_run_killed_at_random_moments_ends_as_one_left_alone(tmp_path: Path) -
     assert found["runs"] >= 2
 
 
+def test_a_rank_killed_at_a_random_moment_ends_all_and_costs_nothing(tmp_path: Path) -> None:
+    out = tmp_path / "kills.json"
+    command = [sys.executable, str(SCRIPT.with_name("kill_rank.py")), "--kills", "1", "--out", str(out)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert json.loads(out.read_text())["kills"] == 1
+
+
 SAVES = """
 import os, signal, sys
 from pathlib import Path

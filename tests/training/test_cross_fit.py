@@ -24,6 +24,7 @@ from fixlm.model.language_model import LanguageModel
 from fixlm.runs.folds import new_folds
 from fixlm.training.folds import TrainingFolds
 from fixlm.training.optimizer import make_optimizer
+from fixlm.training.ranks import Ranks
 from fixlm.training.windows import Window, in_streams
 
 V, H, T, B, FOLDS, SCALE = 13, 6, 5, 4, 2, 4.0
@@ -85,7 +86,8 @@ def test_a_token_has_one_fold_whatever_the_batch(batch_size: int) -> None:
     tokens, folds = 120, 4
     given = {"output-embed": "pmi", "cross-fit": str(folds), "batch-size": str(batch_size)}
     rows = bfloat16_bits(np.zeros((folds + 1, V, H), dtype=np.float32))
-    held = TrainingFolds({"output": FoldVectors(rows, {})}, read_config(given), tokens, output.build("learned", H, V))
+    layer = output.build("learned", H, V)
+    held = TrainingFolds({"output": FoldVectors(rows, {})}, read_config(given), tokens, layer, Ranks())
     places = in_streams(np.arange(tokens, dtype=np.int32), batch_size).long()  # where each token stands in the text
     window = held.window(Window(0, 2, 9))
     expected = torch.from_numpy(fold_of_tokens(tokens, folds))
@@ -253,7 +255,7 @@ def test_decay_shrinks_what_is_learned_at_the_input_and_not_the_vectors(optimize
     given = {"output-embed": "pmi", "cross-fit": str(FOLDS), "input-start": "pmi", "input-start-scale": str(SCALE)}
     config = read_config(given | {"optimizer": optimizer, "weight-decay": "0.5", "lr": "0.1"})
     bits = rows.view(torch.uint16).numpy()
-    held = TrainingFolds({"input": FoldVectors(bits, {})}, config, 120, ours.output)
+    held = TrainingFolds({"input": FoldVectors(bits, {})}, config, 120, ours.output, Ranks())
     steps = make_optimizer(ours, config.optimization)
     weight = ours.input_embedding.weight
     weight.grad = torch.zeros_like(weight)
