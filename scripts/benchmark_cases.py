@@ -29,7 +29,10 @@ from fixlm.training.windows import Window
 PLAIN = "plain torch, learned"
 GROWN = (PLAIN, "dense_fixed_float32", "hadamard", "walsh")
 OUTPUTS = (PLAIN, "learned_fused", "dense_fixed_float32", "dense_fixed_bfloat16", "hadamard", "walsh")
-STEPS = {"learned": "learned", "tied": "tied", "pmi": "pretrained", "hadamard": "hadamard", "walsh": "walsh"}
+STEPS = {
+    "learned": "learned", "tied": "tied", "adaptive": "adaptive", "pmi": "pretrained", "hadamard": "hadamard",
+    "walsh": "walsh",
+}  # fmt: skip
 """The output layer of each training step that is measured; the time does not depend on what a fixed matrix holds."""
 FOLDS = 8
 PMI_STEPS = {
@@ -122,9 +125,11 @@ def build_layer(name: str, sizes: Sizes, **more: Any) -> Any:
     size, hidden = sizes.vocabulary_size, sizes.hidden_size
     if name == PLAIN:
         return PlainLayer(hidden, size)
+    cutoffs = [cutoff for cutoff in ADAPTIVE_CUTOFFS if cutoff < size] or [size // 2]
     if name == "adaptive_softmax":
-        cutoffs = [cutoff for cutoff in ADAPTIVE_CUTOFFS if cutoff < size] or [size // 2]
         return AdaptiveSoftmax(hidden, size, cutoffs)
+    if name == "adaptive":
+        more["cutoffs"] = cutoffs
     if name == "walsh":
         more |= sizes.walsh
     if name == "dense_fixed_bfloat16":
@@ -137,7 +142,12 @@ def build_layer(name: str, sizes: Sizes, **more: Any) -> Any:
 def random_tokens(sizes: Sizes, tokens: int) -> tuple[Tensor, Tensor]:
     """Hidden states (n, H) that want a gradient, and targets (n,)."""
     hidden = torch.randn(tokens, sizes.hidden_size, requires_grad=True)
-    return hidden, torch.randint(0, sizes.vocabulary_size, (tokens,))
+    return hidden, random_words(sizes, tokens)
+
+
+def random_words(sizes: Sizes, count: int) -> Tensor:
+    """Ids (count,), that of word i with a probability ∝ 1/(i + 1): an adaptive softmax is fast for frequent words."""
+    return torch.multinomial(1 / torch.arange(1, sizes.vocabulary_size + 1), count, replacement=True)
 
 
 def loss_and_gradients(layer: Any, hidden: Tensor, targets: Tensor) -> None:
@@ -205,7 +215,7 @@ def plain_step(sizes: Sizes) -> Callable[[], object]:
     decoder = nn.Linear(hidden_size, size)
     model = nn.ModuleList([embedding, lstm, decoder])
     parameters = [*model.parameters()]
-    ids = torch.randint(0, size, (sizes.bptt + 1, sizes.batch_size))  # (T + 1, B)
+    ids = random_words(sizes, (sizes.bptt + 1) * sizes.batch_size).view(-1, sizes.batch_size)  # (T + 1, B)
     state = [torch.zeros(2, sizes.batch_size, hidden_size)] * 2
 
     def step() -> None:
@@ -251,7 +261,7 @@ def our_step(
         embedding, hidden_size, layer, dropout_input=0.2, dropout_between=0.2, dropout_output=0.2, precision=precision
     ).train()
     optimizer = make_optimizer(model, config)
-    ids = torch.randint(0, size, (sizes.bptt + 1, sizes.batch_size))  # (T + 1, B)
+    ids = random_words(sizes, (sizes.bptt + 1) * sizes.batch_size).view(-1, sizes.batch_size)  # (T + 1, B)
     state = [model.start_state(sizes.batch_size)]
     held = training_folds(sizes, folds, layer) if folds else None
     loss = None if loss_of is None else loss_of(model)

@@ -50,7 +50,7 @@ def test_steps_only_measures_nothing_else(tmp_path: Path) -> None:
     figures = json.loads(file.read_text())
     assert [*figures["microseconds_per_token"]] == ["step"]
     assert [*figures["microseconds_per_token"]["step"]] == [
-        "plain torch, learned", "learned", "tied", "pmi", "hadamard", "walsh"
+        "plain torch, learned", "learned", "tied", "adaptive", "pmi", "hadamard", "walsh"
     ]  # fmt: skip
     assert "growth" not in figures
 
