@@ -32,7 +32,7 @@ MEASURED_WITH = "tied"
 WHAT = {
     "learned": "an ordinary softmax layer, all of it trained",
     "tied": "a softmax layer whose weights are the input embedding",
-    "walsh": "fixed ±1 codes, of which words of one kind share a part, behind a trained matrix",
+    "walsh": "fixed ±1 codes, of which words of one kind share a part, behind a trained matrix (4,096 families)",
     "pmi": "fixed word vectors from co-occurrence counts (pointwise mutual information)",
     "hadamard": "fixed ±1 vectors that know nothing of words",
 }

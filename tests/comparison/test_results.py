@@ -286,7 +286,7 @@ CLAIMS = {
     "and 3 % below with four times as many": (
         "layers/walsh-families8192-family-size8-start4", "layers/tied-start4"
     ),
-    "vectors ends 8 % below one that starts at random": ("layers/tied-start4", "layers/tied-random-start"),
+    "multiplied by 4 ends 8 % below one that starts at random": ("layers/tied-start4", "layers/tied-random-start"),
     "of `tied` it ends 10 % below": (
         "layers/walsh-families4096-start4", "long-start/tied-start4-lr0.012-dropout0"
     ),
