@@ -195,7 +195,7 @@ def test_every_number_of_nats_in_the_study_is_one_of_a_run() -> None:
 LOSSES = {
     "[pmi by lags, 8 folds](../results/five-layers/pmi-seed1.json) | 0 | 120.0 | 112.4": "five-layers/pmi",
     "| 0 | 112.9 | 105.7": "longer/pmi-folds8-learned4096-epochs2", "| 0.1 | 117.8 | 111.7": "layers/tied-start4",
-    "| 0.1 | 116.3 | 110.0": "longer/adaptive-epochs2",
+    "| 0.1 | 116.3 | 110.0": "longer/adaptive-epochs2", "| 0 | 119.2 | 112.8": "longer/tied-epochs2",
     "| 0 | 129.1 | 120.6": "cross-fit/pmi-lags-folds8", "| 0 | 139.8 | 131.0": "cross-fit/pmi-lags",
     "| 0 | 123.3 | 114.7": "cross-fit/pmi-lags-folds8-learned4096",
     "| 0 | 133.3 | 124.4": "long-start/tied-start4-lr0.012-dropout0",
