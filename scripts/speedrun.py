@@ -1,0 +1,159 @@
+"""Times training from a cold start to a test perplexity: the clock is that of the whole process.
+
+  python scripts/speedrun.py fixlm [--target 100.3] [--seeds 3] [--json FILE] -- [FLAGS of python -m fixlm.train]
+  python scripts/speedrun.py plain [--json FILE] -- DIRECTORY [FLAGS of scripts/plain_lstm.py]
+
+fixlm    Trains once from each seed, with an empty cache. So the minutes hold the start of Python, reading the text,
+         counting and factorising, compilation, training, validation and the test.
+plain    The same model in plain PyTorch (scripts/plain_lstm.py), by default for one epoch of its 40. The minutes of all
+         are then 40 times those of the epoch.
+
+Run nothing else on the machine. Compare only what was timed on one machine within the hour.
+"""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any
+
+from annotated_types import Gt
+from benchmark import processor
+
+from embeddings.files import parse_json, write_json
+from embeddings.options import Checked, Count, option
+from fixlm.cli import run
+from fixlm.config.command_line import read_command_line
+from fixlm.errors import InputError, unknown_name
+from fixlm.runs.versions import versions
+
+PLAIN = Path(__file__).with_name("plain_lstm.py")
+OWN_FLAGS = ("--run", "--seed", "--resume")
+"""Flags of a training that the speedrun sets."""
+PLAIN_EPOCHS = 40
+
+
+@dataclass(frozen=True)
+class PlainSettings(Checked):
+    """Where the figures go."""
+
+    json: str = option("speedrun.json", "JSON file to write the figures to")
+
+
+@dataclass(frozen=True)
+class Settings(PlainSettings):
+    """What is raced for."""
+
+    target: Annotated[float, Gt(1)] = option(100.3, "test perplexity to reach")
+    seeds: Count = option(3, "number of runs, from seed 1 on")
+
+
+def command(arguments: Sequence[str]) -> None:
+    """Does what the first word of the command line says."""
+    name, *rest = arguments or ["--help"]
+    if name in ("-h", "--help"):
+        print(__doc__, end="")
+    elif name == "fixlm":
+        own, flags = split(rest)
+        race(read_command_line(own, Settings, __doc__), flags)
+    elif name == "plain":
+        own, flags = split(rest)
+        plain(read_command_line(own, PlainSettings, __doc__), flags)
+    else:
+        raise unknown_name("speedrun.py", "command", name, ["fixlm", "plain"])
+
+
+def split(arguments: Sequence[str]) -> tuple[list[str], list[str]]:
+    """The speedrun's own flags, and those of the program it times, behind ``--``."""
+    middle = arguments.index("--") if "--" in arguments else len(arguments)
+    flags = list(arguments[middle + 1 :])
+    for flag in flags:
+        if flag.partition("=")[0] in OWN_FLAGS:
+            raise InputError(flag, "the speedrun sets it itself", fix="drop it, or say --seeds before the --")
+    return list(arguments[:middle]), flags
+
+
+def race(settings: Settings, flags: Sequence[str]) -> None:
+    """Trains from each seed, prints and writes after each."""
+    report: dict[str, Any] = {"flags": shown(flags), "target": settings.target, "runs": []} | conditions()
+    for seed in range(1, settings.seeds + 1):
+        found = timed_run(seed, flags)
+        report["runs"].append(found)
+        reached = "reached" if found["test"] <= settings.target else "missed"
+        print(
+            f"seed {seed}: test perplexity {found['test']:.2f} (valid {found['valid']:.2f}), {settings.target:g} "
+            f"{reached}, in {found['minutes']:.1f} minutes, {found['training_minutes']:.1f} of them training steps"
+        )
+        write_json(Path(settings.json), report)
+
+
+def timed_run(seed: int, flags: Sequence[str]) -> dict[str, Any]:
+    """One training in a process of its own, whose caches are empty."""
+    with tempfile.TemporaryDirectory(prefix="speedrun-") as place:
+        directory = Path(place) / "run"
+        caches = {"FIXLM_CACHE": f"{place}/fixlm", "NUMBA_CACHE_DIR": f"{place}/numba"}
+        training = ["-m", "fixlm.train", "--run", str(directory), "--seed", str(seed), *flags]
+        seconds = clock(training, caches)
+        result = parse_json((directory / "result.json").read_bytes())
+    scores = {
+        split: result[split].get("perplexity_per_word", result[split]["perplexity"]) for split in ("valid", "test")
+    }
+    return {
+        "seed": seed,
+        "minutes": seconds / 60,
+        "training_minutes": result["seconds"] / 60,
+        **scores,
+        "trained_parameters": result["parameters"]["trainable"],
+        "corpus": result["corpus"],
+    }
+
+
+def plain(settings: PlainSettings, flags: Sequence[str]) -> None:
+    """The plain program on the clock of the whole process; prints and writes."""
+    if not any(flag.partition("=")[0] == "--epochs" for flag in flags):
+        flags = [*flags, "--epochs", "1"]
+    with tempfile.TemporaryDirectory(prefix="speedrun-") as place:
+        file = Path(place) / "plain.json"
+        seconds = clock([str(PLAIN), *flags, "--json", str(file)], {})
+        found = parse_json(file.read_bytes())
+    epochs = found["epochs"]
+    an_epoch = sum(each["train_seconds"] + each["valid_seconds"] for each in epochs) / len(epochs) / 60
+    report = {"flags": shown(flags), "minutes": seconds / 60, "minutes_an_epoch": an_epoch}
+    report |= {f"minutes_of_{PLAIN_EPOCHS}_epochs": an_epoch * PLAIN_EPOCHS}
+    write_json(Path(settings.json), report | found | conditions())
+    print(f"{an_epoch:.1f} minutes an epoch, so {an_epoch * PLAIN_EPOCHS:,.0f} for {PLAIN_EPOCHS}")
+
+
+def clock(program: Sequence[str], environment: Mapping[str, str]) -> float:
+    """Seconds of a Python process from its start to its end.
+
+    Raises:
+        InputError: it failed. What it said stands above.
+    """
+    began = time.perf_counter()
+    done = subprocess.run([sys.executable, *program], env=os.environ | environment, check=False)
+    if done.returncode:
+        raise InputError(
+            " ".join(program[:2]), "the run failed, as its own lines say", found=f"status {done.returncode}"
+        )
+    return time.perf_counter() - began
+
+
+def shown(flags: Sequence[str]) -> str:
+    """The flags in a line, a folder by its name alone: where it lay is nobody's business."""
+    return " ".join(Path(flag).name if Path(flag).is_dir() else flag for flag in flags)
+
+
+def conditions() -> dict[str, Any]:
+    """What times depend on besides the flags."""
+    return {"processor": processor(), "cores": os.cpu_count(), "versions": versions()}
+
+
+if __name__ == "__main__":
+    sys.exit(run(command))

@@ -1,0 +1,118 @@
+"""Races to a perplexity, and the plain program beside them, at a small size."""
+
+from __future__ import annotations
+
+import importlib
+import json
+import math
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+SCRIPTS = Path(__file__).parents[2] / "scripts"
+WORDS = ["the", "cat", "sat", "on", "the", "mat", "and", "the", "dog", "sat", "down"]
+TINY = "--data sample --output-embed hadamard --hidden-size 32 --embed-size 32 --max-steps 2 --threads 1"
+
+
+def speedrun(*arguments: str, cache: Path) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, str(SCRIPTS / "speedrun.py"), *arguments]
+    environment = os.environ | {"FIXLM_CACHE": str(cache)}
+    return subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+
+
+@pytest.fixture
+def text(tmp_path: Path) -> Path:
+    directory = tmp_path / "a corpus"
+    directory.mkdir()
+    for split, lines in {"train": 40, "valid": 12, "test": 14}.items():
+        (directory / f"{split}.txt").write_text("".join(f" {' '.join(WORDS[i % 5 :])} \n\n" for i in range(lines)))
+    return directory
+
+
+@pytest.fixture
+def plain_lstm(monkeypatch: pytest.MonkeyPatch) -> Any:
+    monkeypatch.syspath_prepend(str(SCRIPTS))
+    return importlib.import_module("plain_lstm")
+
+
+def test_the_plain_program_reads_the_words_that_fixlm_reads(plain_lstm: Any, text: Path) -> None:
+    from fixlm.corpus.corpus import load
+
+    splits, words = plain_lstm.read(text)
+    corpus = load(str(text))
+    assert words == len(corpus.words)
+    assert {split: len(ids) for split, ids in splits.items()} == {
+        split: len(corpus.splits[split]) for split in ("train", "valid", "test")
+    }
+
+
+@pytest.mark.parametrize("length", [2, 36, 37, 71, 100])
+def test_windows_of_the_plain_program_hold_each_next_word_once(plain_lstm: Any, length: int) -> None:
+    stream = plain_lstm.in_streams(torch.arange(2 * length + 1), 2)
+    inputs, targets = zip(*plain_lstm.windows(stream), strict=True)
+    assert torch.equal(torch.cat(inputs), stream[:-1])
+    assert torch.equal(torch.cat(targets).view(-1, 2), stream[1:])
+
+
+def test_the_plain_program_learns(plain_lstm: Any, text: Path) -> None:
+    torch.manual_seed(1)
+    splits, words = plain_lstm.read(text)
+    stream = plain_lstm.in_streams(splits["train"], 4)
+    model = plain_lstm.PlainLstm(words, 16, 0.0)
+    before = plain_lstm.perplexity(model, stream)
+    for _ in range(30):
+        plain_lstm.train_epoch(model, stream, 20.0, None)
+    assert plain_lstm.perplexity(model, stream) < before / 2
+
+
+@pytest.mark.slow
+def test_a_race_is_timed_from_an_empty_cache(tmp_path: Path) -> None:
+    file, cache = tmp_path / "race.json", tmp_path / "cache"
+    done = speedrun(*f"fixlm --target 1e9 --seeds 2 --json {file} -- {TINY}".split(), cache=cache)
+    assert done.returncode == 0, done.stderr
+    report = json.loads(file.read_text())
+    assert report["flags"] == TINY
+    assert [each["seed"] for each in report["runs"]] == [1, 2]
+    for each in report["runs"]:
+        assert each["minutes"] > each["training_minutes"] > 0
+        assert 1 < each["test"] < 1e9
+    assert done.stdout.count("1e+09 reached") == 2
+    assert not cache.exists()  # what the user has computed before neither helps nor grows
+
+
+@pytest.mark.slow
+def test_the_plain_program_is_timed(tmp_path: Path, text: Path) -> None:
+    file = tmp_path / "plain.json"
+    done = speedrun("plain", "--json", str(file), "--", str(text), "--hidden-size=8", "--threads=1", cache=tmp_path)
+    assert done.returncode == 0, done.stderr
+    report = json.loads(file.read_text())
+    assert len(report["epochs"]) == 1
+    assert math.isclose(report["minutes_of_40_epochs"], 40 * report["minutes_an_epoch"])
+    assert report["flags"].startswith("a corpus ")  # and not where it lies
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        ("fixlm -- --seed 3", "--seed: the speedrun sets it itself"),
+        ("fixlm --target 0.5", "--target"),
+        ("race", "unknown command"),
+    ],
+)
+def test_a_wrong_command_line_is_refused(tmp_path: Path, arguments: str, said: str) -> None:
+    done = speedrun(*arguments.split(), cache=tmp_path)
+    assert done.returncode == 2
+    assert said in done.stderr
+
+
+@pytest.mark.slow
+def test_a_training_that_fails_ends_the_race(tmp_path: Path) -> None:
+    done = speedrun("fixlm", "--", "--output-embed", "nothing", cache=tmp_path)
+    assert done.returncode == 2
+    assert "unknown" in done.stderr
+    assert "the run failed" in done.stderr
