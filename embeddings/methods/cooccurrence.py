@@ -10,6 +10,7 @@ import numpy as np
 from embeddings import cluster
 from embeddings.errors import InputError
 from embeddings.registry import Progress
+from embeddings.threads import in_threads
 
 if TYPE_CHECKING:
     from scipy.sparse import csr_array
@@ -89,8 +90,8 @@ def count(
 
     if client is None:
         total = csr_array((vocabulary_size, vocabulary_size), dtype=np.float64)
-        for number, segment in enumerate(segments, start=1):
-            total = total + part(*segment)
+        for number, counts in enumerate(in_threads(lambda segment: part(*segment), segments), start=1):
+            total = total + counts
             counted(number)
     else:
         total = cluster.ordered_sum(client, part, segments, _row_blocks(ids, vocabulary_size), counted)

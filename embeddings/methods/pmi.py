@@ -22,6 +22,7 @@ from embeddings.methods.svd import left_singular
 from embeddings.options import Checked, Count, NonNegative, Positive, option, rising_numbers
 from embeddings.registry import Progress
 from embeddings.statistics import CorpusStatistics
+from embeddings.threads import in_threads
 
 if TYPE_CHECKING:
     from scipy.sparse import csr_array
@@ -123,16 +124,20 @@ def build_with_folds(
     # W·S^(p−1) = Mᵀ·U·S^(p−2), so that the decomposition need not give W: (k·V, N)
     right = ppmi.T.astype(kind) @ (found.u * (found.s ** (options.eigenvalue_weight - 2)).astype(kind))
 
+    def without(fold: tuple[int, int]) -> np.ndarray:
+        own = count_blocks(ids[slice(*fold)], statistics, options)
+        rest = side_by_side([_less(a, b, largest) for a, b in zip(counts, own, strict=True)], options).astype(kind)
+        vectors: np.ndarray = rest @ right - found.mean
+        vectors[np.diff(rest.indptr) == 0] = 0
+        return vectors
+
     def each() -> Iterator[np.ndarray]:
-        for fold, (start, end) in enumerate(itertools.pairwise(bounds)):
-            progress("counting without a fold", fold, folds)
-            own = count_blocks(ids[start:end], statistics, options)
-            without = [_less(a, b, largest) for a, b in zip(counts, own, strict=True)]
-            rest = side_by_side(without, options).astype(kind)
-            vectors = rest @ right - found.mean
-            vectors[np.diff(rest.indptr) == 0] = 0
+        progress("counting without a fold", 0, folds)
+        # A cluster counts for one at a time.
+        threads = None if statistics.client is None else 1
+        for fold, vectors in enumerate(in_threads(without, itertools.pairwise(bounds), threads), start=1):
             yield vectors
-        progress("counting without a fold", folds, folds)
+            progress("counting without a fold", fold, folds)
 
     return found.vectors, each()
 

@@ -6,11 +6,15 @@ Lanczos bidiagonalisation (PROPACK) is much faster there than ARPACK, scipy's de
 
 from __future__ import annotations
 
+import itertools
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from embeddings.registry import Progress
+from embeddings.threads import cores
 
 if TYPE_CHECKING:
     from scipy.sparse import csr_array
@@ -62,7 +66,6 @@ def _lanczos(matrix: csr_array, rank: int, seed: int, progress: Progress) -> tup
     from scipy.sparse.linalg import LinearOperator, svds
     from threadpoolctl import threadpool_limits
 
-    transposed = matrix.T.tocsr()
     usual, done = USUAL_KRYLOV * rank, 0
 
     def product(x: np.ndarray) -> np.ndarray:
@@ -70,13 +73,12 @@ def _lanczos(matrix: csr_array, rank: int, seed: int, progress: Progress) -> tup
         done += 1
         if done % 32 == 0:
             progress("singular vectors", min(done, usual), usual)
-        return matrix @ x
+        return forth(x)
 
-    operator = LinearOperator(
-        matrix.shape, matvec=product, rmatvec=lambda x: transposed @ x, dtype=np.dtype(np.float32)
-    )
-    # One thread: vector products gain nothing from a second, and the bits do not depend on the number of cores.
-    with threadpool_limits(1, user_api="blas"):
+    # One thread of BLAS: products of vectors gain nothing from a second. No bit depends on the number of cores.
+    with ThreadPoolExecutor(cores()) as pool, threadpool_limits(1, user_api="blas"):
+        forth, back = _by_rows(matrix, pool), _by_rows(matrix.T.tocsr(), pool)
+        operator = LinearOperator(matrix.shape, matvec=product, rmatvec=back, dtype=np.dtype(np.float32))
         u, s, _ = svds(
             operator,
             k=rank,
@@ -87,3 +89,11 @@ def _lanczos(matrix: csr_array, rank: int, seed: int, progress: Progress) -> tup
             return_singular_vectors="u",
         )
     return u, s
+
+
+def _by_rows(matrix: csr_array, pool: ThreadPoolExecutor) -> Callable[[np.ndarray], np.ndarray]:
+    """x ↦ A x of a sparse A, whose rows are shared out by their entries."""
+    shares = cores()
+    borders = np.searchsorted(matrix.indptr, matrix.nnz * np.arange(1, shares) / shares)
+    blocks = [matrix[start:end] for start, end in itertools.pairwise([0, *borders, matrix.shape[0]])]
+    return lambda x: np.concatenate([*pool.map(lambda block: block @ x, blocks)])
