@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 import re
 import shutil
@@ -27,6 +28,8 @@ FIRST_STEPS = RESULTS / "benchmark" / "steps-256-4096.json"
 """The benchmark whose times of a step stand beside that study: the same sizes, alone on the machine."""
 OTHER_STEPS = RESULTS / "benchmark" / "steps-256-4096-amx.json"
 """Another measurement, for a layer that the first one lacks: an older version of the benchmark did not time it."""
+PIECES = "subwords"
+"""The study of vocabularies of several sizes C, some of them no larger than N."""
 MEASURED_WITH = "tied"
 """The layer whose time is 1."""
 WHAT = {
@@ -55,6 +58,7 @@ def report() -> None:
                 for name in shown:
                     shutil.copy(Path(drawn) / name, RESULTS / study)
     plot_first(RESULTS / FIRST / "valid-time.png")
+    plot_pieces(RESULTS / PIECES / "pieces.png")
     growth = json.loads((RESULTS / "benchmark" / "full.json").read_text(encoding="utf-8"))["growth"]
     plot_growth(growth, RESULTS / "benchmark" / "growth.png")
     for page, text in pages.items():
@@ -165,3 +169,39 @@ def plot_first(path: Path) -> None:
 
     across = f"training time on one thread of an AMD EPYC (1 = two epochs with {MEASURED_WITH})"
     save(path, lambda: valid_against(found, relative, across))
+
+
+def plot_pieces(path: Path) -> None:
+    """What each fixed matrix loses against `learned`, in validation nats a word, against C/N; of each the best run."""
+    from matplotlib.figure import Figure
+
+    from fixlm.comparison.line_labels import label_lines
+    from fixlm.comparison.plots import COLOURS, HEIGHT, WIDTH, save
+    from fixlm.comparison.stored_run import perplexity
+
+    nats: dict[str, dict[tuple[int, int], float]] = {}
+    for run in (run for row in rows(PIECES) for run in row.done):
+        assert run.config is not None
+        assert run.result is not None
+        model = run.config["model"]
+        size = run.config["corpus"]["vocabulary_size"], model["last_hidden_size"] or model["hidden_size"]
+        found = nats.setdefault(model["output_embed"], {})
+        found[size] = min(found.get(size, math.inf), math.log(perplexity(run.result["valid"])))
+    learned = nats.pop("learned", {})
+
+    def draw() -> Figure:
+        figure = Figure(figsize=(WIDTH, HEIGHT), layout="constrained")
+        axes = figure.subplots()
+        for colour, (layer, found) in zip(COLOURS, nats.items(), strict=False):
+            lost = sorted((c / n, value - learned[c, n]) for (c, n), value in found.items() if (c, n) in learned)
+            axes.semilogx(*zip(*lost, strict=True), "o-", color=colour, label=layer)
+        axes.axhline(0, color="grey", linewidth=0.8)
+        axes.set_xlabel("C/N: pieces in the vocabulary for each dimension of the output matrix")
+        axes.set_ylabel("nats a word above learned")
+        axes.xaxis.set_major_formatter("{x:g}")
+        axes.spines[["top", "right"]].set_visible(False)
+        label_lines(figure)
+        return figure
+
+    if nats and learned:
+        save(path, draw)
