@@ -20,13 +20,12 @@ from pathlib import Path
 from types import FrameType
 from typing import Any
 
-from kill_test import digest, write_corpus
+from kill_test import digest, require_end, run_after_run
 
 from embeddings.files import write_json
 from embeddings.options import Checked, Count, Natural, option
 from fixlm import cli, console
 from fixlm.config.command_line import read_command_line
-from fixlm.config.read import applies
 from fixlm.errors import InputError
 from fixlm.runs import checkpoint
 from fixlm.runs.versions import versions
@@ -84,23 +83,14 @@ def command(arguments: list[str]) -> None:
 
 def kill_and_resume(settings: Settings, folder: Path, show: Any) -> Found:
     """Runs, each killed and resumed until it ends, until there were enough kills."""
-    write_corpus(folder / "data")
-    draw, found, began = random.Random(settings.seed), Found(), time.monotonic()
-    layers = settings.layers.split(",")
+    draw, found = random.Random(settings.seed), Found()
     alone: dict[str, str] = {}
-    while found.kills < settings.kills:
-        layer = layers[found.runs % len(layers)]
-        flags = ["--data", str(folder / "data"), "--output-embed", layer, *FLAGS.split()]
-        flags += ["--output-dim", "8"] if applies("output-dim", {"output-embed": layer}) else []
+    for layer, flags, path in run_after_run(settings, found, FLAGS, folder):
         if layer not in alone:
             train(flags, folder / f"alone-{layer}", settings.ranks)
             alone[layer] = digest(folder / f"alone-{layer}")
-        path = folder / f"run-{found.runs}"
         _one_run(flags, path, draw, settings, found, show)
-        if (end := digest(path)) != alone[layer]:
-            raise InputError(path.name, f"ended otherwise than {layer} left alone", found=end, expected=alone[layer])
-        found.runs += 1
-    found.seconds = round(time.monotonic() - began, 1)
+        require_end(path, alone[layer], layer)
     return found
 
 

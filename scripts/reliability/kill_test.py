@@ -93,24 +93,33 @@ def command(arguments: list[str]) -> None:
 
 def kill_and_resume(settings: Settings, folder: Path, show: Any) -> Found:
     """Runs, each killed and resumed until it ends, until there were enough kills."""
-    write_corpus(folder / "data")
-    draw, found, began = random.Random(settings.seed), Found(), time.monotonic()
-    layers = settings.layers.split(",")
+    draw, found = random.Random(settings.seed), Found()
     alone: dict[str, Alone] = {}
-    while found.kills < settings.kills:
-        layer = layers[found.runs % len(layers)]
-        flags = ["--data", str(folder / "data"), "--output-embed", layer, *FLAGS.split()]
-        flags += ["--output-dim", "8"] if applies("output-dim", {"output-embed": layer}) else []
+    for layer, flags, path in run_after_run(settings, found, FLAGS, folder):
         if layer not in alone:
             alone[layer] = undisturbed(flags, folder / f"alone-{layer}")
-        path = folder / f"run-{found.runs}"
         _one_run(flags, path, alone[layer], draw, settings, found, show)
-        end, expected = digest(path), alone[layer].end
-        if end != expected:
-            raise InputError(path.name, f"ended otherwise than {layer} left alone", found=end, expected=expected)
-        found.runs += 1
-    found.seconds = round(time.monotonic() - began, 1)
+        require_end(path, alone[layer].end, layer)
     return found
+
+
+def run_after_run(settings: Any, found: Any, sizes: str, folder: Path) -> Iterator[tuple[str, list[str], Path]]:
+    """Layer, flags and directory of one run after another, until there were enough kills; counts runs and seconds."""
+    write_corpus(folder / "data")
+    began, layers = time.monotonic(), settings.layers.split(",")
+    while found.kills < settings.kills:
+        layer = layers[found.runs % len(layers)]
+        flags = ["--data", str(folder / "data"), "--output-embed", layer, *sizes.split()]
+        flags += ["--output-dim", "8"] if applies("output-dim", {"output-embed": layer}) else []
+        yield layer, flags, folder / f"run-{found.runs}"
+        found.runs += 1
+        found.seconds = round(time.monotonic() - began, 1)
+
+
+def require_end(path: Path, expected: str, layer: str) -> None:
+    """Raises where a run ended otherwise than the one of its layer that was left alone."""
+    if (end := digest(path)) != expected:
+        raise InputError(path.name, f"ended otherwise than {layer} left alone", found=end, expected=expected)
 
 
 def _one_run(
