@@ -28,12 +28,21 @@ def generate(model: LanguageModel, prompt: np.ndarray, sampling: Sampling, never
     device = model.input_embedding.weight.device
     random = torch.Generator().manual_seed(sampling.seed)
     state = model.start_state(1)
+    banned = torch.tensor(list(never), dtype=torch.int64)
+    wanted = 1 if sampling.temperature == 0 else sampling.top_k
+    looked_at = min(wanted + len(never), model.output.vocabulary_size)  # enough of them may be drawn
     ids = torch.from_numpy(prompt).long()[:, None].to(device)  # (n, 1)
     while True:
         hidden, state = model(ids, state)
-        logits = model.output.logits(hidden[-1])[0].cpu()  # (V,): of the last word alone
-        logits[list(never)] = -torch.inf
-        word = draw(logits, sampling, random)
+        last = hidden[-1, 0]  # (H,)
+        if wanted:
+            logits, words = (each.cpu() for each in model.output.top_k(last, looked_at))  # (k,), (k,)
+            logits[torch.isin(words, banned)] = -torch.inf
+            word = int(words[draw(logits, sampling, random)])
+        else:
+            logits = model.output.logits(last).cpu()  # (V,)
+            logits[banned] = -torch.inf
+            word = draw(logits, sampling, random)
         yield word
         ids = torch.tensor([[word]], device=device)
 

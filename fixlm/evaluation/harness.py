@@ -94,8 +94,8 @@ class HarnessModel(LM):
             total -= nats[of_context:].double().sum().item()
             # The logits of a long text are many: they are looked at until a word is not the most probable one.
             if greedy and of_context < len(targets):
-                best = model.output.logits(hidden[of_context:]).argmax(-1)
-                greedy = bool((best == targets[of_context:]).all())
+                _, best = model.output.top_k(hidden[of_context:], 1)  # (n, 1)
+                greedy = bool((best[:, 0] == targets[of_context:]).all())
             of_context = max(0, of_context - len(targets))
         return total, greedy
 

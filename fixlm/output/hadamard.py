@@ -15,6 +15,7 @@ from fixlm.output.kernels.block_hadamard import (
     block_hadamard_nll,
 )
 from fixlm.output.kernels.tiles import loss_by_tiles
+from fixlm.output.kernels.top_k import block_hadamard_top_k
 from fixlm.output.layer import Ingredients
 from fixlm.output.scaled import ScaledOutput
 
@@ -80,6 +81,11 @@ class HadamardOutput(ScaledOutput):
         with without_autocast(hidden):
             slots = block_hadamard_logits(features, signs, widened(self.bias), self.scale)
         return slots[:, : len(self.bias)]
+
+    def _top_k(self, hidden: Tensor, k: int) -> tuple[Tensor, Tensor]:
+        features, signs = self._padded(hidden)
+        with without_autocast(hidden):
+            return block_hadamard_top_k(features, signs, widened(self.bias), None, k, self.scale)
 
     def _padded(self, hidden: Tensor) -> tuple[Tensor, Tensor]:
         """Features with zeros from N to P, (n, P), and signs; in float32 or better."""

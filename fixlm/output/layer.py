@@ -18,6 +18,7 @@ from fixlm.output.cross_entropy import (
     require_features,
     require_words,
 )
+from fixlm.output.kernels.top_k import top_k_of_logits
 
 
 @dataclass(frozen=True)
@@ -185,9 +186,29 @@ class OutputLayer(nn.Module, ABC):
         require_words(ids, self.vocabulary_size)
         return self._nll(rows, ids).view(targets.shape)
 
+    @torch.no_grad()
+    def top_k(self, hidden: Tensor, k: int) -> tuple[Tensor, Tensor]:
+        """(…, H) → the k largest logits, falling, and their ids, both (…, k): `torch.topk` of `forward`, no gradient.
+
+        Of equal logits the smaller id comes first. k is from 1 to V.
+
+        Raises:
+            InputError: a shape or a type does not fit, or k is out of range.
+        """
+        self._require_features(hidden)
+        if not 1 <= k <= self.vocabulary_size:
+            raise InputError("k", "not a number of words", found=k, expected=f"1 to {self.vocabulary_size}")
+        found, ids = self._top_k(hidden.reshape(-1, self.hidden_size), k)
+        found = found.to(autocast_type(hidden) or hidden.dtype)  # behind the ranking, which a lower type would blur
+        return found.view(*hidden.shape[:-1], k), ids.view(*hidden.shape[:-1], k)
+
     @abstractmethod
     def _logits(self, hidden: Tensor) -> Tensor:
         """(n, H) → (n, V)."""
+
+    def _top_k(self, hidden: Tensor, k: int) -> tuple[Tensor, Tensor]:
+        """(n, H) → (n, k) values, (n, k) ids; a layer that needs no (n, V) array overrides it."""
+        return top_k_of_logits(self._logits(hidden), k)
 
     @abstractmethod
     def _loss(self, hidden: Tensor, targets: Tensor) -> Tensor:

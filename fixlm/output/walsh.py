@@ -18,6 +18,7 @@ from fixlm.output.kernels.block_hadamard import (
     projected_cross_entropy,
     walsh_hadamard,
 )
+from fixlm.output.kernels.top_k import block_hadamard_top_k
 from fixlm.output.layer import OutputLayer
 
 
@@ -72,6 +73,7 @@ class WalshOutput(OutputLayer):
         slots = torch.arange(vocabulary_size) if slots is None else slots.long()
         self.register_buffer("signs", self._signs_for(slots), persistent=False)
         self.register_buffer("slots", slots, persistent=in_state_dict)
+        self._words: Tensor | None = None
         rows = families * (2 if halves == "both" else 1)
         # Then a logit starts with the deviation √2 ‖x‖/√H at any M, in either basis.
         deviation = (hidden_size * (families if basis == "codes" else 1)) ** -0.5
@@ -91,6 +93,7 @@ class WalshOutput(OutputLayer):
         super()._load_from_state_dict(state_dict, prefix, *rest)
         if prefix + "slots" in state_dict:  # they may need another number of blocks than those of before
             self.signs = self._signs_for(self.slots).to(self.signs)
+            self._words = None
 
     @torch.no_grad()
     def start_at(self, vectors: Tensor) -> None:
@@ -138,6 +141,18 @@ class WalshOutput(OutputLayer):
         features = self._features(hidden)
         with without_autocast(hidden):
             return block_hadamard_logits(features, widened(self.signs), self._slot_bias())[:, self.slots]
+
+    def _top_k(self, hidden: Tensor, k: int) -> tuple[Tensor, Tensor]:
+        features = self._features(hidden)
+        with without_autocast(hidden):
+            return block_hadamard_top_k(features, widened(self.signs), widened(self.bias), self._words_in_slots(), k)
+
+    def _words_in_slots(self) -> Tensor:
+        """(blocks · M,) int32: the word in each slot, or −1; made when first wanted, as training needs none."""
+        if self._words is None or self._words.device != self.slots.device:
+            words = self.slots.new_full((self.signs.numel(),), -1, dtype=torch.int32)
+            self._words = words.index_copy(0, self.slots, torch.arange(len(self.slots)).to(words))
+        return self._words
 
     def relatives(self, word_id: int) -> list[int]:
         """The family of a word, its head first."""

@@ -7,6 +7,7 @@ import itertools
 import json
 import sys
 from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -64,6 +65,17 @@ def test_the_state_is_carried_on(run: fixlm.Run) -> None:
         with torch.no_grad():
             hidden, _ = run.model(torch.tensor(text[:length])[:, None], run.model.start_state(1))
             assert run.model.output(hidden[-1])[0].argmax() == text[length]
+
+
+@pytest.mark.parametrize("sampling", [Sampling(temperature=0), Sampling(top_k=2)])
+def test_words_that_are_never_drawn_take_no_place_among_the_most_probable(run: fixlm.Run, sampling: Sampling) -> None:
+    prompt = np.array([run.corpus.end_of_line, 2, 3])
+    with torch.no_grad():
+        hidden, _ = run.model(torch.from_numpy(prompt)[:, None], run.model.start_state(1))
+        order = run.model.output(hidden[-1])[0].argsort(descending=True).tolist()
+    never = [order[0], order[2], order[-1]]
+    drawn = {next(generate(run.model, prompt, replace(sampling, seed=seed), never)) for seed in range(30)}
+    assert drawn == ({order[1]} if sampling.temperature == 0 else {order[1], order[3]})
 
 
 def test_a_seed_gives_a_text_again_and_another_one_another(run: fixlm.Run) -> None:

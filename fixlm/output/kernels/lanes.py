@@ -115,6 +115,24 @@ def sums(typing: Any, a: Any, b: Any, c: Any, d: Any, e: Any, f: Any, g: Any, h:
 
 
 @intrinsic
+def transposed(typing: Any, eight: Any) -> Any:
+    """Element i of result j is element j of argument i, for a tuple of eight."""
+
+    def generate(context: Any, builder: ir.IRBuilder, signature: Any, values: Sequence[Any]) -> Any:
+        rows = [builder.extract_value(values[0], row) for row in range(LANES)]
+        for apart in (1, 2, 4):  # exchanges the blocks of that size off the diagonal
+            upper = [LANES + lane - apart if lane & apart else lane for lane in range(LANES)]
+            lower = [LANES + lane if lane & apart else lane + apart for lane in range(LANES)]
+            for row in range(LANES):
+                if not row & apart:
+                    pair = rows[row], rows[row + apart]
+                    rows[row], rows[row + apart] = (_shuffle(builder, *pair, order) for order in (upper, lower))
+        return context.make_tuple(builder, signature.return_type, rows)
+
+    return eight(eight), generate
+
+
+@intrinsic
 def exp2(typing: Any, y: Any) -> Any:
     """2^y for y ≤ 0, to 3e-7 (float32) or 1e-15 (float64) relative; below the smallest normal number: that number.
 
