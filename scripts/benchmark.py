@@ -8,12 +8,13 @@ frequent ones. The other times do not depend on the data.
 """
 
 import contextlib
+import ctypes
 import importlib.util
 import json
 import multiprocessing
 import platform
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -22,7 +23,8 @@ from typing import Any
 import benchmark_cases as cases
 import numpy as np
 import torch
-from benchmark_cases import PLAIN, Call, Sizes
+from benchmark_cases import Call
+from benchmark_layers import PLAIN, Sizes, build_layer
 from benchmark_report import plot_growth, print_report
 
 from embeddings.options import Count, option
@@ -37,6 +39,8 @@ DIMS = (64, 128, 256, 512, 1024, 2048)  # powers of two, as hadamard wants
 COMPARED = {
     "loss": cases.loss_calls, "nll": cases.nll_calls, "decode": cases.decode_calls, "step": cases.step_calls,
 }  # fmt: skip
+MANY_WORDS = 1_000_000
+M_MMAP_THRESHOLD = -3  # of malloc.h
 FEW_TOKENS = 64  # plain torch holds 4 GB of logits a thousand tokens at a million words
 
 
@@ -48,6 +52,10 @@ class Settings(Sizes):
     steps_only: bool = option(False, "measure only whole training steps")
     pmi_steps: bool = option(
         False, "measure only whole training steps of pmi with folds, trained rows and short rows, beside tied"
+    )
+    decoding: bool = option(
+        False,
+        f"measure only the {cases.TOP_K} most likely words of one token after another, also of {MANY_WORDS:,} words",
     )
     json: str | None = option(None, "JSON file to write the figures to")
     plot: str | None = option(None, "PNG file for a plot of how times grow with V and N")
@@ -79,18 +87,28 @@ def measure(settings: Settings) -> dict[str, Any]:
     rounds = settings.rounds or (3 if settings.quick else 7)
     setting = asdict(settings) | {"rounds": rounds, "processor": processor()}
     setting |= {"bfloat16_products": multiplies_bfloat16(), "versions": versions()}
-    for name in ("quick", "steps_only", "pmi_steps", "json", "plot"):  # what is asked for, not how it is measured
+    for name in (
+        "quick",
+        "steps_only",
+        "pmi_steps",
+        "decoding",
+        "json",
+        "plot",
+    ):  # what is asked for, not how it is measured
         del setting[name]
     report: dict[str, Any] = {"setting": setting, "microseconds_per_token": {}, "ratios": {}}
     if settings.pmi_steps:
         times, ratios = in_turns(cases.pmi_step_calls(settings), rounds)
         return report | {"microseconds_per_token": {"pmi_step": times}, "ratios": ratios}
+    if settings.decoding:
+        return report | {"decoding": measure_decoding(settings, rounds)}
     for name, calls in COMPARED.items():
         if name == "step" or not (settings.steps_only or (settings.quick and name == "nll")):
             report["microseconds_per_token"][name], ratios = in_turns(calls(settings), rounds)
             report["ratios"] |= {f"{key}_{name}": ratio for key, ratio in ratios.items()}
     if not (settings.quick or settings.steps_only):
-        report["extra_memory_mb"] = measure_memory(settings, cases.OUTPUTS)
+        report["extra_memory_mb"] = measure_memory(settings, cases.trained())
+        report["decoding"] = measure_decoding(settings, rounds)
         report["growth"] = measure_growth(max(3, rounds // 2))
     return report
 
@@ -127,13 +145,16 @@ def measure_memory(settings: Settings, names: Sequence[str]) -> dict[str, dict[s
     found: dict[str, dict[str, float | None]] = {name: {} for name in names}
     for name in names:
         # The logits of plain torch grow with the tokens: four times as many do not fit everywhere.
-        for factor in (1,) if name == PLAIN else (1, 4):
+        for factor in (1,) if name.startswith(PLAIN) else (1, 4):
             sized = replace(settings, batch_size=settings.batch_size * factor)
-            # In a process of its own, whose memory no other layer has grown.
-            with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as processes:
-                megabytes = processes.submit(extra_memory, name, sized).result()
-            found[name][f"{sized.tokens} tokens"] = megabytes
+            found[name][f"{sized.tokens} tokens"] = in_own_process(extra_memory, name, sized)
     return found
+
+
+def in_own_process(measure: Callable[..., float | None], *arguments: object) -> float | None:
+    """What it returns in a process whose memory nothing else has grown."""
+    with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as processes:
+        return processes.submit(measure, *arguments).result()
 
 
 def extra_memory(name: str, settings: Settings) -> float | None:
@@ -142,24 +163,59 @@ def extra_memory(name: str, settings: Settings) -> float | None:
     None where the system does not tell.
     """
     torch.set_num_threads(settings.threads)
-    layer = cases.build_layer(name, settings)
+    layer = build_layer(name, settings)
     hidden, targets = cases.random_tokens(settings, settings.tokens)
     cases.loss_and_gradients(layer, hidden[:16].detach().requires_grad_(), targets[:16])  # compiles, starts threads
-    try:
-        Path("/proc/self/clear_refs").write_text("5")  # the peak starts anew
-    except OSError:
+    before = start_of_peak()
+    if before is None:
         return None
-    before = resident("VmRSS")
     layer.loss(hidden, targets).backward()
     gradients = [parameter.grad for parameter in (hidden, *layer.parameters())]
     kept = sum(gradient.numel() * gradient.element_size() for gradient in gradients)
     return round((resident("VmHWM") - before - kept) / 2**20, 1)
 
 
+def start_of_peak() -> int | None:
+    """Lets the peak of the resident memory start anew; the bytes it starts at, None where the system does not tell."""
+    try:
+        Path("/proc/self/clear_refs").write_text("5")
+    except OSError:
+        return None
+    return resident("VmRSS")
+
+
 def resident(field: str) -> int:
     """Bytes, from /proc/self/status."""
     lines = Path("/proc/self/status").read_text().splitlines()
     return next(int(line.split()[1]) * 1024 for line in lines if line.startswith(field))
+
+
+def measure_decoding(settings: Settings, rounds: int) -> list[dict[str, Any]]:
+    """(h): the most likely words of one token after another, at V and at a million words."""
+    rows = []
+    for size in sorted({settings.vocabulary_size, MANY_WORDS}):
+        # Families sorted by kind, as a run has them: the words of a block do not stand in order.
+        members = max(settings.walsh_family_size or 1, -(-size // settings.walsh_families))
+        sizes = replace(settings, vocabulary_size=size, walsh_family_size=members)
+        times, ratios = in_turns(cases.top_k_calls(sizes), rounds)
+        memory = {name: in_own_process(decoding_memory, name, sizes) for name in cases.DECODING}
+        rows.append({"V": size, "microseconds_per_token": times, "ratios": ratios, "extra_memory_mb": memory})
+    return rows
+
+
+def decoding_memory(name: str, settings: Settings) -> float | None:
+    """Peak of the resident memory during the first token that is decoded, less what was there before: in MB."""
+    torch.set_num_threads(settings.threads)
+    with contextlib.suppress(AttributeError, OSError):  # another C library than that of GNU
+        ctypes.CDLL(None).mallopt(M_MMAP_THRESHOLD, 2**16)  # what is freed goes back, and is not taken again unseen
+    layer, hidden = build_layer(name, settings), torch.randn(1, settings.hidden_size)
+    with torch.no_grad():
+        # A smaller layer compiles and starts threads, since the first token of the large one is to be measured.
+        small = replace(settings, vocabulary_size=settings.hidden_size, walsh_family_size=settings.hidden_size)
+        build_layer(name, small).top_k(hidden, cases.TOP_K)
+        before = start_of_peak()
+        layer.top_k(hidden, cases.TOP_K)
+    return None if before is None else round((resident("VmHWM") - before) / 2**20, 1)
 
 
 def measure_growth(rounds: int) -> list[dict[str, Any]]:

@@ -4,19 +4,16 @@ import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from functools import partial
-from typing import Annotated, Any
+from typing import Any
 
 import torch
 import torch.nn.functional as F
-from annotated_types import Ge, Le
+from benchmark_layers import LOW, PLAIN, Sizes, build_layer
 from torch import Tensor, nn
 
 from embeddings.cross_fit import FoldVectors
-from embeddings.options import LARGEST, Checked, Count, option
-from fixlm import output
 from fixlm.config.read import read_config
 from fixlm.config.schema import OptimizationConfig
-from fixlm.errors import InputError
 from fixlm.model.bfloat16 import multiplies_bfloat16
 from fixlm.model.embedding import input_embedding
 from fixlm.model.language_model import LanguageModel
@@ -26,9 +23,13 @@ from fixlm.training.optimizer import make_optimizer, take_gradients
 from fixlm.training.ranks import Ranks
 from fixlm.training.windows import Window
 
-PLAIN = "plain torch, learned"
 GROWN = (PLAIN, "dense_fixed_float32", "hadamard", "walsh")
-OUTPUTS = (PLAIN, "learned_fused", "dense_fixed_float32", "dense_fixed_bfloat16", "hadamard", "walsh")
+SCORED = (PLAIN, "learned_fused", "dense_fixed_float32", "hadamard", "walsh")
+TRAINED = (
+    PLAIN, PLAIN + LOW, "learned_fused", "learned" + LOW, "dense_fixed_float32", "dense_fixed" + LOW, "hadamard",
+    "walsh", "walsh" + LOW,
+)  # fmt: skip
+DECODING = (PLAIN, "walsh", "hadamard")
 STEPS = {
     "learned": "learned", "tied": "tied", "adaptive": "adaptive", "pmi": "pretrained", "hadamard": "hadamard",
     "walsh": "walsh",
@@ -45,40 +46,8 @@ PMI_STEPS = {
     "trained rows, short tail, folds": ("pretrained", FOLDS, ("learned_words", "tail_dim")),
 }
 """Layer, number of folds and options of further steps: an eighth of the words is trained, rows are cut to a quarter."""
-ADAPTIVE_CUTOFFS = (2000, 10000)
 DECODED = 20  # tokens in a row
-SLOW_TOKENS = 140  # of bfloat16 products where the processor has none
-
-
-@dataclass(frozen=True)
-class Sizes(Checked):
-    """Of the layers and of what they read."""
-
-    vocabulary_size: Annotated[int, Ge(2), Le(LARGEST)] = option(33_278, "V, the vocabulary size")
-    hidden_size: Annotated[int, Ge(16), Le(LARGEST)] = option(512, "H, and N of the fixed matrices: a power of two")
-    walsh_families: Annotated[int, Ge(16), Le(LARGEST)] = option(2048, "M, the number of families of walsh")
-    walsh_family_size: Count | None = option(
-        None, "largest number of words in a family of walsh (none: V/M rounded up)"
-    )
-    batch_size: Count = option(40, "B, the number of streams")
-    bptt: Count = option(70, "T, the number of time steps. The layers are measured on B·T tokens")
-
-    @property
-    def tokens(self) -> int:
-        """B·T."""
-        return self.batch_size * self.bptt
-
-    @property
-    def walsh(self) -> dict[str, Any]:
-        """What `output.build` takes for walsh: words in a row, or strewn over all places if families may be larger."""
-        if self.walsh_family_size is None:
-            return {"families": self.walsh_families}
-        places = self.walsh_families * self.walsh_family_size
-        if places < self.vocabulary_size:
-            what = f"too small for {self.vocabulary_size:,} words in {self.walsh_families:,} families"
-            least = -(-self.vocabulary_size // self.walsh_families)
-            raise InputError("--walsh-family-size", what, found=self.walsh_family_size, expected=f"at least {least}")
-        return {"families": self.walsh_families, "slots": torch.randperm(places)[: self.vocabulary_size]}
+TOP_K = 10  # words that are wanted of each
 
 
 @dataclass(frozen=True)
@@ -92,51 +61,6 @@ class Call:
         began = time.perf_counter()
         self.work()
         return (time.perf_counter() - began) / self.tokens
-
-
-class PlainLayer(nn.Linear):
-    """A linear layer and cross-entropy as plain torch has them, with the methods of `fixlm.output`'s layers."""
-
-    def logits(self, hidden: Tensor) -> Tensor:
-        return self(hidden)  # (n, V)
-
-    def loss(self, hidden: Tensor, targets: Tensor) -> Tensor:
-        return F.cross_entropy(self(hidden), targets)
-
-    @torch.no_grad()
-    def nll(self, hidden: Tensor, targets: Tensor) -> Tensor:
-        return F.cross_entropy(self(hidden), targets, reduction="none")  # (n,)
-
-
-class AdaptiveSoftmax(nn.AdaptiveLogSoftmaxWithLoss):
-    """torch's adaptive softmax, with the `loss` of `fixlm.output`'s layers."""
-
-    def loss(self, hidden: Tensor, targets: Tensor) -> Tensor:
-        return self(hidden, targets).loss
-
-
-def build_layer(name: str, sizes: Sizes, **more: Any) -> Any:
-    """An output layer.
-
-    Args:
-        name: one of the report, or of `fixlm.output`.
-        more: further arguments of `fixlm.output.build`.
-    """
-    size, hidden = sizes.vocabulary_size, sizes.hidden_size
-    if name == PLAIN:
-        return PlainLayer(hidden, size)
-    cutoffs = [cutoff for cutoff in ADAPTIVE_CUTOFFS if cutoff < size] or [size // 2]
-    if name == "adaptive_softmax":
-        return AdaptiveSoftmax(hidden, size, cutoffs)
-    if name == "adaptive":
-        more["cutoffs"] = cutoffs
-    if name == "walsh":
-        more |= sizes.walsh
-    if name == "dense_fixed_bfloat16":
-        more["precision"] = torch.bfloat16
-    if name.startswith("dense_fixed") or name == "pretrained":
-        name, more["vectors"] = "pretrained", F.normalize(torch.randn(size, hidden), dim=1)  # (V, N)
-    return output.build(name.removesuffix("_fused"), hidden, size, **more)
 
 
 def random_tokens(sizes: Sizes, tokens: int) -> tuple[Tensor, Tensor]:
@@ -157,41 +81,58 @@ def loss_and_gradients(layer: Any, hidden: Tensor, targets: Tensor) -> None:
     layer.zero_grad(set_to_none=True)
 
 
-def loss_calls(sizes: Sizes, names: Iterable[str] = (*OUTPUTS, "adaptive_softmax")) -> dict[str, Call]:
+def trained() -> list[str]:
+    """The output layers whose loss is measured: bfloat16 only on processors with such products."""
+    return [name for name in TRAINED if multiplies_bfloat16() or not name.endswith(LOW)]
+
+
+def loss_calls(sizes: Sizes, names: Iterable[str] | None = None) -> dict[str, Call]:
     """(a): loss and gradients of B·T tokens."""
     hidden, targets = random_tokens(sizes, sizes.tokens)
-    calls = {}
-    for name in names:
-        slow = name == "dense_fixed_bfloat16" and not multiplies_bfloat16()
-        tokens = min(SLOW_TOKENS, sizes.tokens) if slow else sizes.tokens
-        inputs = hidden[:tokens].detach().requires_grad_()
-        calls[name] = Call(partial(loss_and_gradients, build_layer(name, sizes), inputs, targets[:tokens]), tokens)
-    return calls
+    names = [*trained(), "adaptive_softmax"] if names is None else names
+    return {
+        name: Call(partial(loss_and_gradients, build_layer(name, sizes), hidden, targets), sizes.tokens)
+        for name in names
+    }
 
 
 def nll_calls(sizes: Sizes) -> dict[str, Call]:
-    """(b): scoring without gradient."""
+    """(b): scoring without gradient, always in float32."""
     hidden, targets = random_tokens(sizes, sizes.tokens)
-    names = [name for name in OUTPUTS if name != "dense_fixed_bfloat16"]  # always scored in float32
-    return {name: Call(partial(build_layer(name, sizes).nll, hidden, targets), sizes.tokens) for name in names}
+    return {name: Call(partial(build_layer(name, sizes).nll, hidden, targets), sizes.tokens) for name in SCORED}
 
 
 def decode_calls(sizes: Sizes) -> dict[str, Call]:
     """(c): the logits of one token after another."""
-    hidden, _ = random_tokens(sizes, 1)
+    hidden = torch.randn(1, sizes.hidden_size)
+    return {name: in_a_row(build_layer(name, sizes).logits, hidden) for name in GROWN}
 
-    def work(layer: Any) -> None:
-        with torch.no_grad():
-            for _ in range(DECODED):
-                layer.logits(hidden)
 
-    return {name: Call(partial(work, build_layer(name, sizes)), DECODED) for name in GROWN}
+def top_k_calls(sizes: Sizes) -> dict[str, Call]:
+    """(h): the most likely words of one token after another."""
+    hidden = torch.randn(1, sizes.hidden_size)
+    return {name: in_a_row(build_layer(name, sizes).top_k, hidden, TOP_K) for name in DECODING}
+
+
+def in_a_row(method: Callable[..., object], *arguments: object) -> Call:
+    """The same token several times, without gradient."""
+
+    @torch.no_grad()
+    def work() -> None:
+        for _ in range(DECODED):
+            method(*arguments)
+
+    return Call(work, DECODED)
 
 
 def step_calls(sizes: Sizes) -> dict[str, Call]:
-    """(f): whole training steps of the 2-layer model."""
+    """(f): whole training steps of the 2-layer model, also in bfloat16 where the processor has such products."""
     calls = {PLAIN: Call(plain_step(sizes), sizes.tokens)}
-    return calls | {name: Call(our_step(layer, sizes), sizes.tokens) for name, layer in STEPS.items()}
+    for name, layer in STEPS.items():
+        calls[name] = Call(our_step(layer, sizes), sizes.tokens)
+        if multiplies_bfloat16():
+            calls[f"{name}_float32"] = Call(our_step(layer, sizes, low=False), sizes.tokens)
+    return calls
 
 
 def pmi_step_calls(sizes: Sizes) -> dict[str, Call]:
@@ -239,6 +180,7 @@ def our_step(
     sizes: Sizes,
     folds: int = 0,
     *,
+    low: bool = True,
     frozen: bool = False,
     loss_of: Callable[[LanguageModel], Any] | None = None,
     **more: Any,
@@ -247,12 +189,13 @@ def our_step(
 
     Args:
         folds: of vectors that both ends read; 0: none.
+        low: whether products are in bfloat16 where the processor has such.
         frozen: whether the input embedding is.
         loss_of: gives what to call in place of a model's `regularized_loss`.
         more: further arguments of `fixlm.output.build`.
     """
     hidden_size, size = sizes.hidden_size, sizes.vocabulary_size
-    precision = torch.bfloat16 if multiplies_bfloat16() else None
+    precision = torch.bfloat16 if low and multiplies_bfloat16() else None
     config = OptimizationConfig(lr=6e-3)
     embedding = input_embedding(size, hidden_size)
     embedding.requires_grad_(not frozen)

@@ -4,18 +4,15 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from benchmark_cases import DECODED, GROWN
+from benchmark_cases import DECODED, GROWN, TOP_K
+from benchmark_layers import PLAIN
 from rich.table import Table
 
 from fixlm.console import rich_console
 
-NAMES = {
-    "adaptive_softmax": "plain torch, adaptive softmax",
-    "learned_fused": "learned",
-    "dense_fixed_float32": "fixed matrix, float32",
-    "dense_fixed_bfloat16": "fixed matrix, bfloat16",
-}
-"""What is shown for a key of the figures, where the key itself is not readable."""
+NAMES = {"adaptive_softmax": "plain torch, adaptive softmax", "learned_fused": "learned", "dense_fixed": "dense fixed"}
+"""What is shown for a key of the figures, without its type, where the key itself is not readable."""
+TYPES = ("float32", "bfloat16")
 TITLES = {
     "loss": "loss and gradients",
     "nll": "scoring",
@@ -23,6 +20,18 @@ TITLES = {
     "step": "whole training step",
     "pmi_step": "whole training step, beside tied",
 }
+
+
+def shown(key: str, otherwise: str = "float32") -> str:
+    """The words for a key of the figures, new or old.
+
+    Args:
+        otherwise: the type of the products where the key names none.
+    """
+    for kind in TYPES:
+        if key.endswith(f"_{kind}"):
+            key, otherwise = key.removesuffix(f"_{kind}"), kind
+    return f"{NAMES.get(key, key)}, {otherwise}"
 
 
 def print_report(report: Mapping[str, Any]) -> None:
@@ -35,20 +44,30 @@ def print_report(report: Mapping[str, Any]) -> None:
     )
     for name, times in report["microseconds_per_token"].items():
         table = Table("", "µs a token", "times faster", title=TITLES[name], title_justify="left")
+        ours = "bfloat16" if "step" in name and setting["bfloat16_products"] else "float32"
         for call, microseconds in times.items():
             ratio = report["ratios"].get(call if name == "pmi_step" else f"{call}_{name}")
-            table.add_row(NAMES.get(call, call), f"{microseconds:,.1f}", "" if ratio is None else f"{ratio:.1f}")
+            table.add_row(
+                shown(call, "float32" if call == PLAIN else ours),
+                f"{microseconds:,.1f}",
+                "" if ratio is None else f"{ratio:.1f}",
+            )
         screen.print(table)
     if "extra_memory_mb" in report:
         table = Table("", "tokens", "MB", title="peak extra memory", title_justify="left")
         for name, measured in report["extra_memory_mb"].items():
             for tokens, megabytes in measured.items():
-                table.add_row(NAMES.get(name, name), tokens, str(megabytes))
+                table.add_row(shown(name), tokens, str(megabytes))
+        screen.print(table)
+    for row in report.get("decoding", ()):
+        title = f"the {TOP_K} most likely words of one token, {DECODED} in a row, V = {row['V']:,}"
+        table = Table("", "µs a token", "times faster", "extra MB", title=title, title_justify="left")
+        for name, microseconds in row["microseconds_per_token"].items():
+            ratio, megabytes = row["ratios"].get(name), row["extra_memory_mb"][name]
+            table.add_row(shown(name), f"{microseconds:,.0f}", "" if ratio is None else f"{ratio:.1f}", str(megabytes))
         screen.print(table)
     if "growth" in report:
-        table = Table(
-            "V", "N", *(NAMES.get(name, name) for name in GROWN), title="growth, µs a token", title_justify="left"
-        )
+        table = Table("V", "N", *(shown(name) for name in GROWN), title="growth, µs a token", title_justify="left")
         for row in report["growth"]:
             table.add_row(f"{row['V']:,}", f"{row['N']:,}", *(f"{row[name]:,.1f}" for name in GROWN))
         screen.print(table)
@@ -69,7 +88,7 @@ def plot_growth(rows: Sequence[Mapping[str, Any]], path: Path) -> None:
         points = [row for row in rows if row["axis"] == axis]
         for name, colour in zip(GROWN, ("#707070", *COLOURS[1:]), strict=False):
             across = [row[axis] for row in points]
-            panel.loglog(across, [row[name] for row in points], "o-", color=colour, label=NAMES.get(name, name))
+            panel.loglog(across, [row[name] for row in points], "o-", color=colour, label=shown(name))
         panel.set_xlabel(titles[axis])
         panel.set_xticks([row[axis] for row in points][axis == "V" :: 2])
         panel.xaxis.set_minor_locator(NullLocator())

@@ -19,7 +19,8 @@ from typing import Any
 
 import torch
 from benchmark import processor
-from benchmark_cases import STEPS, Sizes, our_step
+from benchmark_cases import STEPS, our_step
+from benchmark_layers import Sizes
 from torch.profiler import ProfilerActivity, profile
 
 from embeddings.options import Count, option

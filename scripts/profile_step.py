@@ -11,7 +11,8 @@ from pathlib import Path
 
 import torch
 from benchmark import processor
-from benchmark_cases import STEPS, Sizes, our_step
+from benchmark_cases import STEPS, our_step
+from benchmark_layers import Sizes
 from torch.profiler import ProfilerActivity
 from torch.profiler import profile as torch_profile
 
