@@ -48,7 +48,9 @@ FEW_TOKENS = 64  # plain torch holds 4 GB of logits a thousand tokens at a milli
 class Settings(Sizes):
     """What is measured."""
 
-    quick: bool = option(False, "measure only the output layers, decoding and whole steps, in fewer rounds")
+    quick: bool = option(
+        False, "measure only the output layers, decoding and whole steps, in fewer rounds; with --decoding, V alone"
+    )
     steps_only: bool = option(False, "measure only whole training steps")
     pmi_steps: bool = option(
         False, "measure only whole training steps of pmi with folds, trained rows and short rows, beside tied"
@@ -191,9 +193,9 @@ def resident(field: str) -> int:
 
 
 def measure_decoding(settings: Settings, rounds: int) -> list[dict[str, Any]]:
-    """(h): the most likely words of one token after another, at V and at a million words."""
+    """(h): the most likely words of one token after another, at V and, with more time, at a million words."""
     rows = []
-    for size in sorted({settings.vocabulary_size, MANY_WORDS}):
+    for size in sorted({settings.vocabulary_size, settings.vocabulary_size if settings.quick else MANY_WORDS}):
         # Families sorted by kind, as a run has them: the words of a block do not stand in order.
         members = max(settings.walsh_family_size or 1, -(-size // settings.walsh_families))
         sizes = replace(settings, vocabulary_size=size, walsh_family_size=members)

@@ -4,6 +4,7 @@
 at a time and keep the best so far: no (n, V) array.
 """
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -25,7 +26,6 @@ def top_k_of_logits(logits: Tensor, k: int) -> tuple[Tensor, Tensor]:
     return values[:, :k], ids[:, :k]
 
 
-@torch.no_grad()
 def block_hadamard_top_k(
     features: Tensor, signs: Tensor, bias: Tensor, words: Tensor | None, k: int, scale: float = 1.0
 ) -> tuple[Tensor, Tensor]:
@@ -44,7 +44,7 @@ def block_hadamard_top_k(
     """
     if features.dtype == signs.dtype == bias.dtype and _kernel_fits(features, signs.shape[1]):
         values, ids = top_k_by_kernel(features, signs, bias, words, k, scale)
-        if not bool((ids == NO_WORD).any()):  # else logits are not numbers, which the kernel passes over
+        if not bool((ids[:, -1] == NO_WORD).any()):  # else logits are not numbers, which the kernel passes over
             return values, ids
     return top_k_by_torch(features, signs, bias, words, k, scale)
 
@@ -74,18 +74,20 @@ def top_k_by_kernel(
     """On the CPU, in as many threads as torch uses; each has the best of its own blocks."""
     from fixlm.output.kernels.top_k_numba import largest_logits
 
-    threads = torch.get_num_threads()
-    values = features.new_full((threads, len(features), k), -torch.inf)
-    ids = values.new_full(values.shape, NO_WORD, dtype=torch.int64)
     words = signs.new_empty(0, dtype=torch.int32) if words is None else words
     x, d, b, w = (tensor.detach().contiguous().numpy() for tensor in (features, signs, bias, words))
-    y, found = values.numpy(), ids.numpy()
+    values = np.full((torch.get_num_threads(), len(x), k), -np.inf, b.dtype)
+    ids = np.full(values.shape, NO_WORD)
 
     def work(part: slice, thread: int) -> None:
-        largest_logits(x, scale, d, part.start, part.stop, b, w, y[thread], found[thread])
+        largest_logits(x, scale, d, part.start, part.stop, b, w, values[thread], ids[thread])
 
-    in_threads(work, len(signs), len(features) * signs.shape[1], KERNEL_TOKENS)
-    return _largest(values.transpose(0, 1).flatten(1), ids.transpose(0, 1).flatten(1), k)
+    in_threads(work, len(d), len(x) * d.shape[1], KERNEL_TOKENS)
+    # As `_largest`, in numpy: so few numbers are sorted that torch's calls would show in the time of a token.
+    both = [each.swapaxes(0, 1).reshape(len(x), len(each) * k) for each in (values, ids)]  # (n, threads · k)
+    order = np.lexsort((both[1], -both[0]))[:, :k]
+    best, found = (torch.from_numpy(np.take_along_axis(each, order, 1)) for each in both)
+    return best, found
 
 
 def _largest(values: Tensor, ids: Tensor, k: int) -> tuple[Tensor, Tensor]:
