@@ -89,14 +89,8 @@ def measure(settings: Settings) -> dict[str, Any]:
     rounds = settings.rounds or (3 if settings.quick else 7)
     setting = asdict(settings) | {"rounds": rounds, "processor": processor()}
     setting |= {"bfloat16_products": multiplies_bfloat16(), "versions": versions()}
-    for name in (
-        "quick",
-        "steps_only",
-        "pmi_steps",
-        "decoding",
-        "json",
-        "plot",
-    ):  # what is asked for, not how it is measured
+    # What is asked for, not how it is measured.
+    for name in ("quick", "steps_only", "pmi_steps", "decoding", "json", "plot"):
         del setting[name]
     report: dict[str, Any] = {"setting": setting, "microseconds_per_token": {}, "ratios": {}}
     if settings.pmi_steps:

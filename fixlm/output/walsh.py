@@ -150,9 +150,9 @@ class WalshOutput(OutputLayer):
     def _words_in_slots(self) -> Tensor:
         """(blocks · M,) int32: the word in each slot, or −1; made when first wanted, as training needs none."""
         if self._words is None or self._words.device != self.slots.device:
-            self._words = self.slots.new_full((self.signs.numel(),), -1, dtype=torch.int32)
             ids = torch.arange(len(self.slots), dtype=torch.int32, device=self.slots.device)
-            self._words.index_copy_(0, self.slots, ids)
+            words = ids.new_full((self.signs.numel(),), -1)
+            self._words = words.index_copy_(0, self.slots, ids)
         return self._words
 
     def relatives(self, word_id: int) -> list[int]:
