@@ -27,6 +27,11 @@ LEARNED_WORDS_SCALE = 8.0
 """The length of a row whose steps are trained: of norm 1 it would turn too far with each step of the optimizer."""
 ADAPTIVE_DIVISOR = 4.0
 """torch's own default."""
+LEARNED_WORDS = (
+    "M. The rows of the M most frequent words are trained: they are s·Q + D, with D from zero. In walsh, D·x is added "
+    "to the logits of these words"
+)
+"""The help of a flag that two kinds of layers have."""
 EMBEDDING_INIT = 0.1
 """Embeddings and learned output weights start uniform in ±0.1, as in the word_language_model example."""
 
@@ -160,9 +165,7 @@ class FixedOptions(ScaledOptions):
 
     word_scales: bool = option(False, "learn a scale of each row of the output matrix", place="ablation")
 
-    learned_words: Natural = option(
-        0, "M. The rows of the M most frequent words are trained: they are s·Q + D, with D from zero"
-    )
+    learned_words: Natural = option(0, LEARNED_WORDS)
     learned_words_scale: Positive = option(
         LEARNED_WORDS_SCALE,
         "s of --learned-words. It multiplies all rows, and α starts at its s-th part. A step of D is then "
@@ -209,6 +212,7 @@ class WalshOptions(StartOptions):
         place="ablation",
     )
     walsh_tied: bool = option(False, "add to the input vector of each word the trained row of its family")
+    learned_words: Natural = option(0, LEARNED_WORDS)
 
     def arguments(self, prepared: OutputMatrix | Codebook | None, prepared_with: Any) -> dict[str, Any]:
         import torch
@@ -219,6 +223,7 @@ class WalshOptions(StartOptions):
             "halves": prepared_with.halves,
             "basis": self.walsh_basis,
             "tied": self.walsh_tied,
+            "learned_words": self.learned_words,
             "in_state_dict": False,
         }
 
@@ -246,4 +251,7 @@ class WalshOptions(StartOptions):
 
     def tensor_shapes(self, hidden_size: int, vocabulary_size: int, prepared_with: Any) -> Shapes:
         rows = prepared_with.families * (2 if prepared_with.halves == "both" else 1)
-        return {"bias": (vocabulary_size,), "weight": (rows, hidden_size)}
+        shapes: Shapes = {"bias": (vocabulary_size,), "weight": (rows, hidden_size)}
+        if self.learned_words:
+            shapes |= {"head_words": (self.learned_words,), "head": (self.learned_words, hidden_size)}
+        return shapes

@@ -1,6 +1,6 @@
 """The walsh layer: fixed codes that words of one kind share in part, read through a learned projection."""
 
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 import torch
@@ -11,15 +11,10 @@ from embeddings.errors import InputError
 from embeddings.methods.hadamard import block_signs
 from embeddings.methods.walsh import Options, codes
 from fixlm.output.cross_entropy import LOW_TYPES, autocast_type, widened, without_autocast
-from fixlm.output.kernels.block_hadamard import (
-    UNUSED,
-    block_hadamard_logits,
-    block_hadamard_nll,
-    projected_cross_entropy,
-    walsh_hadamard,
-)
+from fixlm.output.kernels.block_hadamard import UNUSED, block_hadamard_logits, block_hadamard_nll, walsh_hadamard
+from fixlm.output.kernels.projected_cross_entropy import nll_with_rows, projected_cross_entropy
 from fixlm.output.kernels.top_k import block_hadamard_top_k
-from fixlm.output.layer import OutputLayer
+from fixlm.output.layer import Ingredients, OutputLayer, wrong_ids
 
 
 class WalshOutput(OutputLayer):
@@ -41,6 +36,8 @@ class WalshOutput(OutputLayer):
         halves: ``both``, or ``shared`` or ``own`` alone.
         basis: ``families`` or ``codes``, of the trained numbers.
         tied: the input vector of a word is the sum of its own and the row of its family.
+        head_words: (K,) ids of words with a trained row each: D_w · x is added to their logits, with D (K, H) from
+            zero. They are in one softmax with all others.
         in_state_dict: whether the slots are a part of the state dict. A run says no, since it keeps them in a file.
         options: ``log_unigram``, ``precision`` and ``bias``, as of `OutputLayer`.
 
@@ -54,6 +51,7 @@ class WalshOutput(OutputLayer):
 
     slots: Tensor
     signs: Tensor
+    head_words: Tensor
 
     def __init__(
         self,
@@ -65,6 +63,7 @@ class WalshOutput(OutputLayer):
         halves: str = "both",
         basis: str = "families",
         tied: bool = False,
+        head_words: Tensor | None = None,
         in_state_dict: bool = True,
         **options: Any,
     ) -> None:
@@ -79,6 +78,17 @@ class WalshOutput(OutputLayer):
         deviation = (hidden_size * (families if basis == "codes" else 1)) ** -0.5
         self.weight = nn.Parameter(torch.randn(rows, hidden_size) * deviation)
         self.gain = nn.Parameter(torch.ones(()))
+        self.head: nn.Parameter | None = None
+        if head_words is not None:
+            self.head = nn.Parameter(torch.zeros(len(head_words), hidden_size))
+            self.register_buffer("head_words", head_words)
+
+    @classmethod
+    def create(cls, hidden_size: int, vocabulary_size: int, given: Ingredients, **options: Any) -> Self:
+        count = options.pop("learned_words", 0)
+        if count:
+            options["head_words"] = given.most_frequent(count, vocabulary_size)
+        return cls(hidden_size, vocabulary_size, **options)
 
     def _signs_for(self, slots: Tensor) -> Tensor:
         """d_c of as many blocks as the slots need: (blocks, M) ±1."""
@@ -90,6 +100,9 @@ class WalshOutput(OutputLayer):
         return torch.ones_like(signs) if self.halves == "shared" else signs
 
     def _load_from_state_dict(self, state_dict: Any, prefix: str, *rest: Any) -> None:
+        if wrong := wrong_ids(state_dict.get(f"{prefix}head_words"), len(self.bias)):
+            rest[-1].append(f"{prefix}head_words: {wrong}")  # the messages of the error that torch raises
+            return
         super()._load_from_state_dict(state_dict, prefix, *rest)
         if prefix + "slots" in state_dict:  # they may need another number of blocks than those of before
             self.signs = self._signs_for(self.slots).to(self.signs)
@@ -131,18 +144,32 @@ class WalshOutput(OutputLayer):
         precision = autocast_type(hidden) or low or self.precision
         with without_autocast(hidden):
             weight, signs, gain = self.projection(), widened(self.signs), widened(self.gain)
-            slots = self.slots[targets]
-            return projected_cross_entropy(widened(hidden), weight, signs, self._slot_bias(), slots, gain, precision)
+            slots, bias = self.slots[targets], self._slot_bias()
+            given = widened(hidden), weight, signs, bias, slots, gain, precision
+            return projected_cross_entropy(*given, *self._head())
+
+    def _head(self) -> tuple[()] | tuple[Tensor, Tensor]:
+        """D (K, H) and the slots (K,) of its words; nothing where no row is trained."""
+        return () if self.head is None else (widened(self.head), self.slots[self.head_words])
 
     def _nll(self, hidden: Tensor, targets: Tensor) -> Tensor:
-        return block_hadamard_nll(self._features(hidden), widened(self.signs), self._slot_bias(), self.slots[targets])
+        given = self._features(hidden), widened(self.signs), self._slot_bias(), self.slots[targets]
+        if self.head is None:
+            return block_hadamard_nll(*given)
+        with without_autocast(hidden):
+            return nll_with_rows(widened(hidden), *given, *self._head())
 
     def _logits(self, hidden: Tensor) -> Tensor:
         features = self._features(hidden)
         with without_autocast(hidden):
-            return block_hadamard_logits(features, widened(self.signs), self._slot_bias())[:, self.slots]
+            logits = block_hadamard_logits(features, widened(self.signs), self._slot_bias())[:, self.slots]
+        if self.head is None:
+            return logits
+        return logits.index_add_(1, self.head_words, widened(F.linear(hidden, self.head)))
 
     def _top_k(self, hidden: Tensor, k: int) -> tuple[Tensor, Tensor]:
+        if self.head is not None:
+            return super()._top_k(hidden, k)  # the trained rows are in no block
         features = self._features(hidden)
         with without_autocast(hidden):
             return block_hadamard_top_k(features, widened(self.signs), widened(self.bias), self._words_in_slots(), k)

@@ -13,6 +13,7 @@ from torch import Tensor
 
 from embeddings.methods.hadamard import block_signs
 from fixlm.output.kernels import block_hadamard
+from fixlm.output.kernels import projected_cross_entropy as projected
 from fixlm.output.kernels.block_hadamard import (
     UNUSED,
     block_hadamard_cross_entropy,
@@ -21,9 +22,9 @@ from fixlm.output.kernels.block_hadamard import (
     cross_entropy_by_kernel,
     cross_entropy_by_torch,
     kronecker_transform,
-    projected_cross_entropy,
     walsh_hadamard,
 )
+from fixlm.output.kernels.projected_cross_entropy import projected_cross_entropy
 
 pytestmark = pytest.mark.slow  # the kernels are compiled for each type and each switch
 
@@ -196,7 +197,7 @@ def test_features_that_are_no_numbers_give_a_loss_that_is_none() -> None:
 def test_projected_features_give_the_loss_and_gradients_of_unprojected_ones(
     tile: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(block_hadamard, "FEATURE_BYTES", tile)
+    monkeypatch.setattr(projected, "FEATURE_BYTES", tile)
     _, signs, bias, targets = problem(16, 44, both=True, tokens=37)
     hidden, weight = torch.randn(37, 5, dtype=torch.float64), torch.randn(32, 5, dtype=torch.float64)
     gain = torch.tensor(1.5, dtype=torch.float64)
@@ -237,7 +238,7 @@ def test_the_kernel_is_chosen_for_the_types_that_it_knows(
     features: torch.dtype, signs: torch.dtype, bias: torch.dtype, size: int, chosen: object
 ) -> None:
     of_layer = torch.ones(3, size, dtype=signs), torch.zeros(3 * size, dtype=bias)
-    assert block_hadamard._choose(torch.zeros(2, size, dtype=features), *of_layer) is chosen
+    assert block_hadamard.implementation_for(torch.zeros(2, size, dtype=features), *of_layer) is chosen
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])

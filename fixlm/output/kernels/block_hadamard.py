@@ -11,13 +11,13 @@ Kronecker product of two smaller ones, and the transform two small matrix produc
 
 from collections.abc import Callable
 from functools import lru_cache
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
-from fixlm.output.kernels.arrays import as_numpy, scratch
+from fixlm.output.kernels.arrays import as_numpy
 from fixlm.output.kernels.threads import in_threads
 
 KERNEL_POSITIONS = (16, 8192)
@@ -29,11 +29,21 @@ KERNEL_TOKENS = 8
 TILE_BYTES = 32 * 2**20
 """Of the logits that plain torch holds at a time."""
 
-FEATURE_BYTES = 44 * 2**20
-"""Of projected features at a time: the more tokens, the faster the products."""
-
 UNUSED = -1e30
 """The bias of a slot without a word: its probability is zero, and no sum or difference overflows."""
+
+
+class AddedLogits(NamedTuple):
+    """What some slots have on top of the logits of their codes.
+
+    Args:
+        logits: (K, columns) of the type of the features: a column a token, then zeros up to a multiple of
+            `KERNEL_TOKENS`.
+        slots: (K,) no two alike.
+    """
+
+    logits: Tensor
+    slots: Tensor
 
 
 def block_hadamard_cross_entropy(
@@ -55,35 +65,12 @@ def block_hadamard_cross_entropy(
     return loss
 
 
-def projected_cross_entropy(
-    hidden: Tensor,
-    weight: Tensor,
-    signs: Tensor,
-    bias: Tensor,
-    slots: Tensor,
-    gain: Tensor,
-    precision: torch.dtype | None = None,
-) -> Tensor:
-    """`block_hadamard_cross_entropy` of the features gain · ``hidden`` weightᵀ, never held for all tokens.
-
-    Args:
-        hidden: (n, H).
-        weight: (M, H) or (2M, H), trained.
-        signs, bias, slots: as above.
-        gain: a scalar, trained.
-        precision: type of the products with the weight; that of ``hidden`` if None.
-
-    Returns:
-        A scalar, nats a token, differentiable in hidden, weight, bias and gain.
-    """
-    loss: Tensor = _ProjectedCrossEntropy.apply(hidden, weight, signs, bias, slots, gain, precision)
-    return loss
-
-
 @torch.no_grad()
-def block_hadamard_nll(features: Tensor, signs: Tensor, bias: Tensor, slots: Tensor, scale: float = 1.0) -> Tensor:
+def block_hadamard_nll(
+    features: Tensor, signs: Tensor, bias: Tensor, slots: Tensor, scale: float = 1.0, added: AddedLogits | None = None
+) -> Tensor:
     """Negative log-likelihood of each target: (n,) nats. Arguments as above; no gradient."""
-    return _choose(features, signs, bias)(features, signs, bias, slots, scale, None)[0]
+    return implementation_for(features, signs, bias)(features, signs, bias, slots, scale, None, added)[0]
 
 
 def block_hadamard_logits(features: Tensor, signs: Tensor, bias: Tensor, scale: float = 1.0) -> Tensor:
@@ -164,7 +151,7 @@ class _CrossEntropy(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, features: Tensor, signs: Tensor, bias: Tensor, slots: Tensor, scale: float) -> Tensor:
         gradient = features.new_empty(features.shape) if any(ctx.needs_input_grad) else None
-        nll, grad_bias = _choose(features, signs, bias)(features, signs, bias, slots, scale, gradient)
+        nll, grad_bias = implementation_for(features, signs, bias)(features, signs, bias, slots, scale, gradient, None)
         ctx.save_for_backward(gradient, grad_bias)
         return nll.mean()
 
@@ -176,65 +163,19 @@ class _CrossEntropy(torch.autograd.Function):
         return gradient * scale, None, grad_bias * scale, None, None
 
 
-class _ProjectedCrossEntropy(torch.autograd.Function):
-    """Tile by tile: features, then in their place their gradient, then what it means for hidden and weight."""
-
-    @staticmethod
-    def forward(
-        ctx: Any,
-        hidden: Tensor,
-        weight: Tensor,
-        signs: Tensor,
-        bias: Tensor,
-        slots: Tensor,
-        gain: Tensor,
-        precision: torch.dtype | None,
-    ) -> Tensor:
-        wanted = any(ctx.needs_input_grad)
-        weight_in_use = weight if precision is None else weight.to(precision)
-        implementation = _choose(weight_in_use, signs, bias)
-        total = hidden.new_zeros(())
-        gradients = [torch.zeros_like(tensor) for tensor in (hidden, weight, bias, gain)] if wanted else []
-        size = max(KERNEL_TOKENS, FEATURE_BYTES // (len(weight) * weight_in_use.element_size()))
-        tiles = -(-len(hidden) // size)
-        size = -(-len(hidden) // (tiles * KERNEL_TOKENS)) * KERNEL_TOKENS  # equal ones, as products like them
-        buffer = scratch(weight_in_use, min(size, len(hidden)), len(weight))
-        for start in range(0, len(hidden), size):
-            part = slice(start, start + size)
-            inputs = (gain * hidden[part]).to(weight_in_use.dtype)
-            features = torch.mm(inputs, weight_in_use.t(), out=buffer[: len(inputs)])
-            nll, grad = implementation(features, signs, bias, slots[part], 1.0, features if wanted else None)
-            total += nll.sum()
-            if wanted:
-                grad_hidden, grad_weight, grad_bias, grad_gain = gradients
-                grad_bias += grad
-                grad_inputs = (features @ weight_in_use).to(hidden.dtype)
-                torch.mul(grad_inputs, gain, out=grad_hidden[part])
-                grad_gain += grad_inputs.mul_(hidden[part]).sum()
-                if precision is None:
-                    grad_weight.addmm_(features.t(), inputs)
-                else:
-                    grad_weight += features.t() @ inputs
-        ctx.save_for_backward(*gradients)
-        return total / len(hidden)
-
-    @staticmethod
-    @once_differentiable
-    def backward(ctx: Any, grad_loss: Tensor) -> tuple[Tensor | None, ...]:
-        scale = grad_loss / len(ctx.saved_tensors[0])
-        grad_hidden, grad_weight, grad_bias, grad_gain = (saved * scale for saved in ctx.saved_tensors)
-        return grad_hidden, grad_weight, None, grad_bias, None, grad_gain, None
-
-
-Implementation = Callable[[Tensor, Tensor, Tensor, Tensor, float, Tensor | None], tuple[Tensor, Tensor]]
-"""features, signs, bias, slots, scale, where to put the gradient for the features → nll (n,), gradient for the bias.
+Implementation = Callable[
+    [Tensor, Tensor, Tensor, Tensor, float, Tensor | None, AddedLogits | None], tuple[Tensor, Tensor]
+]
+"""features, signs, bias, slots, scale, where to put the gradient for the features, added logits → nll (n,), gradient
+for the bias.
 
 Gradients are those of the summed nll, and not computed where there is no place for them; the place may be the features.
+That for the added logits takes their place.
 Everything is computed in the type of the bias; features and their gradient may have a lower one.
 """
 
 
-def _choose(features: Tensor, signs: Tensor, bias: Tensor) -> Implementation:
+def implementation_for(features: Tensor, signs: Tensor, bias: Tensor) -> Implementation:
     types = (features.dtype, bias.dtype)
     fits = signs.dtype == types[1] and (types[0] == types[1] or types == (torch.bfloat16, torch.float32))
     return cross_entropy_by_kernel if fits and _kernel_fits(bias, signs.shape[1]) else cross_entropy_by_torch
@@ -247,7 +188,13 @@ def _kernel_fits(numbers: Tensor, positions: int) -> bool:
 
 
 def cross_entropy_by_torch(
-    features: Tensor, signs: Tensor, bias: Tensor, slots: Tensor, scale: float, gradient: Tensor | None
+    features: Tensor,
+    signs: Tensor,
+    bias: Tensor,
+    slots: Tensor,
+    scale: float,
+    gradient: Tensor | None,
+    added: AddedLogits | None = None,
 ) -> tuple[Tensor, Tensor]:
     """The reference, in tiles of tokens, on any device."""
     nll, grad_bias = bias.new_empty(len(features)), torch.zeros_like(bias)
@@ -256,21 +203,32 @@ def cross_entropy_by_torch(
         part = slice(start, start + tile)
         tokens = torch.arange(len(slots[part]), device=slots.device)
         logits = logits_by_torch(features[part].to(bias.dtype), signs, scale, kronecker_transform) + bias
+        if added is not None:
+            own = added.logits[:, start : start + len(tokens)]  # a view, (K, tile)
+            logits.index_add_(1, added.slots, own.t().to(bias.dtype))
         log_probability = logits.log_softmax(1)
         nll[part] = -log_probability[tokens, slots[part]]
         if gradient is not None:
             grad = log_probability.exp_()  # (tile, blocks · M): softmax, then softmax − one-hot
             grad[tokens, slots[part]] -= 1
             grad_bias += grad.sum(0)
+            if added is not None:
+                own.copy_(grad.index_select(1, added.slots).t())
             blocks = scale * kronecker_transform(grad.unflatten(1, signs.shape))
-            own = (blocks * signs).sum(1)  # (tile, M)
+            signed = (blocks * signs).sum(1)  # (tile, M)
             both = features.shape[1] > signs.shape[1]
-            gradient[part] = torch.cat([blocks.sum(1), own], 1) if both else own
+            gradient[part] = torch.cat([blocks.sum(1), signed], 1) if both else signed
     return nll, grad_bias
 
 
 def cross_entropy_by_kernel(
-    features: Tensor, signs: Tensor, bias: Tensor, slots: Tensor, scale: float, gradient: Tensor | None
+    features: Tensor,
+    signs: Tensor,
+    bias: Tensor,
+    slots: Tensor,
+    scale: float,
+    gradient: Tensor | None,
+    added: AddedLogits | None = None,
 ) -> tuple[Tensor, Tensor]:
     """On the CPU, in as many threads as torch uses; each sums its own gradient of the bias, added in fixed order."""
     from fixlm.output.kernels.block_hadamard_numba import cross_entropy
@@ -282,9 +240,13 @@ def cross_entropy_by_kernel(
     d, b, t = (tensor.detach().contiguous().numpy() for tensor in (signs, bias, slots))
     losses, db = nll.numpy(), grad_bias.numpy()
     dx = x[:0] if gradient is None else as_numpy(gradient)
+    of_some = None
+    if added is not None:
+        rising = added.slots.sort()
+        of_some = (as_numpy(added.logits), rising.values.numpy(), rising.indices.numpy())
 
     def work(part: slice, thread: int) -> None:
-        cross_entropy(x[part], shared, scale, d, b, t[part], losses[part], dx[part], db[thread])
+        cross_entropy(x[part], shared, scale, d, b, t[part], losses[part], dx[part], db[thread], of_some, part.start)
 
     in_threads(work, len(x), len(b), KERNEL_TOKENS)
     return nll, grad_bias.sum(0)

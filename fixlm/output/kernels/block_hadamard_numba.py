@@ -30,7 +30,7 @@ SMALLEST_FACTOR = 2.0**-100  # of a row's exponentials: they are divided by it, 
 
 
 @njit(nogil=True, cache=True)
-def cross_entropy(features, shared, scale, signs, bias, slots, nll, grad_features, grad_bias):
+def cross_entropy(features, shared, scale, signs, bias, slots, nll, grad_features, grad_bias, added, first):
     """Negative log-likelihood of n tokens and the gradients of its sum.
 
     Args:
@@ -43,6 +43,10 @@ def cross_entropy(features, shared, scale, signs, bias, slots, nll, grad_feature
         nll: (n,) nats, written.
         grad_features: as features, written; of no rows if no gradient is wanted.
         grad_bias: (blocks · M,), added to if one is.
+        added: None, or what some slots have on top of their logit: the logits (K, n or more) of the type of the
+            features, a column a token; the slots (K,) rising; the row (K,) of each in the logits. The gradient is
+            written in place of the logits if one is wanted. Columns are eight at a time, those without a token zero.
+        first: the column of the first token.
     """
     blocks, positions = signs.shape
     row = min(positions, ROW)
@@ -67,12 +71,15 @@ def cross_entropy(features, shared, scale, signs, bias, slots, nll, grad_feature
         grad_x[:] = 0
         largest = splat(bias, -np.inf)
         total = splat(bias, 0)
+        place = 0  # of the next slot with an added logit
         for block in range(blocks):
             _first_stage(x, shared, signs[block], row, work)
             for part in range(rows):
                 index = block * rows + part
                 begin = part * stride
                 row_largest = _transform_row(work, begin, row, rows, base2_bias, index * row)
+                if added is not None:
+                    place, row_largest = _add(work, begin, row, index * row, row_largest, added, first + start, place)
                 for lane in range(tokens):
                     slot = slots[start + lane] - index * row
                     if 0 <= slot < row:
@@ -94,6 +101,7 @@ def cross_entropy(features, shared, scale, signs, bias, slots, nll, grad_feature
             for lane in range(LANES):
                 lanes[lane] = 1 if lane < tokens else 0
             inverse = load(lanes, 0) / total
+            place = 0
             for block in range(blocks):
                 for part in range(rows):
                     index = block * rows + part
@@ -105,6 +113,10 @@ def cross_entropy(features, shared, scale, signs, bias, slots, nll, grad_feature
                         slot = slots[start + lane] - index * row
                         if 0 <= slot < row:
                             exponentials[keep + slot * LANES + lane] -= 1 / lanes[lane]
+                    if added is not None:
+                        place = _gradient_of_added(
+                            exponentials, keep, factor, row, index * row, added, first + start, place
+                        )
                     _transform_row_back(
                         exponentials, keep, factor, grad_bias, index * row, row, rows, work, part * stride
                     )
@@ -348,6 +360,34 @@ def _transform_row(work, begin, row, rows, bias, slot):
         largest = maximum(largest, maximum(low, high))
         slot += 8
     return largest
+
+
+@njit
+def _add(work, begin, row, slot, largest, added, column, place):
+    """Adds what slots of a row have on top, from ``place`` on; returns the next place and the row's largest."""
+    logits, slots, order = added
+    before = place
+    while place < len(slots) and slots[place] < slot + row:
+        at = begin + (slots[place] - slot) * LANES
+        more = load(logits, order[place] * logits.shape[1] + column) * splat(work, LOG2_E)
+        store(work, at, load(work, at) + more)
+        place += 1
+    if place > before:  # what was the largest may be far from it
+        largest = splat(work, -np.inf)
+        for at in range(begin, begin + row * LANES, LANES):
+            largest = maximum(load(work, at), largest)
+    return place, largest
+
+
+@njit
+def _gradient_of_added(exponentials, keep, factor, row, slot, added, column, place):
+    """p − onehot of the slots that `_add` added to; returns the next place."""
+    logits, slots, order = added
+    while place < len(slots) and slots[place] < slot + row:
+        gradient = load(exponentials, keep + (slots[place] - slot) * LANES) * factor
+        store(logits, order[place] * logits.shape[1] + column, gradient)
+        place += 1
+    return place
 
 
 @njit

@@ -1,0 +1,129 @@
+"""walsh with trained rows for some words, against plain logits and torch's own cross-entropy."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from fixlm import output
+from fixlm.errors import InputError
+from fixlm.output.kernels import projected_cross_entropy as projected
+from fixlm.output.kernels.block_hadamard import AddedLogits, cross_entropy_by_kernel, cross_entropy_by_torch
+from fixlm.output.walsh import WalshOutput
+
+pytestmark = pytest.mark.slow  # the kernels are compiled for each type and each switch
+
+SIZE, WORDS = 6, 75
+
+
+def layer(rows: list[int] | None, **options: Any) -> WalshOutput:
+    """Of 75 words, strewn over 5 blocks of 16 families, with trained rows that are not zero any more."""
+    torch.manual_seed(3)
+    head = None if rows is None else torch.tensor(rows)
+    found = WalshOutput(SIZE, WORDS, families=16, slots=torch.randperm(80)[:WORDS], head_words=head, **options)
+    with torch.no_grad():
+        found.bias.normal_()
+        if found.head is not None:
+            found.head.normal_()
+    return found
+
+
+def data(tokens: int = 37) -> tuple[Tensor, Tensor]:
+    torch.manual_seed(4)
+    return torch.randn(tokens, SIZE, requires_grad=True), torch.randint(WORDS, (tokens,))
+
+
+def gradients(loss: Tensor, hidden: Tensor, of: WalshOutput) -> list[Tensor]:
+    return list(torch.autograd.grad(loss, [hidden, *of.parameters()]))
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize("both", [True, False])
+@pytest.mark.parametrize("wanted", [True, False])
+def test_the_kernel_is_the_reference(dtype: torch.dtype, both: bool, wanted: bool) -> None:
+    torch.manual_seed(1)
+    signs = torch.randint(2, (3, 16), dtype=dtype) * 2 - 1
+    features, bias = torch.randn(21, 32 if both else 16, dtype=dtype), torch.randn(48, dtype=dtype)
+    slots, of_rows = torch.randint(48, (21,)), torch.tensor([40, 3, 17, 16, 47])
+    logits = F.pad(5 * torch.randn(5, 21, dtype=dtype), (0, 3))
+    found = []
+    for implementation in (cross_entropy_by_kernel, cross_entropy_by_torch):
+        own, place = logits.clone(), torch.zeros_like(features) if wanted else None
+        nll, grad_bias = implementation(features, signs, bias, slots, 1.0, place, AddedLogits(own, of_rows))
+        found.append([nll, own[:, :21], *([grad_bias, place] if wanted else [])])
+    for fast, plain in zip(*found, strict=True):
+        torch.testing.assert_close(fast, plain, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("options", [{}, {"halves": "shared"}, {"halves": "own"}, {"basis": "codes"}, {"tied": True}])
+@pytest.mark.parametrize("rows", [[0], [7, 2, 74], list(range(WORDS))])
+def test_loss_and_gradients_are_those_of_the_logits(rows: list[int], options: dict[str, Any]) -> None:
+    head, (hidden, targets) = layer(rows, **options), data()
+    plain = F.cross_entropy(head(hidden), targets)
+    loss = head.loss(hidden, targets)
+    torch.testing.assert_close(loss, plain, rtol=1e-4, atol=1e-5)
+    for fast, slow in zip(gradients(loss, hidden, head), gradients(plain, hidden, head), strict=True):
+        torch.testing.assert_close(fast, slow, rtol=1e-3, atol=1e-5)
+    nll = F.cross_entropy(head(hidden), targets, reduction="none")
+    torch.testing.assert_close(head.nll(hidden, targets), nll.detach(), rtol=1e-4, atol=1e-5)
+
+
+def test_a_logit_is_that_of_the_code_and_the_product_with_the_row() -> None:
+    rows = [7, 2, 74]
+    head, without, (hidden, _) = layer(rows), layer(None), data()
+    assert head.head is not None
+    without.load_state_dict(head.state_dict(), strict=False)
+    expected = without(hidden)
+    expected[:, rows] += hidden @ head.head.t()
+    torch.testing.assert_close(head(hidden), expected)
+    values, ids = head.top_k(hidden, 3)
+    torch.testing.assert_close((values, ids), tuple(head(hidden).detach().topk(3)))
+
+
+@pytest.mark.parametrize("tile", [1, 700])
+def test_tiles_change_nothing(tile: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    head, (hidden, targets) = layer([7, 2, 74]), data(61)
+    whole = [head.loss(hidden, targets), head.nll(hidden, targets)]
+    whole += gradients(whole[0], hidden, head)
+    monkeypatch.setattr(projected, "ROW_BYTES", tile)
+    parts = [head.loss(hidden, targets), head.nll(hidden, targets)]
+    parts += gradients(parts[0], hidden, head)
+    for one, other in zip(whole, parts, strict=True):
+        torch.testing.assert_close(one, other, rtol=1e-4, atol=1e-5)
+
+
+def test_products_in_bfloat16_are_near() -> None:
+    exact, low, (hidden, targets) = layer([7, 2, 74]), layer([7, 2, 74], precision=torch.bfloat16), data()
+    losses = [each.loss(hidden, targets) for each in (exact, low)]
+    torch.testing.assert_close(losses[1], losses[0], rtol=2e-2, atol=2e-2)
+    for one, other in zip(
+        *(gradients(loss, hidden, exact if loss is losses[0] else low) for loss in losses), strict=True
+    ):
+        torch.testing.assert_close(other, one, rtol=5e-2, atol=2e-2)
+
+
+def test_rows_start_at_nothing_and_are_those_of_the_most_frequent_words() -> None:
+    by_frequency = torch.arange(WORDS).flip(0)
+    torch.manual_seed(5)
+    without = output.build("walsh", SIZE, WORDS, families=16)
+    torch.manual_seed(5)
+    rows = output.build("walsh", SIZE, WORDS, families=16, learned_words=4, by_frequency=by_frequency)
+    assert isinstance(rows, WalshOutput)
+    assert rows.head_words.tolist() == [74, 73, 72, 71]
+    hidden, _ = data()
+    torch.testing.assert_close(rows(hidden), without(hidden))
+
+
+def test_a_state_of_other_words_is_refused() -> None:
+    state = layer([7, 2]).state_dict() | {"head_words": torch.tensor([7, 99])}
+    with pytest.raises(RuntimeError, match="head_words"):
+        layer([1, 2]).load_state_dict(state)
+
+
+def test_more_rows_than_words_are_an_error() -> None:
+    with pytest.raises(InputError, match="learned_words"):
+        output.build("walsh", SIZE, WORDS, families=16, learned_words=WORDS + 1)
