@@ -199,6 +199,7 @@ def plot_pieces(path: Path) -> None:
         axes.set_xlabel("C/N: pieces in the vocabulary for each dimension of the output matrix")
         axes.set_ylabel("nats a word above learned")
         axes.xaxis.set_major_formatter("{x:g}")
+        axes.xaxis.set_minor_formatter("{x:g}")
         axes.spines[["top", "right"]].set_visible(False)
         label_lines(figure)
         return figure

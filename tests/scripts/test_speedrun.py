@@ -16,7 +16,9 @@ import torch
 
 SCRIPTS = Path(__file__).parents[2] / "scripts"
 WORDS = ["the", "cat", "sat", "on", "the", "mat", "and", "the", "dog", "sat", "down"]
-TINY = "--data sample --output-embed hadamard --hidden-size 32 --embed-size 32 --max-steps 2 --threads 1"
+TINY = (
+    "--output-embed random-orthogonal --hidden-size 8 --embed-size 8 --batch-size 2 --bptt 5 --max-steps 2 --threads 1"
+)
 
 
 def speedrun(*arguments: str, cache: Path) -> subprocess.CompletedProcess[str]:
@@ -71,12 +73,13 @@ def test_the_plain_program_learns(plain_lstm: Any, text: Path) -> None:
 
 
 @pytest.mark.slow
-def test_a_race_is_timed_from_an_empty_cache(tmp_path: Path) -> None:
+def test_a_race_is_timed_from_an_empty_cache(tmp_path: Path, text: Path) -> None:
     file, cache = tmp_path / "race.json", tmp_path / "cache"
-    done = speedrun(*f"fixlm --target 1e9 --seeds 2 --json {file} -- {TINY}".split(), cache=cache)
+    own = f"fixlm --target 1e9 --seeds 2 --json {file} --".split()
+    done = speedrun(*own, "--data", str(text), *TINY.split(), cache=cache)
     assert done.returncode == 0, done.stderr
     report = json.loads(file.read_text())
-    assert report["flags"] == TINY
+    assert report["flags"] == f"--data {text.name} {TINY}"  # and not where it lies
     assert [each["seed"] for each in report["runs"]] == [1, 2]
     for each in report["runs"]:
         assert each["minutes"] > each["training_minutes"] > 0
@@ -104,10 +107,13 @@ def test_the_plain_program_is_timed(tmp_path: Path, text: Path) -> None:
         ("race", "unknown command"),
     ],
 )
-def test_a_wrong_command_line_is_refused(tmp_path: Path, arguments: str, said: str) -> None:
-    done = speedrun(*arguments.split(), cache=tmp_path)
-    assert done.returncode == 2
-    assert said in done.stderr
+def test_a_wrong_command_line_is_refused(
+    arguments: str, said: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.syspath_prepend(str(SCRIPTS))
+    module = importlib.import_module("speedrun")
+    assert module.run(module.command, arguments.split()) == 2
+    assert said in capsys.readouterr().err
 
 
 @pytest.mark.slow
