@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import re
 from functools import cache
 from pathlib import Path
@@ -160,7 +161,9 @@ def test_every_figure_under_results_stands_on_a_page() -> None:
 
 
 def test_runs_in_pictures_were_validated_at_least_ten_times() -> None:
-    pictures = {path.parent for path in RESULTS.rglob("*.png")} - {RESULTS / "benchmark"}
+    # pieces.png has no curves: it shows where runs ended.
+    curves = [path for path in RESULTS.rglob("*.png") if path.name != "pieces.png"]
+    pictures = {path.parent for path in curves} - {RESULTS / "benchmark"}
     runs = [run for place in pictures for run in place.glob("*-seed*.json")]
     assert 0 < len(runs) <= 8 * len(pictures)
     for run in runs:
@@ -171,7 +174,8 @@ def test_every_perplexity_in_the_text_of_the_study_is_one_of_a_run() -> None:
     known = {f"{us:.1f}" for steps in BENCHMARKS.values() for us in steps["microseconds_per_token"]["step"].values()}
     known |= {"130.3", "142.1"}  # published, with their source beside them
     results = [read_summary(run)["result"] for run in RUNS]
-    known |= {f"{result[split]['perplexity']:.1f}" for result in results for split in ("valid", "test")}
+    scores = [result[split] for result in results for split in ("valid", "test")]
+    known |= {f"{score.get('perplexity_per_word', score['perplexity']):.1f}" for score in scores}
     found = re.findall(r"(?<![\d.,])\d{3}\.\d(?!\d)", PROSE)
     assert len(found) > 60
     assert {*found} - known == set()
@@ -189,7 +193,25 @@ def test_every_number_of_nats_in_the_study_is_one_of_a_run() -> None:
     found = re.findall(r"(?<![\d.,])\d{1,2}\.\d\d(?![\d.])", PROSE)
     assert len(found) > 60
     settings = {"0.01", "0.99", "0.27", "0.09"}  # weight decay and AdamW; the gaps, which are tested below
-    assert {*found} - known - ratios - settings == set()
+    pieces = {gap for _, gap in PIECES.values()}
+    assert {*found} - known - ratios - settings - pieces == set()
+
+
+PIECES = {
+    "C = 512, N = 512 | 1": ("pieces512-rows512", "0.21"),
+    "C = 512, N = 256 | 2": ("pieces512-rows256", "0.19"),
+    "C = 2,000, N = 256 | 7.8": ("pieces2000-rows256", "0.81"),
+}
+
+
+@pytest.mark.parametrize("row", PIECES)
+def test_rows_of_pieces_are_those_of_their_runs(row: str) -> None:
+    name, gap = PIECES[row]
+    learned, fixed = (
+        result(f"subwords/{layer}-{name}")["valid"]["perplexity_per_word"] for layer in ("learned", "random-orthogonal")
+    )
+    assert f"| {row} | {learned:.1f} | {fixed:.1f} | {gap} |" in STUDY
+    assert f"{math.log(fixed / learned):.2f}" == gap
 
 
 LOSSES = {
@@ -264,8 +286,12 @@ def test_where_alpha_ends() -> None:
     whole = [read_summary(run) for run in RUNS if run.parent != RESULTS]
     learned = [run for run in whole if "alpha" in run["metrics"][-2] and run["config"]["model"].get("alpha") is None]
     learned = [run for run in learned if not run["config"]["model"].get("learned_words")]  # rows of another length
-    ends = [last_alpha(run) for run in learned]
-    assert 12 <= min(ends) < max(ends) <= 23
+    words, pieces = (
+        [last_alpha(run) for run in learned if (run["config"]["data"]["tokenizer"] == "word") is of_words]
+        for of_words in (True, False)
+    )
+    assert 12 <= min(words) < max(words) <= 23
+    assert 16 < min(pieces) < round(max(pieces)) == 25
 
 
 def test_rows_of_seeds_are_those_of_their_runs() -> None:
