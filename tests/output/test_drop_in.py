@@ -21,7 +21,7 @@ from fixlm.output.learned import LearnedOutput
 from fixlm.output.walsh import WalshOutput
 
 H, V = 32, 150
-NAMES = ("learned", "fixed", "hadamard", "walsh")
+NAMES = ("learned", "fixed", "hadamard", "walsh", "walsh with rows")
 SHAPES = [(), (5,), (2, 3), (2, 2, 2)]
 
 
@@ -36,9 +36,12 @@ def layer(name: str, words: int = V, **options: object) -> OutputLayer:
         "fixed": FixedOutput(H, vectors(words), **options),
         "hadamard": HadamardOutput(H, words, **options),
         "walsh": WalshOutput(H, words, families=16, **options),  # type: ignore[arg-type]
+        "walsh with rows": WalshOutput(H, words, families=16, head_words=torch.arange(0, words, 2), **options),  # type: ignore[arg-type]
     }
     with torch.no_grad():
         made[name].bias.normal_()
+        if getattr(made[name], "head", None) is not None:
+            made[name].head.normal_()
     return made[name]
 
 

@@ -2,18 +2,26 @@
 
 from __future__ import annotations
 
+import json
+from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 import torch.nn.functional as F
-from torch import Tensor
+from torch import Tensor, nn
 
-from fixlm import output
+from fixlm import cli, output
+from fixlm.config.train_config import TrainConfig
+from fixlm.corpus import corpus
 from fixlm.errors import InputError
+from fixlm.evaluation.perplexity import evaluate
 from fixlm.output.kernels import projected_cross_entropy as projected
 from fixlm.output.kernels.block_hadamard import AddedLogits, cross_entropy_by_kernel, cross_entropy_by_torch
+from fixlm.output.replace_head import replace_head
 from fixlm.output.walsh import WalshOutput
+from fixlm.runs.directory import RunDirectory
+from fixlm.runs.load_model import load_model
 
 pytestmark = pytest.mark.slow  # the kernels are compiled for each type and each switch
 
@@ -57,6 +65,20 @@ def test_the_kernel_is_the_reference(dtype: torch.dtype, both: bool, wanted: boo
         found.append([nll, own[:, :21], *([grad_bias, place] if wanted else [])])
     for fast, plain in zip(*found, strict=True):
         torch.testing.assert_close(fast, plain, rtol=1e-4, atol=1e-5)
+
+
+def test_a_row_that_takes_back_the_largest_logit_leaves_the_others_exact() -> None:
+    torch.manual_seed(1)
+    features, signs, bias = torch.randn(9, 32), torch.ones(3, 16), torch.randn(48)
+    bias[5], bias[40] = 1000, 1000
+    logits = F.pad(torch.full((2, 9), -1000.0), (0, 7))
+    slots, given = torch.randint(48, (9,)), (features, signs, bias)
+    found = []
+    for implementation in (cross_entropy_by_kernel, cross_entropy_by_torch):
+        own, place = logits.clone(), torch.zeros_like(features)
+        added = AddedLogits(own, torch.tensor([40, 5]))
+        found.append((implementation(*given, slots, 1.0, place, added)[0], own[:, :9], place))
+    torch.testing.assert_close(*found, rtol=1e-4, atol=1e-4)
 
 
 @pytest.mark.parametrize("options", [{}, {"halves": "shared"}, {"halves": "own"}, {"basis": "codes"}, {"tied": True}])
@@ -127,3 +149,27 @@ def test_a_state_of_other_words_is_refused() -> None:
 def test_more_rows_than_words_are_an_error() -> None:
     with pytest.raises(InputError, match="learned_words"):
         output.build("walsh", SIZE, WORDS, families=16, learned_words=WORDS + 1)
+
+
+def test_a_head_that_is_exchanged_can_have_rows() -> None:
+    network = nn.Sequential(nn.Linear(4, SIZE), nn.Linear(SIZE, WORDS))
+    replaced = replace_head(network, "walsh", families=16, learned_words=9)
+    assert replaced.after == 4 * SIZE + SIZE + (32 + 9) * SIZE + WORDS + 1
+    F.cross_entropy(network(torch.randn(8, 4)), torch.arange(8)).backward()
+    grad = network[1].head.grad  # type: ignore[union-attr]
+    assert grad.shape == (9, SIZE)
+    assert grad.abs().sum() > 0
+
+
+def test_a_run_with_rows_trains_and_is_scored_the_same_from_its_files(small: list[str], tmp_path: Path) -> None:
+    run = RunDirectory(tmp_path / "run")
+    flags = ["--output-embed", "walsh", "--walsh-families", "16", "--walsh-pmi-dim", "4", "--learned-words", "5"]
+    assert cli.main(["train", *small, *flags, "--run", str(run.path), "--lr", "0.03"]) == 0
+    model = load_model(run)
+    text = corpus.load(**vars(TrainConfig.from_json(run.read_config()).data))
+    assert model.output.head_words.tolist() == (-text.counts).argsort(kind="stable")[:5].tolist()
+    stored = json.loads(run.result.read_text())["valid"]["perplexity"]
+    assert evaluate(model, text, "valid").perplexity == pytest.approx(stored)
+    with torch.no_grad():
+        model.output.head.zero_()  # type: ignore[union-attr]
+    assert evaluate(model, text, "valid").perplexity > stored * 1.001

@@ -35,6 +35,7 @@ RECIPES = [
     "--output-embed random-orthogonal --tokenizer sentencepiece --vocab-size 280",
     "--output-embed walsh --walsh-families 16 --walsh-pmi-dim 4",
     "--output-embed walsh --walsh-families 16 --walsh-pmi-dim 4 --precision bfloat16",
+    "--output-embed walsh --walsh-families 16 --walsh-pmi-dim 4 --learned-words 5",
     "--output-embed VECTORS",
     "--output-embed adaptive --adaptive-cutoffs 3,8 --adaptive-divisor 2 --output-start hadamard",
     "--output-embed hadamard --average ema --ema-decay 0.9 --weight-drop 0.3 --dropout-embedding 0.2",
