@@ -19,7 +19,9 @@ def cores() -> int:
     return min(may_use, MOST)
 
 
-def in_threads(work: Callable[[Item], Result], items: Iterable[Item], threads: int | None = None) -> Iterator[Result]:
+def map_in_threads(
+    work: Callable[[Item], Result], items: Iterable[Item], threads: int | None = None
+) -> Iterator[Result]:
     """``map(work, items)``, in order, with as many results under way as there are threads and no more.
 
     Args:

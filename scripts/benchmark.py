@@ -68,9 +68,8 @@ class Settings(Sizes):
 def command(arguments: Sequence[str]) -> None:
     """Parses, measures, prints and writes."""
     settings = read_command_line(arguments, Settings, __doc__)
-    for flag, path in (("--json", settings.json), ("--plot", settings.plot)):
-        if path is not None and not Path(path).absolute().parent.is_dir():
-            raise InputError(flag, "there is no such directory", found=Path(path).parent)
+    require_folder("--json", settings.json)
+    require_folder("--plot", settings.plot)
     if settings.plot is not None and importlib.util.find_spec("matplotlib") is None:
         raise InputError("--plot", "matplotlib is not installed", fix="pip install matplotlib")
 
@@ -82,6 +81,12 @@ def command(arguments: Sequence[str]) -> None:
         Path(settings.json).write_text(json.dumps(report, indent=2, ensure_ascii=False) + "\n")
     if settings.plot is not None and "growth" in report:
         plot_growth(report["growth"], Path(settings.plot))
+
+
+def require_folder(flag: str, path: str | None) -> None:
+    """Raises at once where a file could not be written at the end."""
+    if path is not None and not Path(path).absolute().parent.is_dir():
+        raise InputError(flag, "there is no such directory", found=Path(path).parent)
 
 
 def measure(settings: Settings) -> dict[str, Any]:

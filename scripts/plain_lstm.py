@@ -19,6 +19,7 @@ from torch import Tensor, nn
 
 STREAMS, SCORED_STREAMS, WINDOW = 20, 10, 35
 RATE, CLIP = 20.0, 0.25
+FILES = {split: f"{split}.txt" for split in ("train", "valid", "test")}
 
 
 class PlainLstm(nn.Module):
@@ -44,8 +45,8 @@ def read(directory: Path) -> tuple[dict[str, Tensor], int]:
     """The ids of each split, and how many words there are."""
     ids: dict[str, int] = {}
     splits = {}
-    for split in ("train", "valid", "test"):
-        lines = (directory / f"{split}.txt").read_text(encoding="utf-8").splitlines()
+    for split, name in FILES.items():
+        lines = (directory / name).read_text(encoding="utf-8").splitlines()
         splits[split] = torch.tensor(
             [ids.setdefault(word, len(ids)) for line in lines for word in [*line.split(), "<eos>"]]
         )
@@ -104,6 +105,8 @@ def main() -> None:
     parser.add_argument("--threads", type=int, default=2, help="(default: 2)")
     parser.add_argument("--seed", type=int, default=1, help="(default: 1)")
     asked = parser.parse_args()
+    if missing := [name for name in FILES.values() if not (asked.directory / name).is_file()]:
+        parser.error(f"{asked.directory}: there is no {missing[0]}")
     torch.manual_seed(asked.seed)
     torch.set_num_threads(asked.threads)
     splits, words = read(asked.directory)

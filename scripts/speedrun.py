@@ -24,7 +24,7 @@ from pathlib import Path
 from typing import Annotated, Any
 
 from annotated_types import Gt
-from benchmark import processor
+from benchmark import processor, require_folder
 
 from embeddings.files import parse_json, write_json
 from embeddings.options import Checked, Count, option
@@ -81,6 +81,7 @@ def split(arguments: Sequence[str]) -> tuple[list[str], list[str]]:
 
 def race(settings: Settings, flags: Sequence[str]) -> None:
     """Trains from each seed, prints and writes after each."""
+    require_folder("--json", settings.json)
     report: dict[str, Any] = {"flags": shown(flags), "target": settings.target, "runs": []} | conditions()
     for seed in range(1, settings.seeds + 1):
         found = timed_run(seed, flags)
@@ -116,6 +117,7 @@ def timed_run(seed: int, flags: Sequence[str]) -> dict[str, Any]:
 
 def plain(settings: PlainSettings, flags: Sequence[str]) -> None:
     """The plain program on the clock of the whole process; prints and writes."""
+    require_folder("--json", settings.json)
     if not any(flag.partition("=")[0] == "--epochs" for flag in flags):
         flags = [*flags, "--epochs", "1"]
     with tempfile.TemporaryDirectory(prefix="speedrun-") as place:

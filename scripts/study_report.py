@@ -105,8 +105,8 @@ def table(study: str, place: Path) -> str:
         alone = (f"{perplexity(result['unigram'][split]):,.1f}" for split in ("valid", "test"))
         lines.append(f"| word frequencies alone | – | – | {' | '.join(alone)} | – |")
     missing = {row.name: [str(run.seed) for run in row.runs if run not in row.done] for row in found}
-    listed = "; ".join(f"{name} (seed {', '.join(seeds)})" for name, seeds in missing.items() if seeds)
-    note = f"\nNot run: {listed}.\n" if listed else ""
+    listed = "".join(f"- {name} (seed {', '.join(seeds)})\n" for name, seeds in missing.items() if seeds)
+    note = f"\nNot run:\n\n{listed}" if listed else ""
     return "\n".join(lines) + "\n" + note
 
 
@@ -194,7 +194,8 @@ def plot_pieces(path: Path) -> None:
         axes = figure.subplots()
         for colour, (layer, found) in zip(COLOURS, nats.items(), strict=False):
             lost = sorted((c / n, value - learned[c, n]) for (c, n), value in found.items() if (c, n) in learned)
-            axes.semilogx(*zip(*lost, strict=True), "o-", color=colour, label=layer)
+            if lost:
+                axes.semilogx(*zip(*lost, strict=True), "o-", color=colour, label=layer)
         axes.axhline(0, color="grey", linewidth=0.8)
         axes.set_xlabel("C/N: pieces in the vocabulary for each dimension of the output matrix")
         axes.set_ylabel("nats a word above learned")

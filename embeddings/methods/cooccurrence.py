@@ -10,14 +10,14 @@ import numpy as np
 from embeddings import cluster
 from embeddings.errors import InputError
 from embeddings.registry import Progress
-from embeddings.threads import in_threads
+from embeddings.threads import map_in_threads
 
 if TYPE_CHECKING:
     from scipy.sparse import csr_array
 
 CONTEXTS = ("symmetric", "left")
 CHUNK = 1 << 20
-"""Tokens that are counted at a time: the pairs of one chunk are all that is held beside the sum.
+"""Tokens that are counted at a time: the pairs of one chunk for each thread are all that is held beside the sum.
 
 The sums are rounded at its borders, so that another value gives other last bits.
 """
@@ -90,7 +90,7 @@ def count(
 
     if client is None:
         total = csr_array((vocabulary_size, vocabulary_size), dtype=np.float64)
-        for number, counts in enumerate(in_threads(lambda segment: part(*segment), segments), start=1):
+        for number, counts in enumerate(map_in_threads(lambda segment: part(*segment), segments), start=1):
             total = total + counts
             counted(number)
     else:

@@ -22,7 +22,7 @@ from embeddings.methods.svd import left_singular
 from embeddings.options import Checked, Count, NonNegative, Positive, option, rising_numbers
 from embeddings.registry import Progress
 from embeddings.statistics import CorpusStatistics
-from embeddings.threads import cores, in_threads
+from embeddings.threads import cores, map_in_threads
 
 if TYPE_CHECKING:
     from scipy.sparse import csr_array
@@ -135,7 +135,7 @@ def build_with_folds(
         progress("counting without a fold", 0, folds)
         # A fold holds as much as the whole, and a cluster counts for one at a time.
         threads = 1 if statistics.client else min(2, cores())
-        for fold, vectors in enumerate(in_threads(without, itertools.pairwise(bounds), threads), start=1):
+        for fold, vectors in enumerate(map_in_threads(without, itertools.pairwise(bounds), threads), start=1):
             yield vectors
             progress("counting without a fold", fold, folds)
 

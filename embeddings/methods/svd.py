@@ -92,8 +92,14 @@ def _lanczos(matrix: csr_array, rank: int, seed: int, progress: Progress) -> tup
 
 
 def _by_rows(matrix: csr_array, pool: ThreadPoolExecutor) -> Callable[[np.ndarray], np.ndarray]:
-    """x ↦ A x of a sparse A, whose rows are shared out by their entries."""
+    """x ↦ A x of a sparse A, whose rows are shared out by their entries. The blocks are views: a slice is a copy."""
+    from scipy.sparse import csr_array
+
     shares = cores()
     borders = np.searchsorted(matrix.indptr, matrix.nnz * np.arange(1, shares) / shares)
-    blocks = [matrix[start:end] for start, end in itertools.pairwise([0, *borders, matrix.shape[0]])]
+    blocks = []
+    for start, end in itertools.pairwise([0, *borders, matrix.shape[0]]):
+        part, starts = slice(matrix.indptr[start], matrix.indptr[end]), matrix.indptr[start : end + 1]
+        entries = matrix.data[part], matrix.indices[part], starts - starts[0]
+        blocks.append(csr_array(entries, shape=(end - start, matrix.shape[1]), copy=False))
     return lambda x: np.concatenate([*pool.map(lambda block: block @ x, blocks)])

@@ -140,6 +140,22 @@ def test_a_committed_run_is_whole(run: Path) -> None:
     assert 0 < len(records) - len(scores) <= POINTS
 
 
+def test_the_table_of_the_most_likely_words_is_that_of_the_benchmark() -> None:
+    few, many = json.loads((RESULTS / "benchmark" / "decoding.json").read_text())["decoding"]
+    assert (few["V"], many["V"]) == (33_278, 1_000_000)
+    for name, row in (("plain torch, learned", "plain torch"), ("walsh", "`walsh`"), ("hadamard", "`hadamard`")):
+        faster = [f"{found['ratios'][name]:.1f}" if name in found["ratios"] else "1" for found in (few, many)]
+        assert f"| {row} | {' | '.join(faster)} | {many['extra_memory_mb'][name]} |" in PAGES["docs/performance.md"]
+
+
+def test_what_the_page_says_of_steps_in_float32_is_that_of_the_benchmark() -> None:
+    times = json.loads((RESULTS / "benchmark" / "avx2-steps-256-4096.json").read_text())["microseconds_per_token"][
+        "step"
+    ]
+    ratios = (f"`{name}` {times[name] / times['tied']:.2f}" for name in ("pmi", "walsh", "adaptive", "hadamard"))
+    assert f"has other ratios: {', '.join(ratios)} (" in " ".join(PAGES["docs/performance.md"].split())
+
+
 def test_the_results_stay_small() -> None:
     files = [path for path in RESULTS.rglob("*") if path.is_file()]
     assert len(RUNS) > 130

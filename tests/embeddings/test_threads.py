@@ -14,7 +14,7 @@ from pmi_reference import silent, zipf_text
 from embeddings.cross_fit import fold_bounds
 from embeddings.methods import cooccurrence, pmi
 from embeddings.methods import svd as singular
-from embeddings.threads import cores, in_threads
+from embeddings.threads import cores, map_in_threads
 
 
 def test_results_come_in_order_whichever_is_done_first() -> None:
@@ -27,7 +27,7 @@ def test_results_come_in_order_whichever_is_done_first() -> None:
             assert second_done.wait(60)
         return number * number
 
-    assert [*in_threads(work, range(5), threads=2)] == [0, 1, 4, 9, 16]
+    assert [*map_in_threads(work, range(5), threads=2)] == [0, 1, 4, 9, 16]
 
 
 def test_no_more_is_begun_than_there_are_threads() -> None:
@@ -38,14 +38,14 @@ def test_no_more_is_begun_than_there_are_threads() -> None:
             next(begun)
             yield number
 
-    results = in_threads(lambda number: number, items(), threads=3)
+    results = map_in_threads(lambda number: number, items(), threads=3)
     next(results)
     assert next(begun) == 3
 
 
 def test_an_error_of_the_work_is_the_callers() -> None:
     with pytest.raises(ZeroDivisionError):
-        [*in_threads(lambda number: 1 // number, [1, 0, 2], threads=2)]
+        [*map_in_threads(lambda number: 1 // number, [1, 0, 2], threads=2)]
 
 
 def test_vectors_are_the_same_bytes_at_any_number_of_cores(monkeypatch: pytest.MonkeyPatch) -> None:

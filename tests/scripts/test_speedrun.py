@@ -53,6 +53,15 @@ def test_the_plain_program_reads_the_words_that_fixlm_reads(plain_lstm: Any, tex
     }
 
 
+def test_a_folder_without_the_text_is_one_line(
+    plain_lstm: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(sys, "argv", ["plain_lstm.py", str(tmp_path), "--json", str(tmp_path / "plain.json")])
+    with pytest.raises(SystemExit):
+        plain_lstm.main()
+    assert f"{tmp_path}: there is no train.txt" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize("length", [2, 36, 37, 71, 100])
 def test_windows_of_the_plain_program_hold_each_next_word_once(plain_lstm: Any, length: int) -> None:
     stream = plain_lstm.in_streams(torch.arange(2 * length + 1), 2)
@@ -104,6 +113,8 @@ def test_the_plain_program_is_timed(tmp_path: Path, text: Path) -> None:
     [
         ("fixlm -- --seed 3", "--seed: the speedrun sets it itself"),
         ("fixlm --target 0.5", "--target"),
+        ("fixlm --json nowhere/race.json", "--json: there is no such directory"),  # and not hours later
+        ("plain --json nowhere/race.json -- text", "--json: there is no such directory"),
         ("race", "unknown command"),
     ],
 )

@@ -83,7 +83,7 @@ def block_hadamard_logits(features: Tensor, signs: Tensor, bias: Tensor, scale: 
     if torch.is_grad_enabled() and (features.requires_grad or bias.requires_grad):
         padded = nn.functional.pad(bias, (0, signs.numel() - len(bias)))
         return logits_by_torch(features, signs, scale, walsh_hadamard) + padded
-    if not _kernel_fits(features, signs.shape[1]):
+    if not kernel_fits(features, signs.shape[1]):
         logits = logits_by_torch(features, signs, scale, kronecker_transform)
         logits[:, : len(bias)] += bias
         return logits
@@ -132,7 +132,7 @@ class _WalshHadamard(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, x: Tensor) -> Tensor:
-        if not _kernel_fits(x, x.shape[-1]):
+        if not kernel_fits(x, x.shape[-1]):
             return kronecker_transform(x)
         from fixlm.output.kernels.block_hadamard_numba import transform
 
@@ -178,10 +178,10 @@ Everything is computed in the type of the bias; features and their gradient may 
 def implementation_for(features: Tensor, signs: Tensor, bias: Tensor) -> Implementation:
     types = (features.dtype, bias.dtype)
     fits = signs.dtype == types[1] and (types[0] == types[1] or types == (torch.bfloat16, torch.float32))
-    return cross_entropy_by_kernel if fits and _kernel_fits(bias, signs.shape[1]) else cross_entropy_by_torch
+    return cross_entropy_by_kernel if fits and kernel_fits(bias, signs.shape[1]) else cross_entropy_by_torch
 
 
-def _kernel_fits(numbers: Tensor, positions: int) -> bool:
+def kernel_fits(numbers: Tensor, positions: int) -> bool:
     smallest, largest = KERNEL_POSITIONS
     fits = smallest <= positions <= largest and numbers.dtype in (torch.float32, torch.float64)
     return fits and numbers.device.type == "cpu"

@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from fixlm.output.kernels.block_hadamard import KERNEL_TOKENS, _kernel_fits, kronecker_transform, logits_by_torch
+from fixlm.output.kernels.block_hadamard import KERNEL_TOKENS, kernel_fits, kronecker_transform, logits_by_torch
 from fixlm.output.kernels.threads import in_threads
 
 TILE_BYTES = 2**20
@@ -42,7 +42,7 @@ def block_hadamard_top_k(
     Returns:
         Values (n, k), falling, and ids (n, k).
     """
-    if features.dtype == signs.dtype == bias.dtype and _kernel_fits(features, signs.shape[1]):
+    if features.dtype == signs.dtype == bias.dtype and kernel_fits(features, signs.shape[1]):
         values, ids = top_k_by_kernel(features, signs, bias, words, k, scale)
         if not bool((ids[:, -1] == NO_WORD).any()):  # else logits are not numbers, which the kernel passes over
             return values, ids
