@@ -44,6 +44,7 @@ PMI_STEPS = {
     "trained rows, folds": ("pretrained", FOLDS, ("learned_words",)),
     "trained rows, short tail": ("pretrained", 0, ("learned_words", "tail_dim")),
     "trained rows, short tail, folds": ("pretrained", FOLDS, ("learned_words", "tail_dim")),
+    "trained rows, clusters, folds": ("pretrained", FOLDS, ("learned_words", "tail_clusters")),
 }
 """Layer, number of folds and options of further steps: an eighth of the words is trained, rows are cut to a quarter."""
 DECODED = 20  # tokens in a row
@@ -137,7 +138,7 @@ def step_calls(sizes: Sizes) -> dict[str, Call]:
 
 def pmi_step_calls(sizes: Sizes) -> dict[str, Call]:
     """(g): whole training steps of what pmi is trained with, beside tied."""
-    options = {"learned_words": sizes.vocabulary_size // 8, "tail_dim": sizes.hidden_size // 4}
+    options = {"learned_words": sizes.vocabulary_size // 8, "tail_dim": sizes.hidden_size // 4, "tail_clusters": 2}
     calls = {}
     for name, (layer, folds, flags) in PMI_STEPS.items():
         more: dict[str, Any] = {flag: options[flag] for flag in flags} | (

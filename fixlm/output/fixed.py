@@ -97,7 +97,12 @@ class FixedOutput(ScaledOutput):
         if count:
             words = given.most_frequent(count, vocabulary_size)
             options |= {"head_words": words, "learned_words_scale": scale}
-        tail_dim = options.pop("tail_dim", None)
+        tail_dim, clusters = options.pop("tail_dim", None), options.pop("tail_clusters", 0)
+        if clusters:
+            from fixlm.output.clustered import ClusteredOutput
+
+            options |= {"words": given.most_frequent(vocabulary_size, vocabulary_size), "tail_clusters": clusters}
+            return ClusteredOutput(hidden_size, vectors, tail_dim=tail_dim, **options)  # type: ignore[return-value]
         if tail_dim is not None:
             return TailedOutput(hidden_size, vectors, tail_dim=tail_dim, **options)  # type: ignore[return-value]
         return cls(hidden_size, vectors, **options)
@@ -160,8 +165,8 @@ class TailedOutput(FixedOutput):
     def __init__(self, hidden_size: int, vectors: Any, *, tail_dim: int, head_words: Tensor, **options: Any) -> None:
         self.tail_dim = tail_dim
         super().__init__(hidden_size, vectors, head_words=head_words, **options)
-        if tail_dim >= self.dim:
-            expected = f"at most {self.dim - 1}"
+        if tail_dim > self.longest_tail:
+            expected = f"at most {self.longest_tail}"
             raise InputError("tail_dim", "the rows of the matrix are no longer", found=tail_dim, expected=expected)
         if len(head_words) == len(self.vectors):
             raise InputError("learned_words", "no word is left for the tail", found=len(head_words))
@@ -174,12 +179,20 @@ class TailedOutput(FixedOutput):
         else:
             self.register_buffer("tail_alpha", start)
 
+    @property
+    def longest_tail(self) -> int:
+        """The largest N' there can be."""
+        return self.dim - 1
+
     def _find_places(self) -> None:
         super()._find_places()
-        others = (self.head_places < 0).nonzero().squeeze(1)
-        self.order = torch.cat([self.head_words, others])  # the words as the kernel has them, the head first
+        self.order = torch.cat([self.head_words, self._others()])  # the words as the kernel has them, the head first
         self.ranks = self.order.argsort()
         self.tail_rows = self._cut(self.vectors)
+
+    def _others(self) -> Tensor:
+        """The ids of the words that are not of the head, in the order of their rows."""
+        return (self.head_places < 0).nonzero().squeeze(1)
 
     def _cut(self, rows: Tensor) -> Tensor:
         """(…, V, N) → (…, V − M, N'), of norm 1 or 0."""
@@ -187,7 +200,7 @@ class TailedOutput(FixedOutput):
         cut = rows[..., : self.tail_dim].index_select(-2, others)
         return nn.functional.normalize(widened(cut), dim=-1).to(rows.dtype)
 
-    def fold_rows(self, rows: Tensor) -> tuple[Tensor, Tensor]:
+    def fold_rows(self, rows: Tensor) -> Any:
         return rows.index_select(-2, self.head_words.to(rows.device)), self._cut(rows)
 
     def _tail(self, hidden: Tensor, rows: Tensor | None = None) -> Tail:
@@ -212,7 +225,7 @@ class TailedOutput(FixedOutput):
         features, tail = self.features(hidden), self._tail(hidden)
         return dense_loss(features, rows, bias, self.ranks[targets], self.precision, head, None, tail)
 
-    def _loss_in_folds(self, hidden: Tensor, targets: Tensor, folds: Tensor, rows: tuple[Tensor, Tensor]) -> Tensor:
+    def _loss_in_folds(self, hidden: Tensor, targets: Tensor, folds: Tensor, rows: Any) -> Tensor:
         hidden, targets, sizes = by_fold(hidden, targets, folds, len(rows[0]))
         (head, bias), features, tail = self._in_order(), self.features(hidden), self._tail(hidden, rows[1])
         precision = self.precision or features.dtype

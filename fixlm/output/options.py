@@ -177,14 +177,24 @@ class FixedOptions(ScaledOptions):
         "Needs --learned-words (none: rows of the whole length)",
     )
 
+    tail_clusters: Natural = option(
+        0,
+        "C. The other words stand in C clusters by frequency. Such a word is predicted in two steps: its cluster, "
+        "beside the trained rows, and then the word in it. Needs --learned-words (0: all words in one step)",
+    )
+
     def problems(self, sizes: Mapping[str, int], prepared_with: Any) -> Iterator[InputError]:
         yield from super().problems(sizes, prepared_with)
         if self.learned_words and self.word_scales:
             what, fix = "the trained rows of --learned-words have a length of their own", "remove one of the two flags"
             yield InputError("word_scales", what, found=f"--learned-words {self.learned_words}", fix=fix)
-        if self.tail_dim is not None and not self.learned_words:
-            what = "only beside rows that are trained are the others short"
-            yield InputError("tail_dim", what, found="--learned-words 0", fix="add --learned-words 4096")
+        if self.learned_words:
+            return
+        found, fix = "--learned-words 0", "add --learned-words 4096"
+        if self.tail_dim is not None:
+            yield InputError("tail_dim", "only beside rows that are trained are the others short", found=found, fix=fix)
+        if self.tail_clusters:
+            yield InputError("tail_clusters", "only beside rows that are trained are clusters", found=found, fix=fix)
 
     def arguments(self, prepared: OutputMatrix | Codebook | None, prepared_with: Any) -> dict[str, Any]:
         return super().arguments(prepared, prepared_with) | {"in_state_dict": False}
@@ -197,6 +207,8 @@ class FixedOptions(ScaledOptions):
                 shapes["head"] = (self.learned_words, self.output_dim)
         if self.tail_dim is not None:
             shapes["tail_map.weight"] = (self.tail_dim, hidden_size)
+        if self.tail_clusters:
+            shapes |= {"tail_words": (vocabulary_size - self.learned_words,), "cluster_bias": (self.tail_clusters,)}
         return shapes | ({"scales": (vocabulary_size,)} if self.word_scales else {})
 
 

@@ -62,6 +62,7 @@ def refused(capsys: pytest.CaptureFixture[str], *arguments: str) -> list[str]:
         ("--output-embed tied --cross-fit 4", "--cross-fit: has no effect: this run has no vectors that are counted on the train split (found --output-embed tied). Fix: remove the flag, or add --input-start pmi"),
         ("--output-embed pmi --learned-words 9 --word-scales", "--word-scales: the trained rows of --learned-words have a length of their own (found --learned-words 9). Fix: remove one of the two flags"),
         ("--output-embed pmi --tail-dim 64", "--tail-dim: only beside rows that are trained are the others short (found --learned-words 0). Fix: add --learned-words 4096"),
+        ("--output-embed pmi --tail-clusters 2", "--tail-clusters: only beside rows that are trained are clusters (found --learned-words 0). Fix: add --learned-words 4096"),
         ("--output-embed tied --learned-words 9", "--learned-words: has no effect on this output layer (found --output-embed tied). Fix: remove the flag, or choose --output-embed "),
         ("--output-embed walsh --learned-words 9 --learned-words-scale 4", "--learned-words-scale: has no effect on this output layer (found --output-embed walsh). Fix: remove the flag, or choose --output-embed "),
         ("--output-embed walsh --learned-words 9 --tail-dim 64", "--tail-dim: has no effect on this output layer (found --output-embed walsh). Fix: remove the flag, or choose --output-embed "),

@@ -72,8 +72,25 @@ def independent_perplexity(run: Path, text: Path) -> float:
             else:
                 weight = saved.get("output.weight", saved["input_embedding.weight"])
                 logits = weight @ h + saved["output.bias"]
+            if "output.cluster_rows" in saved:
+                logits = two_steps(saved, logits, h / h.norm())
             total += F.cross_entropy(logits, torch.tensor(target)).item()
     return math.exp(total / (len(ids) - 1))
+
+
+def two_steps(saved: dict[str, torch.Tensor], logits: torch.Tensor, h: torch.Tensor) -> torch.Tensor:
+    """log p of each word where those behind the head stand in clusters by frequency."""
+    head, rest = saved["output.head_words"].long(), saved["output.tail_words"].long()
+    clusters = len(saved["output.cluster_bias"])
+    edges = [round(len(head) * (len(logits) / len(head)) ** (i / clusters)) for i in range(clusters + 1)]
+    rows = saved["output.alpha"] * (saved["output.cluster_rows"] @ h) + saved["output.cluster_bias"]
+    first = torch.cat([logits[head], rows]).log_softmax(0)
+    found = torch.empty_like(logits)
+    found[head] = first[: len(head)]
+    for cluster, (start, stop) in enumerate(itertools.pairwise(edges)):
+        words = rest[start - len(head) : stop - len(head)]
+        found[words] = first[len(head) + cluster] + logits[words].log_softmax(0)
+    return found
 
 
 @pytest.mark.parametrize(
@@ -86,6 +103,7 @@ def independent_perplexity(run: Path, text: Path) -> float:
         "--output-embed pmi --output-dim 8 --output-map mlp --word-scales",
         "--output-embed pmi --output-dim 8 --learned-words 5",
         "--output-embed pmi --output-dim 8 --learned-words 5 --tail-dim 3",
+        "--output-embed pmi --output-dim 8 --learned-words 5 --tail-dim 3 --tail-clusters 2 --cross-fit 3",
         "--output-embed pmi --output-dim 8 --input-start pmi --input-start-scale 4 --embed-size 8 --cross-fit 4",
         "--output-embed pmi --output-dim 8 --input-embed fixed --cross-fit 3 --learned-words 5",
         "--output-embed tied --input-start pmi --embed-size 8 --cross-fit 3",

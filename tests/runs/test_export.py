@@ -29,6 +29,7 @@ LAYERS: dict[str, dict[str, Any]] = {
     "walsh": {"output_embed": "walsh", "walsh_families": 16, "walsh_positions": "frequency"},
     "fixed-twice": {"output_embed": "random-orthogonal", "input_embed": "fixed"},
     "learned-words": {"output_embed": "random-orthogonal", "learned_words": 3},
+    "clusters": {"output_embed": "random-orthogonal", "learned_words": 3, "tail_clusters": 2},
     "adaptive": {"output_embed": "adaptive", "adaptive_cutoffs": "4,8"},
 }
 
@@ -87,10 +88,11 @@ def test_the_vectors_are_those_of_the_output_layer(trained: Callable[[str], fixl
     np.testing.assert_array_equal(vectors.vectors, run.model.output.word_matrix().detach().numpy())
 
 
+@pytest.mark.parametrize("name", ["adaptive", "clusters"])
 def test_a_layer_without_a_matrix_of_words_says_so(
-    trained: Callable[[str], fixlm.Run], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    name: str, trained: Callable[[str], fixlm.Run], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert cli.main(["export", str(trained("adaptive").directory.path), str(tmp_path)]) == 0
+    assert cli.main(["export", str(trained(name).directory.path), str(tmp_path)]) == 0
     assert "the output layer of this run has no single matrix of words" in capsys.readouterr().out
     assert not (tmp_path / "output_vectors.txt").exists()
     assert "There is no `output_vectors.txt`" in (tmp_path / "README.md").read_text()

@@ -1,0 +1,169 @@
+"""A fixed matrix whose rare words stand in clusters: first the cluster, then the word (after Grave et al. 2017)."""
+
+from collections.abc import Iterator
+from itertools import pairwise
+from typing import Any, NoReturn
+
+import torch
+from torch import Tensor, nn
+
+from embeddings.errors import InputError
+from fixlm.output.cross_entropy import dense_loss, dense_nll, widened
+from fixlm.output.fixed import TailedOutput, by_fold
+from fixlm.output.layer import wrong_ids
+
+
+class ClusteredOutput(TailedOutput):
+    """A head of trained rows and a tail of fixed ones, in two softmaxes instead of one.
+
+    The M words of the head and the C clusters of all other words share the first softmax. The second is over the words
+    of one cluster, and only targets in that cluster need it:
+
+        log p(w) = log softmax(α (s Q + D) x̂ + b)[w]                                   for a word of the head,
+        log p(w) = log softmax(…)[cluster] + log softmax(β s q · ŷ + b)[w in cluster]   for any other word.
+
+    q, ŷ and β are those of `TailedOutput`. The row of a cluster is trained as those of the head are, and starts at the
+    mean of its words. The logits are log probabilities. In training with folds only the tail reads their rows: words of
+    the head are too frequent for a fold to matter, and their rows are trained.
+
+    Args:
+        hidden_size: H.
+        vectors: Q, (V, N).
+        words: (V,) ids of the words by falling frequency.
+        head_words: (M,) the first of them.
+        tail_clusters: C; the words behind the head are cut at the ranks M (V/M)^(i/C).
+        tail_dim: N', at most N; None: N.
+        options: those of `FixedOutput`.
+
+    Raises:
+        InputError: a cluster would have no word; or as of `TailedOutput`.
+    """
+
+    tail_words: Tensor
+
+    def __init__(
+        self,
+        hidden_size: int,
+        vectors: Any,
+        *,
+        words: Tensor,
+        head_words: Tensor,
+        tail_clusters: int,
+        tail_dim: int | None = None,
+        **options: Any,
+    ) -> None:
+        self._words_at_start = words
+        self.edges = cluster_edges(len(head_words), len(words), tail_clusters)
+        super().__init__(hidden_size, vectors, tail_dim=tail_dim or len(vectors[0]), head_words=head_words, **options)
+        parts = [widened(self.vectors)[self.order[start:stop]] for start, stop in pairwise(self.edges)]
+        self.cluster_rows = nn.Parameter(self.scale * torch.stack([part.mean(0) for part in parts]))
+        chances = [self.bias.detach()[self.order[start:stop]] for start, stop in pairwise(self.edges)]
+        self.cluster_bias = nn.Parameter(torch.stack([chance.logsumexp(0) for chance in chances]))
+
+    @property
+    def longest_tail(self) -> int:
+        return self.dim
+
+    def _find_places(self) -> None:
+        if "tail_words" not in self._buffers:  # while the layer is made
+            self.register_buffer("tail_words", self._words_at_start[len(self.head_words) :].clone())
+        super()._find_places()
+
+    def _others(self) -> Tensor:
+        return self.tail_words
+
+    def _load_from_state_dict(self, state_dict: Any, prefix: str, *arguments: Any) -> None:
+        names = [f"{prefix}{name}" for name in ("head_words", "tail_words")]
+        ids = torch.cat([state_dict[name] for name in names if name in state_dict])
+        if wrong := wrong_ids(ids, self.vocabulary_size):
+            arguments[-1].append(f"{names[1]}: {wrong}")  # the messages of the error that torch raises
+            return
+        super()._load_from_state_dict(state_dict, prefix, *arguments)
+
+    def fold_rows(self, rows: Tensor) -> Tensor:
+        cut = self._cut(rows)
+        # In bfloat16 they would be converted in each step, a tenth of its time.
+        return cut if self.precision is not None else widened(cut)
+
+    def matrix(self) -> NoReturn:
+        raise InputError("output layer", "words in clusters have no single matrix", found="--tail-clusters")
+
+    def _loss(self, hidden: Tensor, targets: Tensor) -> Tensor:
+        return self._both(hidden, targets, None, self.tail_rows)
+
+    def _loss_in_folds(self, hidden: Tensor, targets: Tensor, folds: Tensor, rows: Tensor) -> Tensor:
+        return self._both(hidden, targets, folds, rows)
+
+    def _both(self, hidden: Tensor, targets: Tensor, folds: Tensor | None, rows: Tensor) -> Tensor:
+        """Mean nats over both steps; ``rows`` are (V − M, N'), or (K + 1, V − M, N') with folds."""
+        ranks, weight, bias = self.ranks[targets], self._head_weight(), self._head_bias()
+        features = self.features(hidden)
+        precision = self.precision or features.dtype
+        total = dense_loss(features, weight, bias, self._first(ranks), precision) * len(ranks)
+        for start, stop, tokens in self._clusters(ranks):
+            own, chosen, sizes = hidden[tokens], ranks[tokens] - start, None
+            if folds is not None:
+                own, chosen, sizes = by_fold(own, chosen, folds[tokens], len(rows))
+            tail = self._tail(own, rows).features
+            if not len(tokens):
+                total = total + tail.sum()  # 0, which gives the map of the tail its gradient of 0
+                continue
+            part = rows[..., start - self.edges[0] : stop - self.edges[0], :]
+            bias = self.bias[self.order[start:stop]]
+            total = total + dense_loss(tail, part, bias, chosen, precision, None, sizes) * len(tokens)
+        return total / len(ranks)
+
+    def _nll(self, hidden: Tensor, targets: Tensor) -> Tensor:
+        ranks = self.ranks[targets]
+        nats = dense_nll(self.features(hidden), self._head_weight(), self._head_bias(), self._first(ranks))
+        for start, stop, tokens in self._clusters(ranks):
+            if len(tokens):
+                tail, rows = self._tail(hidden[tokens])
+                part, bias = rows[start - self.edges[0] : stop - self.edges[0]], self.bias[self.order[start:stop]]
+                nats[tokens] += dense_nll(tail, part, bias, ranks[tokens] - start)
+        return nats
+
+    def _logits(self, hidden: Tensor) -> Tensor:
+        head = (self.features(hidden) @ self._head_weight().t() + self._head_bias()).log_softmax(1)
+        tail, rows = self._tail(hidden)
+        words = tail @ rows.t() + self.bias[self.tail_words]
+        first = self.edges[0]
+        parts = [head[:, :first]]
+        for cluster, (start, stop) in enumerate(pairwise(self.edges)):
+            inside = words[:, start - first : stop - first].log_softmax(1)
+            parts.append(head[:, first + cluster, None] + inside)
+        return torch.cat(parts, dim=1).index_select(1, self.ranks)
+
+    def _head_weight(self) -> Tensor:
+        """Rows of the first step, a s-th of them: (M + C, N)."""
+        assert self.head is not None
+        fixed = widened(self.vectors.index_select(0, self.head_words))
+        return torch.cat([fixed + widened(self.head) / self.scale, widened(self.cluster_rows) / self.scale])
+
+    def _head_bias(self) -> Tensor:
+        """(M + C,)."""
+        return torch.cat([self.bias[self.head_words], self.cluster_bias])
+
+    def _first(self, ranks: Tensor) -> Tensor:
+        """What the first step has to find for words of these ranks: the word, or M + its cluster."""
+        edges = torch.tensor(self.edges[1:-1], device=ranks.device)
+        head = self.edges[0]
+        return torch.where(ranks < head, ranks, head + torch.bucketize(ranks, edges, right=True))
+
+    def _clusters(self, ranks: Tensor) -> Iterator[tuple[int, int, Tensor]]:
+        """The ranks of each cluster, and the places of the targets (k,) that are in it."""
+        for start, stop in pairwise(self.edges):
+            yield start, stop, ((ranks >= start) & (ranks < stop)).nonzero().squeeze(1)
+
+
+def cluster_edges(head: int, words: int, clusters: int) -> list[int]:
+    """The ranks M (V/M)^(i/C) at which clusters begin, and V: C + 1 of them.
+
+    Raises:
+        InputError: some cluster would have no word.
+    """
+    edges = [round(head * (words / head) ** (i / clusters)) for i in range(clusters + 1)]
+    if any(stop <= start for start, stop in pairwise(edges)):
+        expected = f"fewer, for {words - head:,} words behind the head"
+        raise InputError("tail_clusters", "some would have no word", found=clusters, expected=expected)
+    return edges

@@ -1,0 +1,178 @@
+"""Words of the tail in clusters, against the equations of the two steps with plain products."""
+
+from __future__ import annotations
+
+from itertools import pairwise
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from fixlm import output
+from fixlm.errors import InputError
+from fixlm.output.clustered import ClusteredOutput, cluster_edges
+
+V, H, M, C, TOKENS, FOLDS = 23, 8, 5, 2, 30, 3
+ORDER = [(7 * rank + 3) % V for rank in range(V)]  # words by falling frequency
+SCALE = 4.0
+
+
+def unit(*shape: int) -> Tensor:
+    return F.normalize(torch.randn(*shape, generator=torch.Generator().manual_seed(3), dtype=torch.float64), dim=-1)
+
+
+def layer(dim: int = H, **options: object) -> ClusteredOutput:
+    torch.manual_seed(1)
+    given = {"learned_words": M, "learned_words_scale": SCALE, "tail_clusters": C} | options
+    by_frequency = torch.tensor(ORDER)
+    built = output.build("pmi", H, V, vectors=unit(V, dim), by_frequency=by_frequency, **given).double()  # type: ignore[arg-type]
+    assert isinstance(built, ClusteredOutput)
+    with torch.no_grad():
+        for parameter in built.parameters():
+            parameter += 0.1 * torch.randn_like(parameter)
+    return built
+
+
+def tokens() -> tuple[Tensor, Tensor, Tensor]:
+    generator = torch.Generator().manual_seed(2)
+    hidden = torch.randn(TOKENS, H, generator=generator, dtype=torch.float64)
+    draw = [torch.randint(0, most, (TOKENS,), generator=generator) for most in (V, FOLDS)]
+    return hidden.requires_grad_(), *draw
+
+
+def plain_log_probabilities(built: ClusteredOutput, hidden: Tensor, rows: Tensor) -> Tensor:
+    """The equations of the layer, a word at a time: (n, H) → (n, V); the tail reads ``rows`` (V, N)."""
+    x = hidden if built.projection is None else hidden @ built.projection.weight.t()
+    y = hidden @ built.tail_map.weight.t()
+    if built.normalize:
+        x, y = F.normalize(x, dim=1), F.normalize(y, dim=1)
+    assert built.head is not None
+    first = [SCALE * built.vectors[word] + row for word, row in zip(ORDER, built.head, strict=False)]
+    first += [*built.cluster_rows]
+    biases = torch.cat([built.bias[ORDER[:M]], built.cluster_bias])
+    head = (built.alpha * x @ torch.stack(first).t() + biases).log_softmax(1)
+    columns = {word: head[:, place] for place, word in enumerate(ORDER[:M])}
+    for cluster, (start, stop) in enumerate(pairwise(built.edges)):
+        words = ORDER[start:stop]
+        short = torch.stack([rows[word][: built.tail_dim] for word in words])
+        short = short / short.norm(dim=1, keepdim=True).clamp(min=1e-12)
+        inside = (built.tail_alpha * SCALE * y @ short.t() + built.bias[words]).log_softmax(1)
+        columns |= {word: head[:, M + cluster] + inside[:, place] for place, word in enumerate(words)}
+    return torch.stack([columns[word] for word in range(V)], dim=1)
+
+
+OPTIONS = [{}, {"normalize": False}, {"dim": 6}, {"tail_dim": 3}, {"tail_clusters": 1}, {"tail_clusters": 3}]
+
+
+@pytest.mark.parametrize("options", OPTIONS)
+def test_logits_nll_loss_and_gradients_are_those_of_the_equations(options: dict[str, object]) -> None:
+    hidden, targets, _ = tokens()
+    built = layer(**options)  # type: ignore[arg-type]
+    expected = plain_log_probabilities(built, hidden, built.vectors)
+    torch.testing.assert_close(expected.exp().sum(1), torch.ones(TOKENS, dtype=torch.float64))
+    torch.testing.assert_close(built(hidden), expected)
+    losses = F.nll_loss(expected, targets, reduction="none")
+    torch.testing.assert_close(built.nll(hidden, targets), losses.detach())
+    found = built.loss(hidden, targets)
+    torch.testing.assert_close(found, losses.mean())
+    trained = [hidden, *built.parameters()]
+    for ours, right in zip(
+        torch.autograd.grad(found, trained), torch.autograd.grad(losses.mean(), trained), strict=True
+    ):
+        torch.testing.assert_close(ours, right)
+
+
+@pytest.mark.parametrize("tail_dim", [None, 3])
+def test_a_target_of_the_tail_is_scored_against_the_rows_of_its_fold(tail_dim: int | None) -> None:
+    hidden, targets, folds = tokens()
+    built = layer(tail_dim=tail_dim)
+    rows = unit(FOLDS + 1, V, H)
+    rows[1, ORDER[-1]] = 0  # a word that this fold alone has
+    kept = built.fold_rows(rows)
+    assert kept.shape == (FOLDS + 1, V - M, tail_dim or H)
+    found = built.loss_in_folds(hidden.view(5, 6, H), targets.view(5, 6), folds.view(5, 6), kept)
+    each = [plain_log_probabilities(built, hidden[k : k + 1], rows[folds[k]]) for k in range(TOKENS)]
+    expected = F.nll_loss(torch.cat(each), targets)
+    torch.testing.assert_close(found, expected)
+    trained = [hidden, *built.parameters()]
+    for ours, right in zip(torch.autograd.grad(found, trained), torch.autograd.grad(expected, trained), strict=True):
+        torch.testing.assert_close(ours, right)
+
+
+def test_rows_of_folds_stay_in_bfloat16_where_the_products_are() -> None:
+    rows = unit(FOLDS + 1, V, H).bfloat16()
+    assert layer().fold_rows(rows).dtype == torch.float32
+    assert layer(precision=torch.bfloat16).fold_rows(rows).dtype == torch.bfloat16
+
+
+def test_without_words_of_the_tail_every_parameter_still_has_a_gradient() -> None:
+    hidden, _, folds = tokens()
+    built = layer()
+    targets = torch.full((TOKENS,), ORDER[0])
+    built.loss(hidden, targets).backward()
+    assert all(parameter.grad is not None for parameter in built.parameters())
+    assert not built.tail_map.weight.grad.any()  # type: ignore[union-attr]
+    kept = built.fold_rows(unit(FOLDS + 1, V, H))
+    torch.testing.assert_close(built.loss_in_folds(hidden, targets, folds, kept), built.loss(hidden, targets))
+
+
+def test_at_the_start_the_probabilities_are_those_of_the_unigram_where_the_features_are_zero() -> None:
+    unigram = torch.rand(V, generator=torch.Generator().manual_seed(5)).log_softmax(0)
+    built = output.build(
+        "pmi", H, V, vectors=unit(V, H).float(), by_frequency=torch.tensor(ORDER), log_unigram=unigram, learned_words=M,
+        tail_clusters=C,
+    )  # fmt: skip
+    torch.testing.assert_close(built(torch.zeros(1, H))[0], unigram)
+
+
+def test_a_state_dict_brings_its_own_words() -> None:
+    hidden, targets, _ = tokens()
+    built = layer()
+    other = output.build(
+        "pmi", H, V, vectors=unit(V, H), learned_words=M, learned_words_scale=SCALE, tail_clusters=C
+    ).double()
+    other.load_state_dict(built.state_dict())
+    torch.testing.assert_close(other.loss(hidden, targets), built.loss(hidden, targets))
+    torch.testing.assert_close(other(hidden), built(hidden))
+
+
+def test_words_that_a_file_names_twice_are_an_error() -> None:
+    built = layer()
+    state = built.state_dict()
+    state["tail_words"] = state["tail_words"].clone()
+    state["tail_words"][0] = ORDER[0]
+    with pytest.raises(RuntimeError, match="tail_words: the ids are not those of different words among 23"):
+        built.load_state_dict(state)
+
+
+def test_in_bfloat16_it_is_about_the_same() -> None:
+    hidden, targets, _ = tokens()
+    built = layer().float()
+    right = built.loss(hidden.float(), targets)
+    built.precision = torch.bfloat16
+    torch.testing.assert_close(built.loss(hidden.float(), targets), right, rtol=0.03, atol=0)
+    torch.testing.assert_close(built.to(torch.bfloat16).loss(hidden.bfloat16(), targets), right, rtol=0.05, atol=0)
+
+
+def test_clusters_grow_by_a_constant_factor() -> None:
+    assert cluster_edges(2000, 32_000, 2) == [2000, 8000, 32_000]
+    assert cluster_edges(2000, 32_000, 1) == [2000, 32_000]
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"tail_dim": H + 1}, r"tail_dim: the rows of the matrix are no longer \(found 9, expected at most 8\)"),
+        ({"learned_words": V}, r"tail_clusters: some would have no word \(found 2, expected fewer, for 0 words"),
+        ({"tail_clusters": 19}, r"tail_clusters: some would have no word \(found 19, expected fewer, for 18 words"),
+    ],
+)
+def test_a_tail_that_cannot_be_is_an_error(options: dict[str, object], message: str) -> None:
+    with pytest.raises(InputError, match=message):
+        layer(**options)  # type: ignore[arg-type]
+
+
+def test_there_is_no_single_matrix() -> None:
+    with pytest.raises(InputError, match="words in clusters have no single matrix"):
+        layer().word_matrix()
