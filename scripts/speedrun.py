@@ -1,6 +1,6 @@
 """Times training from a cold start to a test perplexity: the clock is that of the whole process.
 
-  python scripts/speedrun.py fixlm [--target 100.3] [--seeds 3] [--json FILE] -- [FLAGS of python -m fixlm.train]
+  python scripts/speedrun.py fixlm [--target 100.3] [--seeds 3] [--runs DIR] [--json FILE] -- [FLAGS of fixlm.train]
   python scripts/speedrun.py plain [--json FILE] -- DIRECTORY [FLAGS of scripts/plain_lstm.py]
 
 fixlm    Trains once from each seed, with an empty cache. So the minutes hold the start of Python, reading the text,
@@ -13,6 +13,7 @@ Run nothing else on the machine. Compare only what was timed on one machine with
 
 from __future__ import annotations
 
+import contextlib
 import os
 import subprocess
 import sys
@@ -52,6 +53,7 @@ class Settings(PlainSettings):
 
     target: Annotated[float, Gt(1)] = option(100.3, "test perplexity to reach")
     seeds: Count = option(3, "number of runs, from seed 1 on")
+    runs: str | None = option(None, "folder to keep the runs and their logs in (none: nothing is kept)")
 
 
 def command(arguments: Sequence[str]) -> None:
@@ -82,9 +84,12 @@ def split(arguments: Sequence[str]) -> tuple[list[str], list[str]]:
 def race(settings: Settings, flags: Sequence[str]) -> None:
     """Trains from each seed, prints and writes after each."""
     require_folder("--json", settings.json)
+    if settings.runs is not None:
+        require_folder("--runs", settings.runs)
+        Path(settings.runs).mkdir(exist_ok=True)
     report: dict[str, Any] = {"flags": shown(flags), "target": settings.target, "runs": []} | conditions()
     for seed in range(1, settings.seeds + 1):
-        found = timed_run(seed, flags)
+        found = timed_run(seed, flags, settings.runs)
         report["runs"].append(found)
         reached = "reached" if found["test"] <= settings.target else "missed"
         print(
@@ -94,13 +99,17 @@ def race(settings: Settings, flags: Sequence[str]) -> None:
         write_json(Path(settings.json), report)
 
 
-def timed_run(seed: int, flags: Sequence[str]) -> dict[str, Any]:
-    """One training in a process of its own, whose caches are empty."""
+def timed_run(seed: int, flags: Sequence[str], kept: str | None = None) -> dict[str, Any]:
+    """One training in a process of its own, whose caches are empty.
+
+    Args:
+        kept: the folder that the run ``seed1`` and its log ``seed1.log`` stay in.
+    """
     with tempfile.TemporaryDirectory(prefix="speedrun-") as place:
-        directory = Path(place) / "run"
+        directory = Path(kept or place) / f"seed{seed}"
         caches = {"FIXLM_CACHE": f"{place}/fixlm", "NUMBA_CACHE_DIR": f"{place}/numba"}
         training = ["-m", "fixlm.train", "--run", str(directory), "--seed", str(seed), *flags]
-        seconds = clock(training, caches)
+        seconds = clock(training, caches, None if kept is None else directory.with_suffix(".log"))
         result = parse_json((directory / "result.json").read_bytes())
     scores = {
         split: result[split].get("perplexity_per_word", result[split]["perplexity"]) for split in ("valid", "test")
@@ -132,19 +141,25 @@ def plain(settings: PlainSettings, flags: Sequence[str]) -> None:
     print(f"{an_epoch:.1f} minutes an epoch, so {an_epoch * PLAIN_EPOCHS:,.0f} for {PLAIN_EPOCHS}")
 
 
-def clock(program: Sequence[str], environment: Mapping[str, str]) -> float:
+def clock(program: Sequence[str], environment: Mapping[str, str], log: Path | None = None) -> float:
     """Seconds of a Python process from its start to its end.
 
+    Args:
+        log: the file that its lines go to; None: where those of this program go.
+
     Raises:
-        InputError: it failed. What it said stands above.
+        InputError: it failed. What it said stands in the log or above.
     """
     began = time.perf_counter()
-    done = subprocess.run([sys.executable, *program], env=os.environ | environment, check=False)
-    if done.returncode:
-        raise InputError(
-            " ".join(program[:2]), "the run failed, as its own lines say", found=f"status {done.returncode}"
+    with contextlib.nullcontext() if log is None else log.open("w", encoding="utf-8") as lines:
+        done = subprocess.run(
+            [sys.executable, *program], env=os.environ | environment, check=False, stdout=lines, stderr=lines
         )
-    return time.perf_counter() - began
+    seconds = time.perf_counter() - began
+    if done.returncode:
+        what = "the run failed, as its own lines say" if log is None else f"the run failed: see {log}"
+        raise InputError(" ".join(program[:2]), what, found=f"status {done.returncode}")
+    return seconds
 
 
 def shown(flags: Sequence[str]) -> str:

@@ -49,29 +49,34 @@ FOLLOWS = {
 embedding, and ``--dropout`` stands for the three rates."""
 
 
-def fill_in(part: T, preset: str, given: Mapping[str, Any]) -> T:
+def fill_in(part: T, preset: str, given: Mapping[str, Any], prefix: str = "") -> T:
     """A group of the configuration with the preset's values where no flag was given.
 
     Args:
         part: the dataclass that the given flags describe.
         given: those flags, by name without dashes.
+        prefix: what the flags of this group begin with: the name of a matrix.
     """
-    names = {field.name for field in dataclasses.fields(part)}  # type: ignore[arg-type]
+    fields = {f"{prefix}_{field.name}".lstrip("_"): field.name for field in dataclasses.fields(part)}  # type: ignore[arg-type]
 
     def is_given(name: str | None) -> bool:
         return name is not None and flag_name(name).removeprefix("--") in given
 
     values = {}
     for name, value in PRESETS[preset].items():
-        if name in names and not is_given(name):
+        if name in fields and not is_given(name):
             leader = FOLLOWS.get(name)
-            values[name] = getattr(part, leader) if leader and is_given(leader) else value
+            values[fields[name]] = getattr(part, leader) if leader and is_given(leader) else value
     return dataclasses.replace(part, **values)  # type: ignore[type-var]
 
 
 def as_flags(preset: str) -> str:
     """The preset as it would stand on a command line: ``--num-layers 3 --hidden-size 1150 …``."""
-    values = {
-        name: f" {value:g}" if type(value) in (int, float) else f" {value}" for name, value in PRESETS[preset].items()
-    }
-    return " ".join(flag_name(name) + value.removesuffix(" True") for name, value in values.items())
+    flags = []
+    for name, value in PRESETS[preset].items():
+        flag = flag_name(name)
+        if isinstance(value, bool):
+            flags.append(flag if value else f"--no-{flag[2:]}")
+        else:
+            flags.append(f"{flag} {value:g}" if isinstance(value, int | float) else f"{flag} {value}")
+    return " ".join(flags)

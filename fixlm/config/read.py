@@ -84,9 +84,11 @@ def read_config(given: Mapping[str, Any]) -> TrainConfig:
             return kind()
 
     parts = {name: read(kind) for name, kind in GROUPS.items()}
-    parts |= {name: fill_in(parts[name], parts["optimization"].recipe, given) for name in ("model", "optimization")}
-    matrices = {method: read(embeddings.get(method).Options, method) for method in embeddings.names()}
-    outputs = {kind: read(kind) for kind in registry.all_options()}
+    preset = parts["optimization"].recipe
+    parts |= {name: fill_in(parts[name], preset, given) for name in ("model", "optimization")}
+    options = {method: read(embeddings.get(method).Options, method) for method in embeddings.names()}
+    matrices = {method: fill_in(own, preset, given, method) for method, own in options.items()}
+    outputs = {kind: fill_in(read(kind), preset, given) for kind in registry.all_options()}
     missing = [*_missing_files(given)]
     errors |= {str(each): each for each in missing}
     if missing:  # whatever they were to be, more cannot be said

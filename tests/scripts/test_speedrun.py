@@ -84,7 +84,7 @@ def test_the_plain_program_learns(plain_lstm: Any, text: Path) -> None:
 @pytest.mark.slow
 def test_a_race_is_timed_from_an_empty_cache(tmp_path: Path, text: Path) -> None:
     file, cache = tmp_path / "race.json", tmp_path / "cache"
-    own = f"fixlm --target 1e9 --seeds 2 --json {file} --".split()
+    own = f"fixlm --target 1e9 --seeds 2 --runs {tmp_path / 'runs'} --json {file} --".split()
     done = speedrun(*own, "--data", str(text), *TINY.split(), cache=cache)
     assert done.returncode == 0, done.stderr
     report = json.loads(file.read_text())
@@ -93,6 +93,9 @@ def test_a_race_is_timed_from_an_empty_cache(tmp_path: Path, text: Path) -> None
     for each in report["runs"]:
         assert each["minutes"] > each["training_minutes"] > 0
         assert 1 < each["test"] < 1e9
+        kept = tmp_path / "runs" / f"seed{each['seed']}"
+        assert json.loads((kept / "result.json").read_text())["test"]["perplexity"] == each["test"]
+        assert "validation perplexity" in kept.with_suffix(".log").read_text()
     assert done.stdout.count("1e+09 reached") == 2
     assert not cache.exists()  # what the user has computed before neither helps nor grows
 
@@ -113,6 +116,7 @@ def test_the_plain_program_is_timed(tmp_path: Path, text: Path) -> None:
     [
         ("fixlm -- --seed 3", "--seed: the speedrun sets it itself"),
         ("fixlm --target 0.5", "--target"),
+        ("fixlm --runs nowhere/runs", "--runs: there is no such directory"),
         ("fixlm --json nowhere/race.json", "--json: there is no such directory"),  # and not hours later
         ("plain --json nowhere/race.json -- text", "--json: there is no such directory"),
         ("race", "unknown command"),
