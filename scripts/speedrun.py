@@ -53,7 +53,7 @@ class Settings(PlainSettings):
 
     target: Annotated[float, Gt(1)] = option(100.3, "test perplexity to reach")
     seeds: Count = option(3, "number of runs, from seed 1 on")
-    runs: str | None = option(None, "folder to keep the runs and their logs in (none: nothing is kept)")
+    runs: str | None = option(None, "folder to keep the run directories in, each with its log (none: nothing is kept)")
 
 
 def command(arguments: Sequence[str]) -> None:
@@ -89,7 +89,8 @@ def race(settings: Settings, flags: Sequence[str]) -> None:
         Path(settings.runs).mkdir(exist_ok=True)
     report: dict[str, Any] = {"flags": shown(flags), "target": settings.target, "runs": []} | conditions()
     for seed in range(1, settings.seeds + 1):
-        found = timed_run(seed, flags, settings.runs)
+        name = f"{Path(settings.json).stem}-seed{seed}"
+        found = timed_run(seed, flags, None if settings.runs is None else Path(settings.runs, name))
         report["runs"].append(found)
         reached = "reached" if found["test"] <= settings.target else "missed"
         print(
@@ -99,17 +100,20 @@ def race(settings: Settings, flags: Sequence[str]) -> None:
         write_json(Path(settings.json), report)
 
 
-def timed_run(seed: int, flags: Sequence[str], kept: str | None = None) -> dict[str, Any]:
+def timed_run(seed: int, flags: Sequence[str], kept: Path | None = None) -> dict[str, Any]:
     """One training in a process of its own, whose caches are empty.
 
     Args:
-        kept: the folder that the run ``seed1`` and its log ``seed1.log`` stay in.
+        kept: where the run directory stays, with its log in it; None: both are lost.
     """
     with tempfile.TemporaryDirectory(prefix="speedrun-") as place:
-        directory = Path(kept or place) / f"seed{seed}"
+        directory = kept or Path(place) / "run"
         caches = {"FIXLM_CACHE": f"{place}/fixlm", "NUMBA_CACHE_DIR": f"{place}/numba"}
         training = ["-m", "fixlm.train", "--run", str(directory), "--seed", str(seed), *flags]
-        seconds = clock(training, caches, None if kept is None else directory.with_suffix(".log"))
+        log = directory.with_suffix(".log")
+        seconds = clock(training, caches, kept and log)
+        if kept is not None:
+            log.rename(directory / "log.txt")  # which a run directory has only now
         result = parse_json((directory / "result.json").read_bytes())
     scores = {
         split: result[split].get("perplexity_per_word", result[split]["perplexity"]) for split in ("valid", "test")

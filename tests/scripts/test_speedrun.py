@@ -93,9 +93,9 @@ def test_a_race_is_timed_from_an_empty_cache(tmp_path: Path, text: Path) -> None
     for each in report["runs"]:
         assert each["minutes"] > each["training_minutes"] > 0
         assert 1 < each["test"] < 1e9
-        kept = tmp_path / "runs" / f"seed{each['seed']}"
+        kept = tmp_path / "runs" / f"race-seed{each['seed']}"
         assert json.loads((kept / "result.json").read_text())["test"]["perplexity"] == each["test"]
-        assert "validation perplexity" in kept.with_suffix(".log").read_text()
+        assert "validation perplexity" in (kept / "log.txt").read_text()
     assert done.stdout.count("1e+09 reached") == 2
     assert not cache.exists()  # what the user has computed before neither helps nor grows
 
