@@ -1,6 +1,6 @@
 """Times training from a cold start to a test perplexity: the clock is that of the whole process.
 
-  python scripts/speedrun.py fixlm [--target 100.3] [--seeds 3] [--runs DIR] [--json FILE] -- [FLAGS of fixlm.train]
+  python scripts/speedrun.py fixlm [--target 100.3] [--seeds 3] [--json FILE] -- [FLAGS of python -m fixlm.train]
   python scripts/speedrun.py plain [--json FILE] -- DIRECTORY [FLAGS of scripts/plain_lstm.py]
 
 fixlm    Trains once from each seed, with an empty cache. So the minutes hold the start of Python, reading the text,
@@ -13,7 +13,6 @@ Run nothing else on the machine. Compare only what was timed on one machine with
 
 from __future__ import annotations
 
-import contextlib
 import os
 import subprocess
 import sys
@@ -26,12 +25,14 @@ from typing import Annotated, Any
 
 from annotated_types import Gt
 from benchmark import processor, require_folder
+from study import without_places
 
 from embeddings.files import parse_json, write_json
 from embeddings.options import Checked, Count, option
 from fixlm.cli import run
 from fixlm.config.command_line import read_command_line
 from fixlm.errors import InputError, unknown_name
+from fixlm.runs.summary import summarise
 from fixlm.runs.versions import versions
 
 PLAIN = Path(__file__).with_name("plain_lstm.py")
@@ -53,7 +54,6 @@ class Settings(PlainSettings):
 
     target: Annotated[float, Gt(1)] = option(100.3, "test perplexity to reach")
     seeds: Count = option(3, "number of runs, from seed 1 on")
-    runs: str | None = option(None, "folder to keep the run directories in, each with its log (none: nothing is kept)")
 
 
 def command(arguments: Sequence[str]) -> None:
@@ -84,13 +84,9 @@ def split(arguments: Sequence[str]) -> tuple[list[str], list[str]]:
 def race(settings: Settings, flags: Sequence[str]) -> None:
     """Trains from each seed, prints and writes after each."""
     require_folder("--json", settings.json)
-    if settings.runs is not None:
-        require_folder("--runs", settings.runs)
-        Path(settings.runs).mkdir(exist_ok=True)
     report: dict[str, Any] = {"flags": shown(flags), "target": settings.target, "runs": []} | conditions()
     for seed in range(1, settings.seeds + 1):
-        name = f"{Path(settings.json).stem}-seed{seed}"
-        found = timed_run(seed, flags, None if settings.runs is None else Path(settings.runs, name))
+        found = timed_run(seed, flags)
         report["runs"].append(found)
         reached = "reached" if found["test"] <= settings.target else "missed"
         print(
@@ -100,21 +96,16 @@ def race(settings: Settings, flags: Sequence[str]) -> None:
         write_json(Path(settings.json), report)
 
 
-def timed_run(seed: int, flags: Sequence[str], kept: Path | None = None) -> dict[str, Any]:
-    """One training in a process of its own, whose caches are empty.
-
-    Args:
-        kept: where the run directory stays, with its log in it; None: both are lost.
-    """
+def timed_run(seed: int, flags: Sequence[str]) -> dict[str, Any]:
+    """One training in a process of its own, whose caches are empty: its figures, and all that `summarise` tells."""
     with tempfile.TemporaryDirectory(prefix="speedrun-") as place:
-        directory = kept or Path(place) / "run"
+        directory = Path(place) / "speedrun" / f"seed{seed}"
         caches = {"FIXLM_CACHE": f"{place}/fixlm", "NUMBA_CACHE_DIR": f"{place}/numba"}
         training = ["-m", "fixlm.train", "--run", str(directory), "--seed", str(seed), *flags]
-        log = directory.with_suffix(".log")
-        seconds = clock(training, caches, kept and log)
-        if kept is not None:
-            log.rename(directory / "log.txt")  # which a run directory has only now
-        result = parse_json((directory / "result.json").read_bytes())
+        seconds, lines = clock(training, caches)
+        (directory / "log.txt").write_text(lines, encoding="utf-8")
+        summary = without_places(summarise(directory), directory)
+    result = summary["result"]
     scores = {
         split: result[split].get("perplexity_per_word", result[split]["perplexity"]) for split in ("valid", "test")
     }
@@ -124,7 +115,7 @@ def timed_run(seed: int, flags: Sequence[str], kept: Path | None = None) -> dict
         "training_minutes": result["seconds"] / 60,
         **scores,
         "trained_parameters": result["parameters"]["trainable"],
-        "corpus": result["corpus"],
+        "summary": summary,
     }
 
 
@@ -135,7 +126,7 @@ def plain(settings: PlainSettings, flags: Sequence[str]) -> None:
         flags = [*flags, "--epochs", "1"]
     with tempfile.TemporaryDirectory(prefix="speedrun-") as place:
         file = Path(place) / "plain.json"
-        seconds = clock([str(PLAIN), *flags, "--json", str(file)], {})
+        seconds, _ = clock([str(PLAIN), *flags, "--json", str(file)], {})
         found = parse_json(file.read_bytes())
     epochs = found["epochs"]
     an_epoch = sum(each["train_seconds"] + each["valid_seconds"] for each in epochs) / len(epochs) / 60
@@ -145,25 +136,30 @@ def plain(settings: PlainSettings, flags: Sequence[str]) -> None:
     print(f"{an_epoch:.1f} minutes an epoch, so {an_epoch * PLAIN_EPOCHS:,.0f} for {PLAIN_EPOCHS}")
 
 
-def clock(program: Sequence[str], environment: Mapping[str, str], log: Path | None = None) -> float:
-    """Seconds of a Python process from its start to its end.
-
-    Args:
-        log: the file that its lines go to; None: where those of this program go.
+def clock(program: Sequence[str], environment: Mapping[str, str]) -> tuple[float, str]:
+    """Seconds of a Python process from its start to its end, and what it said, which is shown as well.
 
     Raises:
-        InputError: it failed. What it said stands in the log or above.
+        InputError: it failed.
     """
-    began = time.perf_counter()
-    with contextlib.nullcontext() if log is None else log.open("w", encoding="utf-8") as lines:
-        done = subprocess.run(
-            [sys.executable, *program], env=os.environ | environment, check=False, stdout=lines, stderr=lines
-        )
+    began, said = time.perf_counter(), []
+    with subprocess.Popen(
+        [sys.executable, *program],
+        env=os.environ | environment,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        encoding="utf-8",
+    ) as process:
+        assert process.stdout is not None
+        for line in process.stdout:
+            print(line, end="", flush=True)
+            said.append(line)
     seconds = time.perf_counter() - began
-    if done.returncode:
-        what = "the run failed, as its own lines say" if log is None else f"the run failed: see {log}"
-        raise InputError(" ".join(program[:2]), what, found=f"status {done.returncode}")
-    return seconds
+    if process.returncode:
+        what = "the run failed, as its own lines say"
+        raise InputError(" ".join(program[:2]), what, found=f"status {process.returncode}")
+    return seconds, "".join(said)
 
 
 def shown(flags: Sequence[str]) -> str:

@@ -78,13 +78,12 @@ def collect(runs: Path, results: Path) -> None:
 
 
 def without_places(summary: dict[str, Any], run: Path) -> dict[str, Any]:
-    """The summary as it would be, had the run been trained in runs/ and on a data set by its name."""
+    """The summary as it would be, had the run been trained in runs/ and on a text by its name."""
     from fixlm.corpus.registry import DATA_SETS
 
     config = summary["config"]
     name = config["corpus"]["name"]
-    if name in DATA_SETS:
-        config["data"]["data"] = name
+    config["data"]["data"] = name if name in DATA_SETS else Path(config["data"]["data"]).name
     here = Path("runs", run.absolute().parent.name, run.name).as_posix()
     return summary | {"log": [line.replace(str(run), here) for line in summary["log"]]}
 

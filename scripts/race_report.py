@@ -1,0 +1,80 @@
+"""The picture of the speedrun: perplexity against minutes of the whole process, from results/speedrun/."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from fixlm.comparison import curves
+from fixlm.comparison.stored_run import StoredRun
+
+RACES = {"clusters": "pmi, head trained,\ntail in clusters", "adaptive": "adaptive"}
+"""The name of each race in the picture, by its file."""
+PLAIN = "PyTorch's example"
+
+
+def plot_races(directory: Path, path: Path) -> None:
+    """Draws the first seed of each race and the plain program, or nothing where a file is missing.
+
+    A line is validation perplexity, the star at its end test perplexity. The plain program was timed for one epoch; a
+    dotted line goes on to the perplexity that its users report, at the time of all its epochs.
+    """
+    from matplotlib.figure import Figure
+
+    from fixlm.comparison.line_labels import label_lines
+    from fixlm.comparison.plots import COLOURS, HEIGHT, WIDTH, save
+
+    def draw() -> Figure:
+        figure = Figure(figsize=(WIDTH, HEIGHT), layout="constrained")
+        axes = figure.subplots()
+        for colour, (race, name) in zip(COLOURS, RACES.items(), strict=False):
+            report = json.loads((directory / f"{race}.json").read_text(encoding="utf-8"))
+            first, target = report["runs"][0], report["target"]
+            line = validations(stored(first), first["minutes"])
+            axes.plot([*line, first["minutes"]], [*line.values(), first["test"]], "o-", color=colour, label=name)
+            axes.plot(first["minutes"], first["test"], "*", color=colour, markersize=14)
+        plain = json.loads((directory / "plain.json").read_text(encoding="utf-8"))
+        ends = [plain["minutes_an_epoch"], plain["minutes_of_40_epochs"]]
+        axes.plot(ends, [plain["valid"], target], "o:", color=COLOURS[len(RACES)], label=PLAIN)
+        axes.axhline(target, color="grey", linewidth=0.8)
+        axes.set_xscale("log")
+        axes.set_yscale("log")
+        for axis in (axes.xaxis, axes.yaxis):
+            axis.set_major_formatter("{x:g}")
+            axis.set_minor_formatter("{x:g}")
+        axes.set_xlabel("minutes on two cores, from the start of the process")
+        axes.set_ylabel("perplexity")
+        axes.spines[["top", "right"]].set_visible(False)
+        label_lines(figure)
+        return figure
+
+    files = ["plain.json", *(f"{race}.json" for race in RACES)]
+    if all((directory / name).is_file() for name in files):
+        save(path, draw)
+
+
+def stored(found: Mapping[str, Any]) -> StoredRun:
+    """The run of one seed, whose summary stands in the file of its race."""
+    summary = found["summary"]
+    return StoredRun(found["seed"], Path(), summary["config"], summary["result"], None, summary["metrics"].copy)
+
+
+def validations(run: StoredRun, minutes: float) -> Mapping[float, float]:
+    """Validation perplexity by minutes since the start of the process.
+
+    What is neither training nor validation is counted before both. The test, which comes last, is a small part of it.
+
+    Args:
+        minutes: of the whole process.
+    """
+    found = curves.validation_perplexity(run)
+    result: Mapping[str, Any] = run.result or {}
+    each = result["validation_seconds"] / len(found)
+    before = 60 * minutes - result["seconds"] - result["validation_seconds"]
+    trained = curves.seconds(run, [*found])
+    return {
+        (before + seconds + each * (number + 1)) / 60: value
+        for number, (seconds, value) in enumerate(zip(trained, found.values(), strict=True))
+    }
