@@ -2,7 +2,7 @@
 
 >>> import fixlm
 >>> sorted(fixlm.__all__)
-['FixedClassifier', 'FixedOutput', 'HadamardOutput', 'HubRun', 'LearnedOutput', 'Run', 'WalshOutput', 'fit', 'linear_cross_entropy', 'load', 'replace_head']
+['ClusteredOutput', 'FixedClassifier', 'FixedOutput', 'HadamardOutput', 'HubRun', 'LearnedOutput', 'Run', 'WalshOutput', 'fit', 'linear_cross_entropy', 'load', 'replace_head']
 
 What is named there is imported when it is first used: ``import fixlm`` itself loads no torch.
 """  # noqa: E501
@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from fixlm.evaluation.hub import HubRun
     from fixlm.evaluation.run import Run, load
     from fixlm.output.classifier import FixedClassifier
+    from fixlm.output.clustered import ClusteredOutput
     from fixlm.output.cross_entropy import linear_cross_entropy
     from fixlm.output.fixed import FixedOutput
     from fixlm.output.hadamard import HadamardOutput
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
 
 __version__ = "0.1.0"
 __all__ = [
+    "ClusteredOutput",
     "FixedClassifier",
     "FixedOutput",
     "HadamardOutput",
@@ -42,6 +44,7 @@ __all__ = [
 ]
 
 _MODULES = {
+    "ClusteredOutput": "fixlm.output.clustered",
     "FixedClassifier": "fixlm.output.classifier",
     "FixedOutput": "fixlm.output.fixed",
     "HadamardOutput": "fixlm.output.hadamard",

@@ -30,13 +30,21 @@ class ClusteredOutput(TailedOutput):
         hidden_size: H.
         vectors: Q, (V, N).
         words: (V,) ids of the words by falling frequency.
-        head_words: (M,) the first of them.
+        learned_words: M, how many of them are the head.
         tail_clusters: C; the words behind the head are cut at the ranks M (V/M)^(i/C).
         tail_dim: N', at most N; None: N.
         options: those of `FixedOutput`.
 
     Raises:
         InputError: a cluster would have no word; or as of `TailedOutput`.
+
+    >>> by_frequency = torch.arange(1000)  # word 0 is the most frequent
+    >>> head = ClusteredOutput(64, torch.randn(1000, 64), words=by_frequency, learned_words=100, tail_clusters=2)
+    >>> head.edges  # the ranks at which clusters begin, and V
+    [100, 316, 1000]
+    >>> x, targets = torch.randn(5, 64), torch.randint(1000, (5,))
+    >>> torch.testing.assert_close(head(x).exp().sum(1), torch.ones(5))
+    >>> torch.testing.assert_close(head.loss(x, targets), torch.nn.functional.nll_loss(head(x), targets))
     """
 
     tail_words: Tensor
@@ -47,14 +55,15 @@ class ClusteredOutput(TailedOutput):
         vectors: Any,
         *,
         words: Tensor,
-        head_words: Tensor,
+        learned_words: int,
         tail_clusters: int,
         tail_dim: int | None = None,
         **options: Any,
     ) -> None:
-        self._words_at_start = words
-        self.edges = cluster_edges(len(head_words), len(words), tail_clusters)
-        super().__init__(hidden_size, vectors, tail_dim=tail_dim or len(vectors[0]), head_words=head_words, **options)
+        self.edges = cluster_edges(learned_words, len(words), tail_clusters)
+        head, self._tail_at_start = words[:learned_words].clone(), words[learned_words:].clone()
+        rows = getattr(vectors, "vectors", vectors)
+        super().__init__(hidden_size, vectors, tail_dim=tail_dim or rows.shape[1], head_words=head, **options)
         parts = [widened(self.vectors)[self.order[start:stop]] for start, stop in pairwise(self.edges)]
         self.cluster_rows = nn.Parameter(self.scale * torch.stack([part.mean(0) for part in parts]))
         chances = [self.bias.detach()[self.order[start:stop]] for start, stop in pairwise(self.edges)]
@@ -66,7 +75,8 @@ class ClusteredOutput(TailedOutput):
 
     def _find_places(self) -> None:
         if "tail_words" not in self._buffers:  # while the layer is made
-            self.register_buffer("tail_words", self._words_at_start[len(self.head_words) :].clone())
+            self.register_buffer("tail_words", self._tail_at_start)
+            del self._tail_at_start
         super()._find_places()
 
     def _others(self) -> Tensor:
@@ -124,9 +134,11 @@ class ClusteredOutput(TailedOutput):
         return nats
 
     def _logits(self, hidden: Tensor) -> Tensor:
-        head = (self.features(hidden) @ self._head_weight().t() + self._head_bias()).log_softmax(1)
-        tail, rows = self._tail(hidden)
-        words = tail @ rows.t() + self.bias[self.tail_words]
+        features, (tail, rows) = self.features(hidden), self._tail(hidden)
+        weight = self._head_weight().to(features.dtype)
+        # What sums over a vocabulary is in float32.
+        head = widened(features @ weight.t() + self._head_bias()).log_softmax(1)
+        words = widened(tail @ rows.t() + self.bias[self.tail_words])
         first = self.edges[0]
         parts = [head[:, :first]]
         for cluster, (start, stop) in enumerate(pairwise(self.edges)):

@@ -101,8 +101,10 @@ class FixedOutput(ScaledOutput):
         if clusters:
             from fixlm.output.clustered import ClusteredOutput
 
-            options |= {"words": given.most_frequent(vocabulary_size, vocabulary_size), "tail_clusters": clusters}
-            return ClusteredOutput(hidden_size, vectors, tail_dim=tail_dim, **options)  # type: ignore[return-value]
+            del options["head_words"]
+            options |= {"words": given.most_frequent(vocabulary_size, vocabulary_size), "learned_words": count}
+            options |= {"tail_clusters": clusters, "tail_dim": tail_dim}
+            return ClusteredOutput(hidden_size, vectors, **options)  # type: ignore[return-value]
         if tail_dim is not None:
             return TailedOutput(hidden_size, vectors, tail_dim=tail_dim, **options)  # type: ignore[return-value]
         return cls(hidden_size, vectors, **options)

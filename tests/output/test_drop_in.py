@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from fixlm.errors import InputError
 from fixlm.output import cross_entropy
+from fixlm.output.clustered import ClusteredOutput
 from fixlm.output.cross_entropy import linear_cross_entropy
 from fixlm.output.fixed import FixedOutput
 from fixlm.output.hadamard import HadamardOutput
@@ -21,7 +22,7 @@ from fixlm.output.learned import LearnedOutput
 from fixlm.output.walsh import WalshOutput
 
 H, V = 32, 150
-NAMES = ("learned", "fixed", "hadamard", "walsh", "walsh with rows")
+NAMES = ("learned", "fixed", "clusters", "hadamard", "walsh", "walsh with rows")
 SHAPES = [(), (5,), (2, 3), (2, 2, 2)]
 
 
@@ -34,6 +35,9 @@ def layer(name: str, words: int = V, **options: object) -> OutputLayer:
     made: dict[str, OutputLayer] = {
         "learned": LearnedOutput(H, words, **options),
         "fixed": FixedOutput(H, vectors(words), **options),
+        "clusters": ClusteredOutput(
+            H, vectors(words), words=torch.arange(words), learned_words=20, tail_clusters=2, **options
+        ),
         "hadamard": HadamardOutput(H, words, **options),
         "walsh": WalshOutput(H, words, families=16, **options),  # type: ignore[arg-type]
         "walsh with rows": WalshOutput(H, words, families=16, head_words=torch.arange(0, words, 2), **options),  # type: ignore[arg-type]
