@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import json
 import re
+import shlex
 import shutil
 from pathlib import Path
 from typing import Any
@@ -20,6 +21,7 @@ from fixlm.config.read import read_config
 from fixlm.config.schema import GROUPS
 from fixlm.config.train_config import TrainConfig
 from fixlm.runs.default_path import default_path
+from fixlm.train import make_parser
 from fixlm.training import trainer
 from fixlm.training.optimizer import learning_rate, make_optimizer
 
@@ -76,6 +78,26 @@ def test_fast_is_the_default_and_changes_nothing() -> None:
     assert read_config({}) == read_config({"recipe": "fast"})
 
 
+def test_a_preset_may_choose_the_output_layer_and_set_its_options() -> None:
+    """The preset is what its flags would be on a command line, and a flag that is given wins."""
+    written = shlex.split(as_flags("speedrun-100"))
+    given = vars(make_parser().parse_args(written))
+    by_preset = read_config({"preset": "speedrun-100"})
+    assert without_name(by_preset) == without_name(read_config(given))
+    assert by_preset.to_json()["model"]["tail_clusters"] == PRESETS["speedrun-100"]["tail_clusters"]
+    assert by_preset.matrices["pmi"].lags == "1,2,30"
+    own = read_config({"preset": "speedrun-100", "pmi-lags": "1,5", "learned-words": "9", "normalize": True})
+    assert (own.matrices["pmi"].lags, own.output.learned_words, own.output.normalize) == ("1,5", 9, True)  # type: ignore[attr-defined]
+    other = read_config({"preset": "speedrun-100", "output-embed": "tied"})  # which has none of these options
+    assert (other.model.output_embed, other.optimization.lr) == ("tied", PRESETS["speedrun-100"]["lr"])
+
+
+def without_name(config: TrainConfig) -> dict[str, Any]:
+    values = config.to_json()
+    del values["optimization"]["recipe"]
+    return values
+
+
 @pytest.mark.parametrize(
     ("layer", "flags"),
     [
@@ -115,7 +137,9 @@ def test_a_flag_that_is_given_wins_over_the_recipe(given: dict[str, Any], group:
 def test_the_help_shows_what_the_recipe_sets(capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit):
         cli.main(["train", "--help"])
-    assert as_flags("awd") in " ".join(capsys.readouterr().out.split())
+    shown = " ".join(capsys.readouterr().out.split())
+    assert as_flags("awd") in shown
+    assert as_flags("speedrun-100") in shown
 
 
 def test_the_table_in_the_readme_is_the_recipes() -> None:
