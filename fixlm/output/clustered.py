@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from embeddings.errors import InputError
 from fixlm.output.cross_entropy import dense_loss, dense_nll, widened
-from fixlm.output.fixed import TailedOutput, by_fold
+from fixlm.output.fixed import TailedOutput, by_fold, unit_rows
 from fixlm.output.layer import wrong_ids
 
 
@@ -36,7 +36,7 @@ class ClusteredOutput(TailedOutput):
         options: those of `FixedOutput`.
 
     Raises:
-        InputError: a cluster would have no word; or as of `TailedOutput`.
+        InputError: a cluster would have no word, or ``words`` are not those of the vectors; or as of `TailedOutput`.
 
     >>> by_frequency = torch.arange(1000)  # word 0 is the most frequent
     >>> head = ClusteredOutput(64, torch.randn(1000, 64), words=by_frequency, learned_words=100, tail_clusters=2)
@@ -60,10 +60,15 @@ class ClusteredOutput(TailedOutput):
         tail_dim: int | None = None,
         **options: Any,
     ) -> None:
-        self.edges = cluster_edges(learned_words, len(words), tail_clusters)
+        rows = unit_rows(vectors)
+        if wrong := wrong_ids(words, len(rows)) or (len(words) < len(rows) and "some words are missing"):
+            raise InputError(
+                "words", wrong, found=f"{len(words):,} ids", expected=f"each of 0 to {len(rows) - 1:,} once"
+            )
+        self.edges = cluster_edges(learned_words, len(rows), tail_clusters)
         head, self._tail_at_start = words[:learned_words].clone(), words[learned_words:].clone()
-        rows = getattr(vectors, "vectors", vectors)
-        super().__init__(hidden_size, vectors, tail_dim=tail_dim or rows.shape[1], head_words=head, **options)
+        tail_dim = rows.shape[1] if tail_dim is None else tail_dim
+        super().__init__(hidden_size, rows, tail_dim=tail_dim, head_words=head, **options)
         parts = [widened(self.vectors)[self.order[start:stop]] for start, stop in pairwise(self.edges)]
         self.cluster_rows = nn.Parameter(self.scale * torch.stack([part.mean(0) for part in parts]))
         chances = [self.bias.detach()[self.order[start:stop]] for start, stop in pairwise(self.edges)]
@@ -83,10 +88,10 @@ class ClusteredOutput(TailedOutput):
         return self.tail_words
 
     def _load_from_state_dict(self, state_dict: Any, prefix: str, *arguments: Any) -> None:
-        names = [f"{prefix}{name}" for name in ("head_words", "tail_words")]
-        ids = torch.cat([state_dict[name] for name in names if name in state_dict])
-        if wrong := wrong_ids(ids, self.vocabulary_size):
-            arguments[-1].append(f"{names[1]}: {wrong}")  # the messages of the error that torch raises
+        ids = [state_dict.get(f"{prefix}{name}") for name in ("head_words", "tail_words")]
+        both = None if any(each is None for each in ids) else torch.cat(ids)  # the base class tells what is missing
+        if wrong := wrong_ids(both, self.vocabulary_size):
+            arguments[-1].append(f"{prefix}head_words, {prefix}tail_words: {wrong}")
             return
         super()._load_from_state_dict(state_dict, prefix, *arguments)
 
@@ -99,31 +104,33 @@ class ClusteredOutput(TailedOutput):
         raise InputError("output layer", "words in clusters have no single matrix", found="--tail-clusters")
 
     def _loss(self, hidden: Tensor, targets: Tensor) -> Tensor:
-        return self._both(hidden, targets, None, self.tail_rows)
+        return self._both(hidden, targets, None, None)
 
     def _loss_in_folds(self, hidden: Tensor, targets: Tensor, folds: Tensor, rows: Tensor) -> Tensor:
         return self._both(hidden, targets, folds, rows)
 
-    def _both(self, hidden: Tensor, targets: Tensor, folds: Tensor | None, rows: Tensor) -> Tensor:
-        """Mean nats over both steps; ``rows`` are (V − M, N'), or (K + 1, V − M, N') with folds."""
-        ranks, weight, bias = self.ranks[targets], self._head_weight(), self._head_bias()
-        features = self.features(hidden)
+    def _both(self, hidden: Tensor, targets: Tensor, folds: Tensor | None, rows: Tensor | None) -> Tensor:
+        """Mean nats over both steps; ``rows`` are those of the folds, (K + 1, V − M, N')."""
+        self._follow()
+        ranks, features = self.ranks[targets], self.features(hidden)
         precision = self.precision or features.dtype
-        total = dense_loss(features, weight, bias, self._first(ranks), precision) * len(ranks)
+        first = dense_loss(features, self._head_weight(), self._head_bias(), self._first(ranks), precision)
+        total = first * len(ranks)
         for start, stop, tokens in self._clusters(ranks):
             own, chosen, sizes = hidden[tokens], ranks[tokens] - start, None
-            if folds is not None:
+            if folds is not None and rows is not None:
                 own, chosen, sizes = by_fold(own, chosen, folds[tokens], len(rows))
-            tail = self._tail(own, rows).features
+            tail = self._tail(own, rows)
             if not len(tokens):
-                total = total + tail.sum()  # 0, which gives the map of the tail its gradient of 0
+                total = total + tail.features.sum()  # 0, which gives the map of the tail its gradient of 0
                 continue
-            part = rows[..., start - self.edges[0] : stop - self.edges[0], :]
+            part = tail.weight[..., start - self.edges[0] : stop - self.edges[0], :]
             bias = self.bias[self.order[start:stop]]
-            total = total + dense_loss(tail, part, bias, chosen, precision, None, sizes) * len(tokens)
+            total = total + dense_loss(tail.features, part, bias, chosen, precision, None, sizes) * len(tokens)
         return total / len(ranks)
 
     def _nll(self, hidden: Tensor, targets: Tensor) -> Tensor:
+        self._follow()
         ranks = self.ranks[targets]
         nats = dense_nll(self.features(hidden), self._head_weight(), self._head_bias(), self._first(ranks))
         for start, stop, tokens in self._clusters(ranks):
@@ -134,6 +141,7 @@ class ClusteredOutput(TailedOutput):
         return nats
 
     def _logits(self, hidden: Tensor) -> Tensor:
+        self._follow()
         features, (tail, rows) = self.features(hidden), self._tail(hidden)
         weight = self._head_weight().to(features.dtype)
         # What sums over a vocabulary is in float32.
@@ -172,10 +180,13 @@ def cluster_edges(head: int, words: int, clusters: int) -> list[int]:
     """The ranks M (V/M)^(i/C) at which clusters begin, and V: C + 1 of them.
 
     Raises:
-        InputError: some cluster would have no word.
+        InputError: some cluster would have no word, or there is none.
     """
+    if head < 1 or clusters < 1:
+        found = f"learned_words {head}, tail_clusters {clusters}"
+        raise InputError("tail_clusters", "a head of one word and one cluster are the least", found=found)
     edges = [round(head * (words / head) ** (i / clusters)) for i in range(clusters + 1)]
     if any(stop <= start for start, stop in pairwise(edges)):
-        expected = f"fewer, for {words - head:,} words behind the head"
+        expected = f"fewer clusters or a smaller head, for {words:,} words in all and {head:,} in the head"
         raise InputError("tail_clusters", "some would have no word", found=clusters, expected=expected)
     return edges

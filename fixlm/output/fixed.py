@@ -34,7 +34,8 @@ class FixedOutput(ScaledOutput):
         options: those of `ScaledOutput`.
 
     Raises:
-        InputError: the vectors are not a matrix, not finite, or have a row of zeros.
+        InputError: the vectors are not a matrix, not finite, or have a row of zeros; or both ``word_scales`` and
+            ``head_words`` are given.
 
     >>> head = FixedOutput(512, torch.randn(1000, 300))  # a learned map 512 → 300 comes first
     >>> x, targets = torch.randn(4, 7, 512), torch.randint(1000, (4, 7))
@@ -58,8 +59,10 @@ class FixedOutput(ScaledOutput):
         in_state_dict: bool = True,
         **options: Any,
     ) -> None:
-        vectors = _unit_rows(vectors)
+        vectors = unit_rows(vectors)
         super().__init__(hidden_size, *vectors.shape, **options)
+        if word_scales and head_words is not None:
+            raise InputError("word_scales", "the trained rows have a length of their own", found=word_scales)
         self.register_buffer("vectors", vectors, persistent=in_state_dict)
         self.scales = nn.Parameter(torch.ones(len(vectors))) if word_scales else None
         self.head: nn.Parameter | None = None
@@ -94,17 +97,18 @@ class FixedOutput(ScaledOutput):
         if len(vectors) != vocabulary_size:
             raise InputError(name, "the matrix has another vocabulary", found=len(vectors), expected=vocabulary_size)
         count, scale = options.pop("learned_words", 0), options.pop("learned_words_scale", LEARNED_WORDS_SCALE)
+        tail_dim, clusters = options.pop("tail_dim", None), options.pop("tail_clusters", 0)
         if count:
             words = given.most_frequent(count, vocabulary_size)
             options |= {"head_words": words, "learned_words_scale": scale}
-        tail_dim, clusters = options.pop("tail_dim", None), options.pop("tail_clusters", 0)
+        elif clusters or tail_dim is not None:
+            raise InputError("learned_words", "only beside rows that are trained is there a tail", found=count)
         if clusters:
             from fixlm.output.clustered import ClusteredOutput
 
-            del options["head_words"]
-            options |= {"words": given.most_frequent(vocabulary_size, vocabulary_size), "learned_words": count}
-            options |= {"tail_clusters": clusters, "tail_dim": tail_dim}
-            return ClusteredOutput(hidden_size, vectors, **options)  # type: ignore[return-value]
+            options["words"] = given.most_frequent(vocabulary_size, vocabulary_size)
+            options |= {"learned_words": len(options.pop("head_words")), "tail_dim": tail_dim}
+            return ClusteredOutput(hidden_size, vectors, tail_clusters=clusters, **options)  # type: ignore[return-value]
         if tail_dim is not None:
             return TailedOutput(hidden_size, vectors, tail_dim=tail_dim, **options)  # type: ignore[return-value]
         return cls(hidden_size, vectors, **options)
@@ -172,7 +176,7 @@ class TailedOutput(FixedOutput):
             raise InputError("tail_dim", "the rows of the matrix are no longer", found=tail_dim, expected=expected)
         if len(head_words) == len(self.vectors):
             raise InputError("learned_words", "no word is left for the tail", found=len(head_words))
-        _unit_rows(self._cut(self.vectors))  # raises where nothing is left
+        unit_rows(self._cut(self.vectors))  # raises where nothing is left
         self.tail_map = nn.Linear(hidden_size, tail_dim, bias=False)
         nn.init.eye_(self.tail_map.weight)
         start = self.alpha.detach().clone()
@@ -205,22 +209,24 @@ class TailedOutput(FixedOutput):
     def fold_rows(self, rows: Tensor) -> Any:
         return rows.index_select(-2, self.head_words.to(rows.device)), self._cut(rows)
 
+    def _follow(self) -> None:
+        """Brings what is no buffer to the device and the type of the vectors."""
+        self.order, self.ranks = self.order.to(self.vectors.device), self.ranks.to(self.vectors.device)
+        self.tail_rows = self.tail_rows.to(self.vectors)
+
     def _tail(self, hidden: Tensor, rows: Tensor | None = None) -> Tail:
         features = self.tail_map(hidden)
         if self.normalize:
             features = nn.functional.normalize(features, dim=-1, eps=NORM_EPSILON)
-        if rows is None:
-            rows = self.tail_rows = self.tail_rows.to(self.vectors)  # it is no buffer, as the places are none
-        return Tail(self.scale * self.tail_alpha * features, rows)
+        return Tail(self.scale * self.tail_alpha * features, self.tail_rows if rows is None else rows)
 
     def _in_order(self) -> tuple[Head, Tensor]:
         """The head as the kernel has it, whose rows come first, and the bias in its order."""
         assert self.head is not None
+        self._follow()
         ids = torch.arange(len(self.head), device=self.head.device)
         places = ids.new_full((len(self.bias),), -1).index_copy_(0, ids, ids)
-        order = self.order = self.order.to(ids.device)
-        self.ranks = self.ranks.to(ids.device)
-        return Head(widened(self.head) / self.scale, ids, places), self.bias.index_select(0, order)
+        return Head(widened(self.head) / self.scale, ids, places), self.bias.index_select(0, self.order)
 
     def _loss(self, hidden: Tensor, targets: Tensor) -> Tensor:
         (head, bias), rows = self._in_order(), self.vectors.index_select(0, self.head_words)
@@ -257,7 +263,7 @@ def by_fold(hidden: Tensor, targets: Tensor, folds: Tensor, groups: int) -> tupl
     return hidden[order], targets[order], folds.bincount(minlength=groups).tolist()
 
 
-def _unit_rows(vectors: Any) -> Tensor:
+def unit_rows(vectors: Any) -> Tensor:
     """(V, N) rows of norm 1: the very tensor that was given where its rows are so already."""
     rows = torch.as_tensor(getattr(vectors, "vectors", vectors))
     if rows.dim() != 2 or not rows.is_floating_point():

@@ -164,8 +164,10 @@ def test_clusters_grow_by_a_constant_factor() -> None:
     ("options", "message"),
     [
         ({"tail_dim": H + 1}, r"tail_dim: the rows of the matrix are no longer \(found 9, expected at most 8\)"),
-        ({"learned_words": V}, r"tail_clusters: some would have no word \(found 2, expected fewer, for 0 words"),
-        ({"tail_clusters": 19}, r"tail_clusters: some would have no word \(found 19, expected fewer, for 18 words"),
+        ({"learned_words": 0}, r"learned_words: only beside rows that are trained is there a tail \(found 0\)"),
+        ({"word_scales": True}, "word_scales: the trained rows have a length of their own"),
+        ({"learned_words": V}, r"tail_clusters: some would have no word \(found 2, expected fewer clusters or a"),
+        ({"tail_clusters": 19}, r"tail_clusters: some would have no word \(found 19, expected fewer clusters or a"),
     ],
 )
 def test_a_tail_that_cannot_be_is_an_error(options: dict[str, object], message: str) -> None:
@@ -176,3 +178,41 @@ def test_a_tail_that_cannot_be_is_an_error(options: dict[str, object], message: 
 def test_there_is_no_single_matrix() -> None:
     with pytest.raises(InputError, match="words in clusters have no single matrix"):
         layer().word_matrix()
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (
+            {"words": torch.arange(V - 1)},
+            r"words: some words are missing \(found 22 ids, expected each of 0 to 22 once",
+        ),
+        ({"words": torch.zeros(V, dtype=torch.int64)}, "words: the ids are not those of different words among 23"),
+        ({"learned_words": 0}, "tail_clusters: a head of one word and one cluster are the least"),
+        ({"tail_clusters": 0}, "tail_clusters: a head of one word and one cluster are the least"),
+        ({"tail_dim": H + 1}, "tail_dim: the rows of the matrix are no longer"),
+        ({"vectors": torch.zeros(V)}, "vectors: not a matrix of vectors"),
+    ],
+)
+def test_what_the_constructor_does_not_take(options: dict[str, object], message: str) -> None:
+    given = {"vectors": unit(V, H), "words": torch.arange(V), "learned_words": M, "tail_clusters": C} | options
+    with pytest.raises(InputError, match=message):
+        ClusteredOutput(H, **given)  # type: ignore[arg-type]
+
+
+def test_a_state_dict_without_the_words_is_told_by_torch() -> None:
+    state = {name: part for name, part in layer().state_dict().items() if "words" not in name}
+    with pytest.raises(RuntimeError, match="Missing key.*head_words"):
+        layer().load_state_dict(state)
+
+
+def test_the_most_likely_words_are_those_of_the_logits() -> None:
+    hidden, _, _ = tokens()
+    built = layer()
+    values, ids = built.top_k(hidden, 4)
+    torch.testing.assert_close((values, ids), tuple(built(hidden).detach().topk(4)))
+
+
+def test_alpha_is_held_at_both_ends() -> None:
+    names = dict(layer(alpha=0.5).named_parameters())
+    assert names.keys() == {"bias", "head", "tail_map.weight", "cluster_rows", "cluster_bias"}
