@@ -202,7 +202,7 @@ def test_what_the_constructor_does_not_take(options: dict[str, object], message:
 
 def test_a_state_dict_without_the_words_is_told_by_torch() -> None:
     state = {name: part for name, part in layer().state_dict().items() if "words" not in name}
-    with pytest.raises(RuntimeError, match="Missing key.*head_words"):
+    with pytest.raises(RuntimeError, match=r"Missing key.*head_words"):
         layer().load_state_dict(state)
 
 
