@@ -25,7 +25,10 @@ MOST_WORDS = 30
 SMALL = shlex.split("--batch-size 4 --bptt 10 --max-steps 2 --threads 1")
 BENCHMARK = shlex.split("--quick --rounds 1 --vocabulary-size 300 --hidden-size 16 --batch-size 4 --bptt 5 --threads 1")
 CORPORA = ("sample", "wikitext-2", "wikitext-103")
-SIZES = {"512": "32", "256": "16", "64": "8", "100": "8", "8000": "280", "1024": "16", "4096": "16", "8192": "16"}
+SIZES = {
+    "512": "32", "256": "16", "64": "8", "100": "8", "8000": "280", "1024": "16", "2000": "16", "4096": "16",
+    "8192": "16",
+}  # fmt: skip
 KNOWN = (
     "python -m fixlm.train ",
     "python -m fixlm.evaluate ",
