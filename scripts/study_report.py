@@ -45,6 +45,7 @@ WHAT = {
 def report() -> None:
     """Renews the tables of all pages, and the pictures that a page shows."""
     from benchmark_report import plot_growth
+    from race_report import plot_races
 
     from fixlm.comparison.plots import PLOTS, draw
 
@@ -59,6 +60,7 @@ def report() -> None:
                     shutil.copy(Path(drawn) / name, RESULTS / study)
     plot_first(RESULTS / FIRST / "valid-time.png")
     plot_pieces(RESULTS / PIECES / "pieces.png")
+    plot_races(RESULTS / "speedrun", RESULTS / "speedrun" / "minutes.png")
     growth = json.loads((RESULTS / "benchmark" / "full.json").read_text(encoding="utf-8"))["growth"]
     plot_growth(growth, RESULTS / "benchmark" / "growth.png")
     for page, text in pages.items():
