@@ -7,38 +7,33 @@ from itertools import pairwise
 import pytest
 import torch
 import torch.nn.functional as F
+from tails import (
+    FOLDS,
+    SCALE,
+    TOKENS,
+    H,
+    M,
+    V,
+    require_about_the_same_in_bfloat16,
+    require_same,
+    tail_layer,
+    tokens,
+    unit,
+)  # fmt: skip
 from torch import Tensor
 
 from fixlm import output
 from fixlm.errors import InputError
 from fixlm.output.clustered import ClusteredOutput, cluster_edges
 
-V, H, M, C, TOKENS, FOLDS = 23, 8, 5, 2, 30, 3
+C = 2
 ORDER = [(7 * rank + 3) % V for rank in range(V)]  # words by falling frequency
-SCALE = 4.0
-
-
-def unit(*shape: int) -> Tensor:
-    return F.normalize(torch.randn(*shape, generator=torch.Generator().manual_seed(3), dtype=torch.float64), dim=-1)
 
 
 def layer(dim: int = H, **options: object) -> ClusteredOutput:
-    torch.manual_seed(1)
-    given = {"learned_words": M, "learned_words_scale": SCALE, "tail_clusters": C} | options
-    by_frequency = torch.tensor(ORDER)
-    built = output.build("pmi", H, V, vectors=unit(V, dim), by_frequency=by_frequency, **given).double()  # type: ignore[arg-type]
+    built = tail_layer(ORDER, dim, **({"tail_clusters": C} | options))
     assert isinstance(built, ClusteredOutput)
-    with torch.no_grad():
-        for parameter in built.parameters():
-            parameter += 0.1 * torch.randn_like(parameter)
     return built
-
-
-def tokens() -> tuple[Tensor, Tensor, Tensor]:
-    generator = torch.Generator().manual_seed(2)
-    hidden = torch.randn(TOKENS, H, generator=generator, dtype=torch.float64)
-    draw = [torch.randint(0, most, (TOKENS,), generator=generator) for most in (V, FOLDS)]
-    return hidden.requires_grad_(), *draw
 
 
 def plain_log_probabilities(built: ClusteredOutput, hidden: Tensor, rows: Tensor) -> Tensor:
@@ -74,13 +69,7 @@ def test_logits_nll_loss_and_gradients_are_those_of_the_equations(options: dict[
     torch.testing.assert_close(built(hidden), expected)
     losses = F.nll_loss(expected, targets, reduction="none")
     torch.testing.assert_close(built.nll(hidden, targets), losses.detach())
-    found = built.loss(hidden, targets)
-    torch.testing.assert_close(found, losses.mean())
-    trained = [hidden, *built.parameters()]
-    for ours, right in zip(
-        torch.autograd.grad(found, trained), torch.autograd.grad(losses.mean(), trained), strict=True
-    ):
-        torch.testing.assert_close(ours, right)
+    require_same(built, hidden, built.loss(hidden, targets), losses.mean())
 
 
 @pytest.mark.parametrize("tail_dim", [None, 3])
@@ -93,11 +82,7 @@ def test_a_target_of_the_tail_is_scored_against_the_rows_of_its_fold(tail_dim: i
     assert kept.shape == (FOLDS + 1, V - M, tail_dim or H)
     found = built.loss_in_folds(hidden.view(5, 6, H), targets.view(5, 6), folds.view(5, 6), kept)
     each = [plain_log_probabilities(built, hidden[k : k + 1], rows[folds[k]]) for k in range(TOKENS)]
-    expected = F.nll_loss(torch.cat(each), targets)
-    torch.testing.assert_close(found, expected)
-    trained = [hidden, *built.parameters()]
-    for ours, right in zip(torch.autograd.grad(found, trained), torch.autograd.grad(expected, trained), strict=True):
-        torch.testing.assert_close(ours, right)
+    require_same(built, hidden, found, F.nll_loss(torch.cat(each), targets))
 
 
 def test_rows_of_folds_stay_in_bfloat16_where_the_products_are() -> None:
@@ -147,12 +132,7 @@ def test_words_that_a_file_names_twice_are_an_error() -> None:
 
 
 def test_in_bfloat16_it_is_about_the_same() -> None:
-    hidden, targets, _ = tokens()
-    built = layer().float()
-    right = built.loss(hidden.float(), targets)
-    built.precision = torch.bfloat16
-    torch.testing.assert_close(built.loss(hidden.float(), targets), right, rtol=0.03, atol=0)
-    torch.testing.assert_close(built.to(torch.bfloat16).loss(hidden.bfloat16(), targets), right, rtol=0.05, atol=0)
+    require_about_the_same_in_bfloat16(layer())
 
 
 def test_clusters_grow_by_a_constant_factor() -> None:

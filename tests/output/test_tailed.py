@@ -5,38 +5,33 @@ from __future__ import annotations
 import pytest
 import torch
 import torch.nn.functional as F
+from tails import (
+    FOLDS,
+    SCALE,
+    TOKENS,
+    H,
+    M,
+    V,
+    require_about_the_same_in_bfloat16,
+    require_same,
+    tail_layer,
+    tokens,
+    unit,
+)  # fmt: skip
 from torch import Tensor
 
 from fixlm import output
 from fixlm.errors import InputError
 from fixlm.output.fixed import TailedOutput
 
-V, H, M, DIM, TOKENS, FOLDS = 23, 8, 5, 3, 30, 3
+DIM = 3
 HEAD = [22, 21, 20, 19, 18]
-SCALE = 4.0
-
-
-def unit(*shape: int) -> Tensor:
-    return F.normalize(torch.randn(*shape, generator=torch.Generator().manual_seed(3), dtype=torch.float64), dim=-1)
 
 
 def layer(dim: int = H, **options: object) -> TailedOutput:
-    torch.manual_seed(1)
-    given = {"learned_words": M, "learned_words_scale": SCALE, "tail_dim": DIM} | options
-    by_frequency = torch.arange(V).flip(0)
-    built = output.build("pmi", H, V, vectors=unit(V, dim), by_frequency=by_frequency, **given).double()  # type: ignore[arg-type]
+    built = tail_layer(range(V - 1, -1, -1), dim, **({"tail_dim": DIM} | options))
     assert isinstance(built, TailedOutput)
-    with torch.no_grad():
-        for parameter in built.parameters():
-            parameter += 0.1 * torch.randn_like(parameter)
     return built
-
-
-def tokens() -> tuple[Tensor, Tensor, Tensor]:
-    generator = torch.Generator().manual_seed(2)
-    hidden = torch.randn(TOKENS, H, generator=generator, dtype=torch.float64)
-    draw = [torch.randint(0, most, (TOKENS,), generator=generator) for most in (V, FOLDS)]
-    return hidden.requires_grad_(), *draw
 
 
 def plain_logits(built: TailedOutput, hidden: Tensor, rows: Tensor) -> Tensor:
@@ -64,13 +59,7 @@ def test_logits_nll_loss_and_gradients_are_those_of_the_equations(options: dict[
     torch.testing.assert_close(built(hidden), expected)
     losses = F.cross_entropy(expected, targets, reduction="none")
     torch.testing.assert_close(built.nll(hidden, targets), losses.detach())
-    found = built.loss(hidden, targets)
-    torch.testing.assert_close(found, losses.mean())
-    trained = [hidden, *built.parameters()]
-    for ours, right in zip(
-        torch.autograd.grad(found, trained), torch.autograd.grad(losses.mean(), trained), strict=True
-    ):
-        torch.testing.assert_close(ours, right)
+    require_same(built, hidden, built.loss(hidden, targets), losses.mean())
 
 
 def test_each_target_is_scored_against_the_rows_of_its_fold() -> None:
@@ -81,11 +70,7 @@ def test_each_target_is_scored_against_the_rows_of_its_fold() -> None:
     assert [part.shape for part in kept] == [(FOLDS + 1, M, H), (FOLDS + 1, V - M, DIM)]
     found = built.loss_in_folds(hidden.view(5, 6, H), targets.view(5, 6), folds.view(5, 6), kept)
     logits = [plain_logits(built, hidden[k : k + 1], rows[folds[k]]) for k in range(TOKENS)]
-    expected = F.cross_entropy(torch.cat(logits), targets)
-    torch.testing.assert_close(found, expected)
-    trained = [hidden, *built.parameters()]
-    for ours, right in zip(torch.autograd.grad(found, trained), torch.autograd.grad(expected, trained), strict=True):
-        torch.testing.assert_close(ours, right)
+    require_same(built, hidden, found, F.cross_entropy(torch.cat(logits), targets))
 
 
 def test_a_word_that_its_fold_does_not_know_has_a_row_of_zeros() -> None:
@@ -118,12 +103,7 @@ def test_a_state_dict_brings_its_own_words() -> None:
 
 
 def test_in_bfloat16_it_is_about_the_same() -> None:
-    hidden, targets, _ = tokens()
-    built = layer().float()
-    right = built.loss(hidden.float(), targets)
-    built.precision = torch.bfloat16
-    torch.testing.assert_close(built.loss(hidden.float(), targets), right, rtol=0.03, atol=0)
-    torch.testing.assert_close(built.to(torch.bfloat16).loss(hidden.bfloat16(), targets), right, rtol=0.05, atol=0)
+    require_about_the_same_in_bfloat16(layer())
 
 
 @pytest.mark.parametrize(
