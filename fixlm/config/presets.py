@@ -46,13 +46,13 @@ PRESETS: dict[str, dict[str, Any]] = {
         "input_start_scale": 8.0,
         "pmi_context": "left",
         "pmi_lags": "1,2,30",
-        "cross_fit": 8,
+        "cross_fit": 4,
         "normalize": False,
         "learned_words": 2000,
-        "tail_clusters": 3,
-        "dropout": 0.1,
+        "tail_clusters": 4,
+        "dropout": 0.08,
         "lr": 0.012,
-        "epochs": 4,
+        "epochs": 5,
     },
 }
 
