@@ -10,13 +10,17 @@ from typing import Any
 from fixlm.comparison import curves
 from fixlm.comparison.stored_run import StoredRun
 
-RACES = {"clusters": "pmi, head trained,\ntail in clusters", "adaptive": "adaptive"}
-"""The name of each race in the picture, by its file."""
+RACES = {
+    "clusters": "pmi, clusters, 2×384, 3 epochs",
+    "clusters-256-epochs5": "pmi, clusters, 2×256, 5 epochs",
+    "adaptive": "adaptive",
+}
+"""The name of each race in the picture, by its file. A race that was not run is not drawn."""
 PLAIN = "PyTorch's example"
 
 
 def plot_races(directory: Path, path: Path) -> None:
-    """Draws the first seed of each race and the plain program, or nothing where a file is missing.
+    """Draws the first seed of each race and the plain program; nothing where one of both is missing.
 
     A line is validation perplexity, the star at its end test perplexity. The plain program was timed for one epoch; a
     dotted line goes on to the perplexity that its users report, at the time of all its epochs.
@@ -26,18 +30,22 @@ def plot_races(directory: Path, path: Path) -> None:
     from fixlm.comparison.line_labels import label_lines
     from fixlm.comparison.plots import COLOURS, HEIGHT, WIDTH, save
 
+    def read(name: str) -> dict[str, Any]:
+        found: dict[str, Any] = json.loads((directory / name).read_text(encoding="utf-8"))
+        return found
+
     def draw() -> Figure:
         figure = Figure(figsize=(WIDTH, HEIGHT), layout="constrained")
         axes = figure.subplots()
-        for colour, (race, name) in zip(COLOURS, RACES.items(), strict=False):
-            report = json.loads((directory / f"{race}.json").read_text(encoding="utf-8"))
+        for colour, (race, name) in zip(COLOURS, races.items(), strict=False):
+            report = read(f"{race}.json")
             first, target = report["runs"][0], report["target"]
             line = validations(stored(first), first["minutes"])
             axes.plot([*line, first["minutes"]], [*line.values(), first["test"]], "o-", color=colour, label=name)
             axes.plot(first["minutes"], first["test"], "*", color=colour, markersize=14)
-        plain = json.loads((directory / "plain.json").read_text(encoding="utf-8"))
+        plain = read("plain.json")
         ends = [plain["minutes_an_epoch"], plain["minutes_of_40_epochs"]]
-        axes.plot(ends, [plain["valid"], target], "o:", color=COLOURS[len(RACES)], label=PLAIN)
+        axes.plot(ends, [plain["valid"], target], "o:", color=COLOURS[len(races)], label=PLAIN)
         axes.axhline(target, color="grey", linewidth=0.8)
         axes.set_xscale("log")
         axes.set_yscale("log")
@@ -50,8 +58,8 @@ def plot_races(directory: Path, path: Path) -> None:
         label_lines(figure)
         return figure
 
-    files = ["plain.json", *(f"{race}.json" for race in RACES)]
-    if all((directory / name).is_file() for name in files):
+    races = {race: name for race, name in RACES.items() if (directory / f"{race}.json").is_file()}
+    if races and (directory / "plain.json").is_file():
         save(path, draw)
 
 

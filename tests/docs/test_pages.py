@@ -24,6 +24,7 @@ from fixlm.train import make_parser
 MOST_WORDS = 30
 SMALL = shlex.split("--batch-size 4 --bptt 10 --max-steps 2 --threads 1")
 BENCHMARK = shlex.split("--quick --rounds 1 --vocabulary-size 300 --hidden-size 16 --batch-size 4 --bptt 5 --threads 1")
+ADAPTIVE = shlex.split("--adaptive-cutoffs 5,20 --adaptive-divisor 2")
 CORPORA = ("sample", "wikitext-2", "wikitext-103")
 SIZES = {
     "512": "32", "256": "16", "64": "8", "100": "8", "8000": "280", "1024": "16", "2000": "16", "4096": "16",
@@ -170,6 +171,9 @@ def run(command: str) -> None:
         assert done.returncode == 0, (command, done.stderr)
     else:
         words += {"scripts/benchmark.py": BENCHMARK, "scripts/speedrun.py": ["--max-steps", "2"]}.get(words[1], [])
+        if "speedrun-100" in words:  # whose sizes are those of a large vocabulary
+            words += [*SMALL, "--hidden-size", "16", "--embed-size", "16"]
+            words += ADAPTIVE if "adaptive" in words else ["--learned-words", "16", "--tail-clusters", "2"]
         done = subprocess.run([sys.executable, *words[1:]], capture_output=True, text=True, check=False)
         assert done.returncode == 0, (command, done.stderr)
 
