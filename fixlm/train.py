@@ -34,7 +34,7 @@ examples:
 
 --preset awd (Merity, Keskar and Socher 2017, for WikiText-2) stands for
 {awd}
---preset speedrun-100 (WikiText-2 in minutes on two cores, docs/speedrun.md) stands for
+--preset speedrun-100 (the race of docs/speedrun.md, for WikiText-2) stands for
 {speedrun}
 A flag that is given replaces the value of the preset. The last layer of awd has --embed-size units, and
 --dropout sets its three rates."""

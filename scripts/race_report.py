@@ -11,7 +11,7 @@ from fixlm.comparison import curves
 from fixlm.comparison.stored_run import StoredRun
 
 RACES = {
-    "clusters": "pmi, clusters, 2×384, 3 epochs",
+    "clusters-384-epochs3": "pmi, clusters, 2×384, 3 epochs",
     "clusters-256-epochs5": "pmi, clusters, 2×256, 5 epochs",
     "adaptive": "adaptive",
 }
@@ -49,9 +49,9 @@ def plot_races(directory: Path, path: Path) -> None:
         axes.axhline(target, color="grey", linewidth=0.8)
         axes.set_xscale("log")
         axes.set_yscale("log")
-        for axis in (axes.xaxis, axes.yaxis):
-            axis.set_major_formatter("{x:g}")
-            axis.set_minor_formatter("{x:g}")
+        for axis, ticks in ((axes.xaxis, (5, 10, 20, 50, 100, 200, 500, 1000)), (axes.yaxis, (100, 120, 150, 200))):
+            axis.set_ticks(ticks, [str(tick) for tick in ticks])
+            axis.minorticks_off()
         axes.set_xlabel("minutes on two cores, from the start of the process")
         axes.set_ylabel("perplexity")
         axes.spines[["top", "right"]].set_visible(False)
