@@ -9,8 +9,6 @@ from typing import Any
 import pytest
 from pages import PAGES, ROOT
 
-from fixlm.config.presets import PRESETS
-
 PAGE = PAGES["docs/speedrun.md"]
 PLACE = ROOT / "results" / "speedrun"
 RACES = re.findall(r"^\| .* \| ([\d.]+) \| ([\d.]+) \| ([\d.]+) \| ([\d,]+) \| \[([\w-]+)\]", PAGE, re.MULTILINE)
