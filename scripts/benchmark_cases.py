@@ -44,6 +44,7 @@ PMI_STEPS = {
     "trained rows, folds": ("pretrained", FOLDS, ("learned_words",)),
     "trained rows, short tail": ("pretrained", 0, ("learned_words", "tail_dim")),
     "trained rows, short tail, folds": ("pretrained", FOLDS, ("learned_words", "tail_dim")),
+    "trained rows, clusters": ("pretrained", 0, ("learned_words", "tail_clusters")),
     "trained rows, clusters, folds": ("pretrained", FOLDS, ("learned_words", "tail_clusters")),
 }
 """Layer, number of folds and options of further steps: an eighth of the words is trained, rows are cut to a quarter."""

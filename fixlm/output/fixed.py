@@ -1,16 +1,14 @@
 """The paper's layer: a fixed output matrix, a learned scale and a learned bias."""
 
-from typing import Any, Self
+from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 
-import embeddings
 from embeddings.errors import InputError
 from fixlm.output.cross_entropy import dense_loss, dense_nll, widened
 from fixlm.output.kernels.head_and_tail import Head, Tail
-from fixlm.output.layer import Ingredients, OutputLayer, wrong_ids
+from fixlm.output.layer import OutputLayer, wrong_ids
 from fixlm.output.options import LEARNED_WORDS_SCALE
 from fixlm.output.scaled import NORM_EPSILON, ScaledOutput
 
@@ -87,31 +85,6 @@ class FixedOutput(ScaledOutput):
         super()._load_from_state_dict(state_dict, prefix, *arguments)
         if self.head is not None:
             self._find_places()
-
-    @classmethod
-    def create(cls, hidden_size: int, vocabulary_size: int, given: Ingredients, **options: Any) -> Self:
-        name, vectors = given.method or "fixed", given.vectors
-        if vectors is None:
-            dim = given.output_dim or hidden_size
-            vectors = _vectors_by_rule(name, vocabulary_size, dim, given.matrix_seed)
-        if len(vectors) != vocabulary_size:
-            raise InputError(name, "the matrix has another vocabulary", found=len(vectors), expected=vocabulary_size)
-        count, scale = options.pop("learned_words", 0), options.pop("learned_words_scale", LEARNED_WORDS_SCALE)
-        tail_dim, clusters = options.pop("tail_dim", None), options.pop("tail_clusters", 0)
-        if count:
-            words = given.most_frequent(count, vocabulary_size)
-            options |= {"head_words": words, "learned_words_scale": scale}
-        elif clusters or tail_dim is not None:
-            raise InputError("learned_words", "only beside rows that are trained is there a tail", found=count)
-        if clusters:
-            from fixlm.output.clustered import ClusteredOutput
-
-            options["words"] = given.most_frequent(vocabulary_size, vocabulary_size)
-            options |= {"learned_words": len(options.pop("head_words")), "tail_dim": tail_dim}
-            return ClusteredOutput(hidden_size, vectors, tail_clusters=clusters, **options)  # type: ignore[return-value]
-        if tail_dim is not None:
-            return TailedOutput(hidden_size, vectors, tail_dim=tail_dim, **options)  # type: ignore[return-value]
-        return cls(hidden_size, vectors, **options)
 
     def features(self, hidden: Tensor) -> Tensor:
         features = super().features(hidden)
@@ -278,12 +251,3 @@ def unit_rows(vectors: Any) -> Tensor:
     if (norms - 1).abs().max() <= UNIT_TOLERANCE:
         return rows
     return (rows / norms[:, None]).to(rows.dtype)
-
-
-def _vectors_by_rule(name: str, vocabulary_size: int, dim: int, seed: int) -> Tensor:
-    """A matrix that depends on no text: (V, N)."""
-    if name not in embeddings.names() or embeddings.get(name).NEEDS_CORPUS or name == "pretrained":
-        raise InputError(name, "is built from text", fix="pass vectors=, (V, N), from embeddings.build")
-    words = [str(word) for word in range(vocabulary_size)]
-    statistics = embeddings.CorpusStatistics(words, np.ones(vocabulary_size, dtype=np.int64))
-    return torch.from_numpy(embeddings.build(name, statistics, dim, seed).vectors)

@@ -78,7 +78,9 @@ _LAYERS = {
     "walsh": LayerEntry("fixlm.output.walsh:WalshOutput", f"{_OPTIONS}:WalshOptions", "walsh", "pmi"),
     "adaptive": LayerEntry("fixlm.output.adaptive:AdaptiveOutput", f"{_OPTIONS}:AdaptiveOptions", lr=0.012),
 }
-_FIXED = LayerEntry("fixlm.output.fixed:FixedOutput", f"{_OPTIONS}:FixedOptions", None, "same", reads_folds=True)
+_FIXED = LayerEntry(
+    "fixlm.output.fixed_by_name:FixedByName", f"{_OPTIONS}:FixedOptions", None, "same", reads_folds=True
+)
 
 
 def register(name: str, entry: LayerEntry) -> None:

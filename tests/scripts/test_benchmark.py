@@ -60,7 +60,7 @@ def test_steps_of_pmi_stand_beside_those_of_tied(tmp_path: Path) -> None:
     assert done.returncode == 0, done.stderr
     figures = json.loads(file.read_text())
     assert [*figures["microseconds_per_token"]] == ["pmi_step"]
-    steps = ["pmi", "trained rows", "trained rows, short tail"]
+    steps = ["pmi", "trained rows", "trained rows, short tail", "trained rows, clusters"]
     assert figures["ratios"].keys() == {*steps, *(f"{step}, folds" for step in steps)}
     assert "trained rows, short tail, folds" in done.stdout
 
