@@ -37,3 +37,12 @@ def test_the_plain_program_is_that_of_its_file() -> None:
     plain = read("plain")
     assert f"| {plain['minutes_of_40_epochs']:,.0f} |" in PAGE
     assert f"one epoch took {plain['minutes_an_epoch']:.1f} minutes" in " ".join(PAGE.split())
+
+
+def test_what_the_pages_say_of_the_nearest_race() -> None:
+    plain, nearest = read("plain"), min((read(row[-1])["runs"][0] for row in RACES), key=lambda run: run["test"])
+    above, times = 100 * (nearest["test"] / 100.3 - 1), plain["minutes_of_40_epochs"] / nearest["minutes"]
+    said = f"ends {above:.1f} % above it, in a {times:.0f}st of the minutes of the example"
+    assert said in " ".join(PAGE.split())
+    said = f"a test perplexity of {nearest['test']:.1f} in {nearest['minutes']:.0f} minutes"
+    assert said in " ".join(PAGES["README.md"].split())
