@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import Collection, Iterator
 
     from fixlm.evaluation.continuous_cache import CacheSettings
+    from fixlm.evaluation.ngrams import NgramMixture
     from fixlm.evaluation.perplexity import Score
 
 
@@ -34,7 +35,10 @@ class EvaluateConfig(Checked):
         0.66, "θ, how sharply the cache prefers similar states. At 0 it only counts words"
     )
     cache_lambda: Rate = option(0.13, "λ, the weight of the cache in the mixture")
-    cache_tune: bool = option(False, "choose θ and λ on the valid split")
+    cache_tune: bool = option(False, "choose θ and λ of the cache on the valid split")
+    ngram_order: Natural = option(0, "n of an n-gram model, counted on the train split, to mix in (0: none)")
+    ngram_lambda: Rate = option(0.15, "λ, the weight of the n-gram model in the mixture")
+    ngram_tune: bool = option(False, "choose λ of the n-gram model on the valid split")
     json: bool = option(False, "print one JSON object and nothing else")
 
 
@@ -46,14 +50,18 @@ def command(arguments: list[str], program: str = "python -m fixlm.evaluate") -> 
     given = vars(parser.parse_args(arguments))
     config = read_options(given, EvaluateConfig)
     InputErrors.raise_if_any([*_contradictions(config, given)])
-    score, cache = evaluate_run(given["run"], config)
+    score, cache, ngrams = evaluate_run(given["run"], config)
     if config.json:
-        print(json.dumps({"split": config.split, **score.to_json(), **({"cache": cache.to_json()} if cache else {})}))
+        mixed = {"ngrams": ngrams and ngrams.to_json(), "cache": cache and cache.to_json()}
+        parts = {name: part for name, part in mixed.items() if part}
+        print(json.dumps({"split": config.split, **score.to_json(), **parts}))
         return
-    chosen = ", chosen on valid" if config.cache_tune else ""
-    with_cache = f" {cache.describe('word' if score.words is None else 'piece')}{chosen}" if cache else ""
+    chosen = ", chosen on valid"
+    with_ngrams = f" {ngrams.describe()}{chosen if config.ngram_tune else ''}" if ngrams else ""
+    unit = "word" if score.words is None else "piece"
+    with_cache = f" {cache.describe(unit)}{chosen if config.cache_tune else ''}" if cache else ""
     counts = f"{score.nll:.4f} nats, {score.targets:,} targets"
-    print(f"{given['run']}: {config.split} perplexity {score}{with_cache}, {counts}")
+    print(f"{given['run']}: {config.split} perplexity {score}{with_ngrams}{with_cache}, {counts}")
 
 
 def _contradictions(config: EvaluateConfig, given: Collection[str]) -> Iterator[InputError]:
@@ -63,10 +71,15 @@ def _contradictions(config: EvaluateConfig, given: Collection[str]) -> Iterator[
             yield InputError(f"--{flag}", "there is no cache", found="--cache-size 0", fix="add --cache-size 2000")
         elif config.cache_tune and flag in given and flag != "cache-tune":
             yield InputError(f"--{flag}", "--cache-tune chooses it", fix="drop one of the two")
+    for flag in ("ngram-lambda", "ngram-tune"):
+        if not config.ngram_order and flag in given:
+            yield InputError(f"--{flag}", "there are no n-grams", found="--ngram-order 0", fix="add --ngram-order 4")
+        elif config.ngram_tune and flag in given and flag != "ngram-tune":
+            yield InputError(f"--{flag}", "--ngram-tune chooses it", fix="drop one of the two")
 
 
-def evaluate_run(path: str, config: EvaluateConfig) -> tuple[Score, CacheSettings | None]:
-    """Scores a split of the corpus that a run was trained on; with a continuous cache, if the flags ask for one.
+def evaluate_run(path: str, config: EvaluateConfig) -> tuple[Score, CacheSettings | None, NgramMixture | None]:
+    """Scores a split of the corpus that a run was trained on, with what the flags ask to mix in.
 
     Raises:
         InputError: the run, its checkpoint or its corpus is missing or not what it was.
@@ -76,19 +89,25 @@ def evaluate_run(path: str, config: EvaluateConfig) -> tuple[Score, CacheSetting
     from fixlm.console import progress
     from fixlm.evaluation.cache_tuning import choose
     from fixlm.evaluation.continuous_cache import CacheSettings
-    from fixlm.evaluation.perplexity import evaluate
+    from fixlm.evaluation.ngrams import NgramMixture, count
+    from fixlm.evaluation.ngrams import choose as choose_weight
+    from fixlm.evaluation.perplexity import evaluate, target_nats
     from fixlm.evaluation.run import load
 
     if config.threads is not None:
         torch.set_num_threads(config.threads)
     opened = load(path, config.checkpoint, config.data)
-    text, cache = opened.corpus, None
+    text, cache, ngrams = opened.corpus, None, None
     with progress() as show:
+        if config.ngram_order:
+            ngrams = NgramMixture(count(text, config.ngram_order), config.ngram_lambda)
+            if config.ngram_tune:
+                ngrams = choose_weight(ngrams.counted, target_nats(opened.model, text, "valid", show), text)
         if config.cache_size and config.cache_tune:
-            cache = choose(opened.model, text, config.cache_size, show)
+            cache = choose(opened.model, text, config.cache_size, show, ngrams)
         elif config.cache_size:
             cache = CacheSettings(config.cache_size, config.cache_theta, config.cache_lambda)
-        return evaluate(opened.model, text, config.split, show, cache), cache
+        return evaluate(opened.model, text, config.split, show, cache, ngrams), cache, ngrams
 
 
 if __name__ == "__main__":

@@ -88,10 +88,13 @@ def race(settings: Settings, flags: Sequence[str]) -> None:
     for seed in range(1, settings.seeds + 1):
         found = timed_run(seed, flags)
         report["runs"].append(found)
-        reached = "reached" if found["test"] <= settings.target else "missed"
+        mixed = found.get("with_ngrams")
+        reached = "reached" if (mixed or found)["test"] <= settings.target else "missed"
+        with_ngrams = f", with n-grams {mixed['test']:.2f} (valid {mixed['valid']:.2f})" if mixed else ""
         print(
-            f"seed {seed}: test perplexity {found['test']:.2f} (valid {found['valid']:.2f}), {settings.target:g} "
-            f"{reached}, in {found['minutes']:.1f} minutes, {found['training_minutes']:.1f} of them training steps"
+            f"seed {seed}: test perplexity {found['test']:.2f} (valid {found['valid']:.2f}){with_ngrams}, "
+            f"{settings.target:g} {reached}, in {found['minutes']:.1f} minutes, "
+            f"{found['training_minutes']:.1f} of them training steps"
         )
         write_json(Path(settings.json), report)
 
@@ -106,17 +109,21 @@ def timed_run(seed: int, flags: Sequence[str]) -> dict[str, Any]:
         (directory / "log.txt").write_text(lines, encoding="utf-8")
         summary = without_places(summarise(directory), directory)
     result = summary["result"]
-    scores = {
-        split: result[split].get("perplexity_per_word", result[split]["perplexity"]) for split in ("valid", "test")
-    }
+    mixed = {"with_ngrams": perplexities(result["with_ngrams"])} if "with_ngrams" in result else {}
     return {
         "seed": seed,
         "minutes": seconds / 60,
         "training_minutes": result["seconds"] / 60,
-        **scores,
+        **perplexities(result),
+        **mixed,
         "trained_parameters": result["parameters"]["trainable"],
         "summary": summary,
     }
+
+
+def perplexities(scores: Mapping[str, Any]) -> dict[str, float]:
+    """Of the valid and the test split, per word."""
+    return {split: scores[split].get("perplexity_per_word", scores[split]["perplexity"]) for split in ("valid", "test")}
 
 
 def plain(settings: PlainSettings, flags: Sequence[str]) -> None:

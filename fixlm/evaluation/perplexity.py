@@ -17,6 +17,7 @@ from fixlm.evaluation.continuous_cache import CacheSettings, ContinuousCache, mi
 if TYPE_CHECKING:
     from embeddings.registry import Progress
     from fixlm.corpus.corpus import Corpus
+    from fixlm.evaluation.ngrams import NgramMixture
     from fixlm.model.language_model import LanguageModel
 
 WINDOW = 1024
@@ -106,6 +107,7 @@ def evaluate(
     split: str,
     progress: Progress | None = None,
     cache: CacheSettings | None = None,
+    ngrams: NgramMixture | None = None,
 ) -> Score:
     """Scores a split of the corpus as one stream in float32, summed in float64; leaves the model as it was.
 
@@ -113,11 +115,12 @@ def evaluate(
 
     Args:
         cache: a continuous cache to mix in, empty at the first token; none if None.
+        ngrams: an n-gram model to mix in before the cache; none if None.
 
     Raises:
         InputError: the sum is not finite, since a number of the model is not.
     """
-    windows = _windows(model, corpus.splits[split], progress, f"evaluate {split}", cache)
+    windows = _windows(model, corpus.splits[split], progress, f"evaluate {split}", cache, ngrams)
     total = sum(nll.double().sum().item() for nll in windows)
     return _score(total, corpus, split)
 
@@ -128,6 +131,7 @@ def target_nats(
     split: str,
     progress: Progress | None = None,
     cache: CacheSettings | None = None,
+    ngrams: NgramMixture | None = None,
 ) -> np.ndarray:
     """Negative log-likelihood of each target of a split, that is of each token but the first: (n,) float32 nats.
 
@@ -136,7 +140,7 @@ def target_nats(
     Raises:
         InputError: their sum is not finite.
     """
-    nats = stream_nats(model, corpus.splits[split], progress, f"evaluate {split}", cache)
+    nats = stream_nats(model, corpus.splits[split], progress, f"evaluate {split}", cache, ngrams)
     score_of(nats, corpus, split)
     return nats
 
@@ -147,9 +151,10 @@ def stream_nats(
     progress: Progress | None = None,
     what: str = "evaluate",
     cache: CacheSettings | None = None,
+    ngrams: NgramMixture | None = None,
 ) -> np.ndarray:
     """Negative log-likelihood of each id of a stream but the first: (n,) ids → (n − 1,) float32 nats."""
-    return np.concatenate([nll.cpu().numpy() for nll in _windows(model, stream, progress, what, cache)])
+    return np.concatenate([nll.cpu().numpy() for nll in _windows(model, stream, progress, what, cache, ngrams)])
 
 
 def score_of(nats: np.ndarray, corpus: Corpus, split: str) -> Score:
@@ -173,10 +178,11 @@ def _windows(
     progress: Progress | None = None,
     what: str = "evaluate",
     cache: CacheSettings | None = None,
+    ngrams: NgramMixture | None = None,
 ) -> Iterator[torch.Tensor]:
     """The nats of the targets of a stream of ids, window by window: (T,) each."""
     past = ContinuousCache(cache.size, [cache.theta]) if cache and cache.size else None
-    for hidden, targets, nll in hidden_windows(model, stream, progress, what):
+    for hidden, targets, nll in hidden_windows(model, stream, progress, what, ngrams):
         if cache and past:
             nll = mix(nll, past.log_probability(hidden, targets, nll)[0], cache.weight)
         yield nll
@@ -184,10 +190,19 @@ def _windows(
 
 @torch.inference_mode()
 def hidden_windows(
-    model: LanguageModel, stream: np.ndarray, progress: Progress | None = None, what: str = "evaluate"
+    model: LanguageModel,
+    stream: np.ndarray,
+    progress: Progress | None = None,
+    what: str = "evaluate",
+    ngrams: NgramMixture | None = None,
 ) -> Iterator[tuple[torch.Tensor, torch.Tensor, torch.Tensor]]:
-    """A stream of ids window by window: what the output layer reads (T, H), the targets (T,) and their nats (T,)."""
+    """A stream of ids window by window: what the output layer reads (T, H), the targets (T,) and their nats (T,).
+
+    Args:
+        ngrams: mixed into the nats.
+    """
     ids = torch.from_numpy(stream)
+    counted = None if ngrams is None else torch.from_numpy(ngrams.counted.log_probability(stream)[1:])
     device = model.input_embedding.weight.device
     training = model.training
     model.eval()
@@ -197,7 +212,10 @@ def hidden_windows(
             window = ids[start : start + WINDOW + 1].long().to(device)
             hidden, state = model(window[:-1, None], state)  # (T, 1, H)
             hidden = hidden.squeeze(1)
-            yield hidden, window[1:], model.output.nll(hidden, window[1:])
+            nll = model.output.nll(hidden, window[1:])
+            if ngrams is not None and counted is not None:
+                nll = mix(nll, counted[start : start + len(nll)].to(nll), ngrams.weight)
+            yield hidden, window[1:], nll
             if progress:
                 progress(what, start + len(window) - 1, len(ids) - 1)
     finally:

@@ -293,7 +293,8 @@ class Trainer:
                 raise Interrupted("stopped while scoring; --resume scores it again", 128 + stop.signal_number)
 
         best = load_model(self.directory).to(self.device)
-        result = final_result(best, self.text, self.at, self._tokens(0), show) | {"ranks": self.ranks.count}
+        result = final_result(best, self.text, self.at, self._tokens(0), self.config.run.ngram_order, show)
+        result |= {"ranks": self.ranks.count}
         with writing(self.directory.result):
             write_json(self.directory.result, result)
         remove_folds(self.directory)

@@ -85,15 +85,20 @@ def test_the_plain_program_learns(plain_lstm: Any, text: Path) -> None:
 def test_a_race_is_timed_from_an_empty_cache(tmp_path: Path, text: Path) -> None:
     file, cache = tmp_path / "race.json", tmp_path / "cache"
     own = f"fixlm --target 1e9 --seeds 2 --json {file} --".split()
-    done = speedrun(*own, "--data", str(text), *TINY.split(), cache=cache)
+    flags = f"{TINY} --ngram-order 2"
+    done = speedrun(*own, "--data", str(text), *flags.split(), cache=cache)
     assert done.returncode == 0, done.stderr
     report = json.loads(file.read_text())
-    assert report["flags"] == f"--data {text.name} {TINY}"  # and not where it lies
+    assert report["flags"] == f"--data {text.name} {flags}"  # and not where it lies
     assert [each["seed"] for each in report["runs"]] == [1, 2]
     for each in report["runs"]:
         assert each["minutes"] > each["training_minutes"] > 0
         assert 1 < each["test"] < 1e9
         assert each["summary"]["result"]["test"]["perplexity"] == each["test"]
+        assert each["with_ngrams"] == {
+            split: each["summary"]["result"]["with_ngrams"][split]["perplexity"] for split in ("valid", "test")
+        }
+        assert f", with n-grams {each['with_ngrams']['test']:.2f}" in done.stdout
         assert [line for line in each["summary"]["log"] if "validation perplexity" in line]
         assert str(tmp_path) not in json.dumps(each)  # nor where the run lay
         assert "speedrun-" not in json.dumps(each)
