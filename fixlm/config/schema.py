@@ -178,6 +178,7 @@ class RunConfig(Checked):
         0,
         "n of an n-gram model, counted on the train split. At the end the run is scored once more, mixed with it "
         "(0: none)",
+        before=0,
     )
     checkpoint_every: Count | None = option(None, "number of steps between checkpoints (none: one at each validation)")
     threads: Annotated[int, Ge(1), Le(1024)] | None = option(None, "number of torch's threads (none: chosen by torch)")

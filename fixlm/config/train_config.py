@@ -140,7 +140,7 @@ class TrainConfig:
             *((matrices, name, embeddings.get(name).Options, given) for name, given in values["matrices"].items()),
         ):
             try:
-                place[name] = kind(**{**_before(kind), **given})
+                place[name] = kind(**{**values_before(kind), **given})
             except InputError as error:
                 prefix = f"{name}_" if place is matrices else ""
                 errors += error.inside(prefix).errors
@@ -148,7 +148,7 @@ class TrainConfig:
         return cls(**parts, run=run or RunConfig(), matrices=matrices)
 
 
-def _before(options: type[Any]) -> dict[str, Any]:
+def values_before(options: type[Any]) -> dict[str, Any]:
     """What runs did before there was a field for it, where that is not today's default."""
     metadata = {item.name: item.metadata for item in dataclasses.fields(options)}
     return {name: each["before"] for name, each in metadata.items() if "before" in each}

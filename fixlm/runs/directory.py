@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from embeddings.files import parse_json, write_atomically, write_json
 from embeddings.readers.vocabulary import read_vocabulary
 from fixlm.config.schema import RUN_SETTINGS, RunConfig
-from fixlm.config.train_config import TrainConfig
+from fixlm.config.train_config import TrainConfig, values_before
 from fixlm.errors import InputError, WriteError
 from fixlm.runs.run_files import RunFiles
 from fixlm.runs.versions import versions
@@ -167,4 +167,5 @@ def _require_rest(values: Mapping[str, Any]) -> None:
         raise TypeError("model_sha256 is no string")
     if not isinstance(values["corpus"]["vocabulary_size"], int):
         raise TypeError("vocabulary_size is no whole number")
-    RunConfig(**{name: values["run"][name] for name in RUN_SETTINGS})
+    run = values_before(RunConfig) | values["run"]
+    RunConfig(**{name: run[name] for name in RUN_SETTINGS})

@@ -277,6 +277,7 @@ def test_a_run_of_before_a_setting_was_there_is_read_evaluated_resumed_and_finis
             del stored[group][name]
     for name in ("fine_tune", "ema_decay", "patience"):
         del stored["optimization"][name]
+    del stored["run"]["ngram_order"]
     (run / "config.json").write_text(json.dumps(stored))
     assert train(*flags) == 0
     assert "is finished already" in capsys.readouterr().err
