@@ -37,22 +37,23 @@ PRESETS: dict[str, dict[str, Any]] = {
         "average": "nt-asgd",
         "nonmono": 5,
     },
-    # The race to a test perplexity of 100.3 on WikiText-2, which has come nearest to it so far: docs/speedrun.md.
+    # The race to a test perplexity of 100.3 on WikiText-2: docs/speedrun.md.
     "speedrun-100": {
         "output_embed": "pmi",
-        "hidden_size": 384,
-        "embed_size": 384,
+        "hidden_size": 256,
+        "embed_size": 256,
         "input_start": "pmi",
         "input_start_scale": 8.0,
         "pmi_context": "left",
-        "pmi_lags": "1,2,30",
+        "pmi_lags": "1,2,3,4,30",
         "cross_fit": 4,
         "normalize": False,
         "learned_words": 2000,
         "tail_clusters": 4,
-        "dropout": 0.1,
+        "dropout": 0.05,
         "lr": 0.012,
-        "epochs": 3,
+        "epochs": 2,
+        "ngram_order": 4,
     },
 }
 

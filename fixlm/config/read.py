@@ -85,7 +85,7 @@ def read_config(given: Mapping[str, Any]) -> TrainConfig:
 
     parts = {name: read(kind) for name, kind in GROUPS.items()}
     preset = parts["optimization"].recipe
-    parts |= {name: fill_in(parts[name], preset, given) for name in ("model", "optimization")}
+    parts |= {name: fill_in(parts[name], preset, given) for name in ("model", "optimization", "run")}
     options = {method: read(embeddings.get(method).Options, method) for method in embeddings.names()}
     matrices = {method: fill_in(own, preset, given, method) for method, own in options.items()}
     outputs = {kind: fill_in(read(kind), preset, given) for kind in registry.all_options()}
