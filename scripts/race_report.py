@@ -11,18 +11,19 @@ from fixlm.comparison import curves
 from fixlm.comparison.stored_run import StoredRun
 
 RACES = {
-    "clusters-384-epochs3": "pmi, clusters, 2×384, 3 epochs",
-    "clusters-256-epochs5": "pmi, clusters, 2×256, 5 epochs",
-    "adaptive": "adaptive",
+    "ngrams-256-epochs2": "pmi, clusters, 4-grams, 2×256",
+    "lags-384-epochs3": "pmi, clusters, 2×384",
 }
-"""The name of each race in the picture, by its file. A race that was not run is not drawn."""
+"""The name of each race in the picture, by its file: those that were timed beside `PLAIN_FILE`. A race that was not run
+is not drawn."""
 PLAIN = "PyTorch's example"
+PLAIN_FILE = "plain-2.json"
 
 
 def plot_races(directory: Path, path: Path) -> None:
     """Draws the first seed of each race and the plain program; nothing where one of both is missing.
 
-    A line is validation perplexity, the star at its end test perplexity. The plain program was timed for one epoch; a
+    A line is validation perplexity, the star at its end test perplexity, mixed with n-grams in a race that has them. The plain program was timed for one epoch; a
     dotted line goes on to the perplexity that its users report, at the time of all its epochs.
     """
     from matplotlib.figure import Figure
@@ -41,9 +42,10 @@ def plot_races(directory: Path, path: Path) -> None:
             report = read(f"{race}.json")
             first, target = report["runs"][0], report["target"]
             line = validations(stored(first), first["minutes"])
-            axes.plot([*line, first["minutes"]], [*line.values(), first["test"]], "o-", color=colour, label=name)
-            axes.plot(first["minutes"], first["test"], "*", color=colour, markersize=14)
-        plain = read("plain.json")
+            test = first.get("with_ngrams", first)["test"]
+            axes.plot([*line, first["minutes"]], [*line.values(), test], "o-", color=colour, label=name)
+            axes.plot(first["minutes"], test, "*", color=colour, markersize=14)
+        plain = read(PLAIN_FILE)
         ends = [plain["minutes_an_epoch"], plain["minutes_of_40_epochs"]]
         axes.plot(ends, [plain["valid"], target], "o:", color=COLOURS[len(races)], label=PLAIN)
         axes.axhline(target, color="grey", linewidth=0.8)
@@ -59,7 +61,7 @@ def plot_races(directory: Path, path: Path) -> None:
         return figure
 
     races = {race: name for race, name in RACES.items() if (directory / f"{race}.json").is_file()}
-    if races and (directory / "plain.json").is_file():
+    if races and (directory / PLAIN_FILE).is_file():
         save(path, draw)
 
 

@@ -240,6 +240,7 @@ LOSSES = {
     "| 0 | 123.3 | 114.7": "cross-fit/pmi-lags-folds8-learned4096",
     "| 0 | 122.5 | 114.3": "cross-fit/pmi-lags-folds8-learned2000-clusters3",
     "| 0 | 122.5 | 113.9": "cross-fit/pmi-lags-folds8-learned4096-clusters3",
+    "| 0.05 | 109.7 | 104.0": "longer/pmi-lags200-folds8-learned4096-clusters3-epochs2",
     "| 0 | 132.1 | 122.8": "cross-fit/adaptive-lags-folds8-divisor2",
     "| 0 | 133.3 | 124.4": "long-start/tied-start4-lr0.012-dropout0",
     "| 0.1 | 150.2 | 139.6": "long-start/pmi-start8-left30-unnormalised-lr0.012-dropout0.1",
@@ -260,6 +261,18 @@ LOSSES = {
 def test_rows_of_losses_are_those_of_their_runs(row: str) -> None:
     run = summary(LOSSES[row])
     assert f"{row} | {training_loss(run):.2f} | {run['result']['valid']['nll']:.2f} |" in STUDY
+
+
+CONTEXTS = {
+    "1, 2, within 30": "pmi-lags", "1, 2, 3, 4, within 30": "pmi-lags4-30",
+    "1, 2, 5, 30, within 200": "pmi-lags5-200", "1, 2, 3, 4, within 100": "pmi-lags4-100",
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("row", CONTEXTS)
+def test_rows_of_contexts_are_those_of_their_runs(row: str) -> None:
+    run = result(f"cross-fit/{CONTEXTS[row]}-folds8-learned2000-clusters3")
+    assert f"| {row} | {run['valid']['perplexity']:.1f} | {run['test']['perplexity']:.1f} |" in STUDY
 
 
 BANDS = {

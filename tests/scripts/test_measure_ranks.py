@@ -45,6 +45,6 @@ def test_the_table_of_the_page_is_that_of_the_results() -> None:
         cells = f"{row['bytes_a_step']:,} | {tied / row['bytes_a_step']:.2f} | {row['step_time_to_tied']:.2f}"
         assert f"| `{row['layer']}` | {embedding} | {cells} |" in PAGE
         assert "broadcast" not in row["collectives"]
-    kills = json.loads((ROOT / "results" / "kills.json").read_text())["20 kills of a rank"]
+    kills = json.loads((ROOT / "results" / "reliability.json").read_text())["20 kills of a rank"]
     assert f"{kills['kills']} times, {kills['kills_of_rank_0']} of them rank 0" in " ".join(PAGE.split())
     assert f"more than {kills['longest_end_seconds']} seconds" in " ".join(PAGE.split())

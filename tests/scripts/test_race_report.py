@@ -46,6 +46,6 @@ def test_validations_lie_between_the_start_and_the_end_of_the_process(
     report.plot_races(tmp_path, tmp_path / "minutes.png")
     assert not (tmp_path / "minutes.png").exists()  # the plain program was not timed
     plain = {"minutes_an_epoch": 3.0, "minutes_of_40_epochs": 120.0, "valid": 99.0}
-    (tmp_path / "plain.json").write_text(json.dumps(plain))
+    (tmp_path / report.PLAIN_FILE).write_text(json.dumps(plain))
     report.plot_races(tmp_path, tmp_path / "minutes.png")
     assert (tmp_path / "minutes.png").stat().st_size > 1000
