@@ -53,29 +53,38 @@ def command(arguments: list[str], program: str = "python -m fixlm.evaluate") -> 
     score, cache, ngrams = evaluate_run(given["run"], config)
     if config.json:
         mixed = {"ngrams": ngrams and ngrams.to_json(), "cache": cache and cache.to_json()}
-        parts = {name: part for name, part in mixed.items() if part}
-        print(json.dumps({"split": config.split, **score.to_json(), **parts}))
+        used = {name: part for name, part in mixed.items() if part}
+        print(json.dumps({"split": config.split, **score.to_json(), **used}))
         return
-    chosen = ", chosen on valid"
-    with_ngrams = f" {ngrams.describe()}{chosen if config.ngram_tune else ''}" if ngrams else ""
     unit = "word" if score.words is None else "piece"
-    with_cache = f" {cache.describe(unit)}{chosen if config.cache_tune else ''}" if cache else ""
+    parts = [
+        f"{part}{', chosen on valid' if tuned else ''}, "
+        for part, tuned in (
+            (ngrams and ngrams.describe(), config.ngram_tune),
+            (cache and cache.describe(unit), config.cache_tune),
+        )
+        if part
+    ]
     counts = f"{score.nll:.4f} nats, {score.targets:,} targets"
-    print(f"{given['run']}: {config.split} perplexity {score}{with_ngrams}{with_cache}, {counts}")
+    print(f"{given['run']}: {config.split} perplexity {score}{' ' if parts else ', '}{''.join(parts)}{counts}")
 
 
 def _contradictions(config: EvaluateConfig, given: Collection[str]) -> Iterator[InputError]:
     """What no single flag shows."""
-    for flag in ("cache-theta", "cache-lambda", "cache-tune"):
-        if not config.cache_size and flag in given:
-            yield InputError(f"--{flag}", "there is no cache", found="--cache-size 0", fix="add --cache-size 2000")
-        elif config.cache_tune and flag in given and flag != "cache-tune":
-            yield InputError(f"--{flag}", "--cache-tune chooses it", fix="drop one of the two")
-    for flag in ("ngram-lambda", "ngram-tune"):
-        if not config.ngram_order and flag in given:
-            yield InputError(f"--{flag}", "there are no n-grams", found="--ngram-order 0", fix="add --ngram-order 4")
-        elif config.ngram_tune and flag in given and flag != "ngram-tune":
-            yield InputError(f"--{flag}", "--ngram-tune chooses it", fix="drop one of the two")
+    for flag, size, added, tune, what in (
+        ("cache-theta", "cache-size", 2000, "cache-tune", "there is no cache"),
+        ("cache-lambda", "cache-size", 2000, "cache-tune", "there is no cache"),
+        ("cache-tune", "cache-size", 2000, None, "there is no cache"),
+        ("ngram-lambda", "ngram-order", 4, "ngram-tune", "there are no n-grams"),
+        ("ngram-tune", "ngram-order", 4, None, "there are no n-grams"),
+    ):
+        if flag in given and not getattr(config, size.replace("-", "_")):
+            yield InputError(f"--{flag}", what, found=f"--{size} 0", fix=f"add --{size} {added}")
+        elif flag in given and tune is not None and getattr(config, tune.replace("-", "_")):
+            yield InputError(f"--{flag}", f"--{tune} chooses it", fix="drop one of the two")
+    if config.ngram_order and config.split == "train":
+        what = "n-grams are counted on the train split, and know what comes next in it"
+        yield InputError("--ngram-order", what, fix="--split valid or --split test")
 
 
 def evaluate_run(path: str, config: EvaluateConfig) -> tuple[Score, CacheSettings | None, NgramMixture | None]:
@@ -87,10 +96,9 @@ def evaluate_run(path: str, config: EvaluateConfig) -> tuple[Score, CacheSetting
     import torch
 
     from fixlm.console import progress
-    from fixlm.evaluation.cache_tuning import choose
+    from fixlm.evaluation import cache_tuning
+    from fixlm.evaluation import ngrams as n_grams
     from fixlm.evaluation.continuous_cache import CacheSettings
-    from fixlm.evaluation.ngrams import NgramMixture, count
-    from fixlm.evaluation.ngrams import choose as choose_weight
     from fixlm.evaluation.perplexity import evaluate, target_nats
     from fixlm.evaluation.run import load
 
@@ -100,11 +108,12 @@ def evaluate_run(path: str, config: EvaluateConfig) -> tuple[Score, CacheSetting
     text, cache, ngrams = opened.corpus, None, None
     with progress() as show:
         if config.ngram_order:
-            ngrams = NgramMixture(count(text, config.ngram_order), config.ngram_lambda)
+            counted = n_grams.count(text, config.ngram_order)
+            ngrams = n_grams.NgramMixture(counted, config.ngram_lambda)
             if config.ngram_tune:
-                ngrams = choose_weight(ngrams.counted, target_nats(opened.model, text, "valid", show), text)
+                ngrams = n_grams.choose(counted, target_nats(opened.model, text, "valid", show), text)
         if config.cache_size and config.cache_tune:
-            cache = choose(opened.model, text, config.cache_size, show, ngrams)
+            cache = cache_tuning.choose(opened.model, text, config.cache_size, show, ngrams)
         elif config.cache_size:
             cache = CacheSettings(config.cache_size, config.cache_theta, config.cache_lambda)
         return evaluate(opened.model, text, config.split, show, cache, ngrams), cache, ngrams

@@ -100,7 +100,10 @@ def print_result(result: Mapping[str, Any]) -> None:
     table = Table("model")
     for split in ("valid", "test"):
         table.add_column(split, justify="right")
-    for name, scores in (("unigram (word frequencies alone)", result["unigram"]), ("this run", result)):
+    rows = {"unigram (word frequencies alone)": result["unigram"], "this run": result}
+    if mixed := result.get("with_ngrams"):
+        rows[f"this run with {mixed['order']}-grams (λ {mixed['lambda']:g})"] = mixed
+    for name, scores in rows.items():
         table.add_row(name, *(_number(scores[split][key]) for split in ("valid", "test")))
     rich_console().print(table)
     counts = result["parameters"]

@@ -52,7 +52,9 @@ class PlainSettings(Checked):
 class Settings(PlainSettings):
     """What is raced for."""
 
-    target: Annotated[float, Gt(1)] = option(100.3, "test perplexity to reach")
+    target: Annotated[float, Gt(1)] = option(
+        100.3, "test perplexity to reach, with n-grams where --ngram-order is given"
+    )
     seeds: Count = option(3, "number of runs, from seed 1 on")
 
 

@@ -45,7 +45,7 @@ PRESETS: dict[str, dict[str, Any]] = {
         "input_start": "pmi",
         "input_start_scale": 8.0,
         "pmi_context": "left",
-        "pmi_lags": "1,2,3,4,30",
+        "pmi_lags": "1,2,3,4,100",
         "cross_fit": 4,
         "normalize": False,
         "learned_words": 2000,

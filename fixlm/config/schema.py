@@ -174,18 +174,18 @@ class RunConfig(Checked):
     )
     resume: bool = option(False, "continue the run that is in --run", place="first")
     validate_every: Count | None = option(None, "number of steps between validations (none: an epoch)")
-    ngram_order: Natural = option(
-        0,
-        "n of an n-gram model, counted on the train split. At the end the run is scored once more, mixed with it "
-        "(0: none)",
-        before=0,
-    )
     checkpoint_every: Count | None = option(None, "number of steps between checkpoints (none: one at each validation)")
     threads: Annotated[int, Ge(1), Le(1024)] | None = option(None, "number of torch's threads (none: chosen by torch)")
     device: str = option("cpu", "where to train: cpu, cuda, cuda:1, mps, …")
+    ngram_order: Natural = option(
+        0,
+        "n of an n-gram model, counted on the train split. At the end the run is scored mixed with it too, with a "
+        "weight chosen on valid (0: none)",
+        before=0,
+    )
 
 
-RUN_SETTINGS = ("validate_every", "ngram_order", "checkpoint_every", "threads", "device")
+RUN_SETTINGS = ("validate_every", "checkpoint_every", "threads", "device", "ngram_order")
 """Of `RunConfig`, what a resumed run takes over unless told otherwise."""
 
 

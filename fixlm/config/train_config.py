@@ -149,6 +149,6 @@ class TrainConfig:
 
 
 def values_before(options: type[Any]) -> dict[str, Any]:
-    """What runs did before there was a field for it, where that is not today's default."""
+    """What runs did before there was a field for it, where the field says so."""
     metadata = {item.name: item.metadata for item in dataclasses.fields(options)}
     return {name: each["before"] for name, each in metadata.items() if "before" in each}

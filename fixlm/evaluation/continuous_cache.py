@@ -98,14 +98,14 @@ class ContinuousCache:
         return found
 
 
-def mix(nll: Tensor, cached: Tensor, weight: float) -> Tensor:
-    """Nats of (1 − λ) p_model + λ p_cache.
+def mix(nll: Tensor, other: Tensor, weight: float) -> Tensor:
+    """Nats of (1 − λ) p_model + λ p_other, the other being the cache or n-grams.
 
     Args:
         nll: (T,) nats of the model alone.
-        cached: (…, T) log p_cache.
+        other: (…, T) log p_other.
         weight: λ; with 0, ``nll`` comes back bit for bit.
     """
     if weight == 0:
-        return nll.expand_as(cached)
-    return -torch.logaddexp(math.log1p(-weight) - nll, math.log(weight) + cached)
+        return nll.expand_as(other)
+    return -torch.logaddexp(math.log1p(-weight) - nll, math.log(weight) + other)

@@ -2,12 +2,13 @@
 
 For a word w after the n − 1 words h, and h' those of them without the first,
 
-    p(w | h) = max(0, c(h w) − D(c(h w))) / c(h) + γ(h) p(w | h').
+    p(w | h) = (c(h w) − D(c(h w)) + T(h) p(w | h')) / Σ_v c(h v),    T(h) = Σ_v D(c(h v)).
 
-c is how often the text has a sequence, for the longest sequences. For shorter ones it is how many different words
-stand before them. D(1), D(2) and D(3 and more) are discounts out of the counts of counts, and γ(h) gives what they
-took to the shorter context. The last step adds a uniform distribution over the vocabulary, so that each word has a
-probability. After a context that the text never has, the shorter one decides alone.
+c(h w) is how often the text has these n words. Of a shorter sequence it is how many different words stand before it.
+D(1), D(2) and D(3 and more) are discounts, which follow from how many sequences were counted once, twice and so on.
+D(0) is 0. T(h) is what they took, and the shorter context shares it out. The shortest context shares it out evenly over
+the vocabulary, so that each word has a probability. After a context that the text never has, the shorter one decides
+alone.
 """
 
 from __future__ import annotations
@@ -24,14 +25,6 @@ from fixlm.evaluation.continuous_cache import mix
 if TYPE_CHECKING:
     from fixlm.corpus.corpus import Corpus
 
-BITS = 64
-"""Of the number that a sequence is held as."""
-
-
-def largest_order(vocabulary_size: int) -> int:
-    """The longest n that a vocabulary allows: n ids are held as one number of 64 bits."""
-    return BITS // _bits(vocabulary_size)
-
 
 class KneserNey:
     """The probabilities of words after up to n − 1 others, counted on a text.
@@ -39,15 +32,10 @@ class KneserNey:
     Args:
         ids: (tokens,) the text.
         vocabulary_size: V.
-        order: n, 1 for the words alone.
-
-    Raises:
-        ValueError: n is not in 1 … `largest_order`, or the text is shorter.
+        order: n, from 1, the words alone, to `largest_order`.
     """
 
     def __init__(self, ids: np.ndarray, vocabulary_size: int, order: int) -> None:
-        if not 1 <= order <= min(largest_order(vocabulary_size), len(ids)):
-            raise ValueError(f"order {order} of {len(ids)} tokens and {vocabulary_size} words")
         self.order = order
         self._shift = np.uint64(_bits(vocabulary_size))
         self._tables: list[_Table] = []  # of the lengths n … 2
@@ -61,17 +49,16 @@ class KneserNey:
         self._words = np.full(vocabulary_size, taken.sum() / counts.sum() / vocabulary_size)  # (V,)
         self._words[keys.astype(np.int64)] += (counts - taken) / counts.sum()
 
-    def log_probability(self, ids: np.ndarray) -> np.ndarray:
-        """log p of each id of a text after those before it: (tokens,) → (tokens,) float64.
+    def log_probability(self, ids: np.ndarray) -> torch.Tensor:
+        """log p of each id of a text but the first, after those before it: (tokens,) → (tokens − 1,) float64.
 
-        The first ones have fewer than n − 1 words before them, and the very first one has none.
+        The first ones have fewer than n − 1 words before them.
         """
         found: np.ndarray = self._words[ids]
         for length, table in enumerate(reversed(self._tables), start=2):
             if len(ids) >= length:
                 found[length - 1 :] = table.interpolate(self._keys(ids, length), found[length - 1 :], self._shift)
-        logs: np.ndarray = np.log(found)
-        return logs
+        return torch.from_numpy(np.log(found[1:]))
 
     def _keys(self, ids: np.ndarray, length: int) -> np.ndarray:
         """The sequences of some length as numbers, in the order of the text: (tokens − length + 1,) uint64."""
@@ -87,7 +74,7 @@ class _Table:
 
     Args:
         sequences, discounted: of h w, (c − D(c)) / c(h).
-        contexts, left_over: of h, γ(h).
+        contexts, left_over: of h, T(h) / Σ_v c(h v).
     """
 
     sequences: np.ndarray
@@ -154,8 +141,7 @@ class NgramMixture:
             nats: (n − 1,) of each id of a stream but the first, by the model alone.
             stream: (n,) the ids.
         """
-        counted = torch.from_numpy(self.counted.log_probability(stream)[1:])
-        return mix(torch.from_numpy(nats).double(), counted, self.weight).numpy()
+        return mix(torch.from_numpy(nats).double(), self.counted.log_probability(stream), self.weight).numpy()
 
     def to_json(self) -> dict[str, Any]:
         """Plain values under the names of the flags."""
@@ -170,17 +156,26 @@ WEIGHTS = tuple(percent / 100 for percent in range(0, 100, 2))
 """Values of λ that `choose` tries; with the first, no n-grams are worse than none."""
 
 
+def largest_order(corpus: Corpus) -> int:
+    """The longest n for a text: n ids must fit into one number of 64 bits. It is 4 up to a vocabulary of 65,536."""
+    return min(64 // _bits(len(corpus)), len(corpus.splits["train"]))
+
+
+def check_order(corpus: Corpus, order: int) -> None:
+    """Raises InputError if n is too large for the vocabulary or the text."""
+    if order > (most := largest_order(corpus)):
+        what = f"too long for a vocabulary of {len(corpus):,}"
+        raise InputError("--ngram-order", what, found=order, expected=f"at most {most}")
+
+
 def count(corpus: Corpus, order: int) -> KneserNey:
     """The n-gram model of the train split.
 
     Raises:
-        InputError: n is too large for the vocabulary or the text.
+        InputError: as `check_order`.
     """
-    train, most = corpus.splits["train"], largest_order(len(corpus))
-    if not 1 <= order <= (most := min(most, len(train))):
-        what = f"{len(corpus):,} words and {len(train):,} tokens"
-        raise InputError("--ngram-order", f"not an order for {what}", found=order, expected=f"1 to {most}")
-    return KneserNey(train, len(corpus), order)
+    check_order(corpus, order)
+    return KneserNey(corpus.splits["train"], len(corpus), order)
 
 
 def choose(counted: KneserNey, valid_nats: np.ndarray, corpus: Corpus) -> NgramMixture:
@@ -190,5 +185,5 @@ def choose(counted: KneserNey, valid_nats: np.ndarray, corpus: Corpus) -> NgramM
         valid_nats: (n,) of each target of the valid split, by the model alone.
     """
     nats = torch.from_numpy(valid_nats).double()
-    logs = torch.from_numpy(counted.log_probability(corpus.splits["valid"])[1:])
+    logs = counted.log_probability(corpus.splits["valid"])
     return NgramMixture(counted, min(WEIGHTS, key=lambda weight: mix(nats, logs, weight).sum().item()))

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from fixlm.model.language_model import LanguageModel
 
 WINDOW = 1024
-"""Tokens fed at a time: bounds the memory, and cannot change the result since the state is carried on."""
+"""Tokens fed at a time: bounds what the model needs, and cannot change the result since the state is carried on."""
 
 
 @dataclass(frozen=True)
@@ -131,7 +131,6 @@ def target_nats(
     split: str,
     progress: Progress | None = None,
     cache: CacheSettings | None = None,
-    ngrams: NgramMixture | None = None,
 ) -> np.ndarray:
     """Negative log-likelihood of each target of a split, that is of each token but the first: (n,) float32 nats.
 
@@ -140,7 +139,7 @@ def target_nats(
     Raises:
         InputError: their sum is not finite.
     """
-    nats = stream_nats(model, corpus.splits[split], progress, f"evaluate {split}", cache, ngrams)
+    nats = stream_nats(model, corpus.splits[split], progress, f"evaluate {split}", cache)
     score_of(nats, corpus, split)
     return nats
 
@@ -151,10 +150,9 @@ def stream_nats(
     progress: Progress | None = None,
     what: str = "evaluate",
     cache: CacheSettings | None = None,
-    ngrams: NgramMixture | None = None,
 ) -> np.ndarray:
     """Negative log-likelihood of each id of a stream but the first: (n,) ids → (n − 1,) float32 nats."""
-    return np.concatenate([nll.cpu().numpy() for nll in _windows(model, stream, progress, what, cache, ngrams)])
+    return np.concatenate([nll.cpu().numpy() for nll in _windows(model, stream, progress, what, cache)])
 
 
 def score_of(nats: np.ndarray, corpus: Corpus, split: str) -> Score:
@@ -202,7 +200,7 @@ def hidden_windows(
         ngrams: mixed into the nats.
     """
     ids = torch.from_numpy(stream)
-    counted = None if ngrams is None else torch.from_numpy(ngrams.counted.log_probability(stream)[1:])
+    counted = None if ngrams is None else ngrams.counted.log_probability(stream)
     device = model.input_embedding.weight.device
     training = model.training
     model.eval()

@@ -135,7 +135,7 @@ def checked_config(values: dict[str, Any]) -> dict[str, Any]:
         InputError: a value is one that no flag could have had.
         ValueError, KeyError, TypeError, AttributeError: the values are no configuration of a run.
     """
-    values |= TrainConfig.from_json(values).to_json()
+    values |= TrainConfig.from_json(values).to_json() | {"run": values_before(RunConfig) | values["run"]}
     _require_rest(values)
     return values
 
@@ -167,5 +167,4 @@ def _require_rest(values: Mapping[str, Any]) -> None:
         raise TypeError("model_sha256 is no string")
     if not isinstance(values["corpus"]["vocabulary_size"], int):
         raise TypeError("vocabulary_size is no whole number")
-    run = values_before(RunConfig) | values["run"]
-    RunConfig(**{name: run[name] for name in RUN_SETTINGS})
+    RunConfig(**{name: values["run"][name] for name in RUN_SETTINGS})

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from fixlm.config.command_line import flag_name
 from fixlm.config.schema import GROUPS, RUN_SETTINGS, RunConfig
-from fixlm.config.train_config import TrainConfig, values_before
+from fixlm.config.train_config import TrainConfig
 from fixlm.errors import InputError, InputErrors
 
 if TYPE_CHECKING:
@@ -73,9 +73,8 @@ def resumed_config(run: RunDirectory, given: Mapping[str, Any], config: TrainCon
         if difference.flag.removeprefix("--") in given
     ]
     raise_for(asked, "differs from the run to resume", "drop the flag, or start another run")
-    before = values_before(RunConfig) | stored["run"]
     settings = {
-        name: getattr(config.run, name) if flag_name(name).removeprefix("--") in given else before[name]
+        name: getattr(config.run, name) if flag_name(name).removeprefix("--") in given else stored["run"][name]
         for name in RUN_SETTINGS
     }
     return TrainConfig.from_json(stored, RunConfig(run=str(run.path), resume=True, **settings))

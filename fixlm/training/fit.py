@@ -14,6 +14,7 @@ from fixlm.console import progress
 from fixlm.corpus import corpus
 from fixlm.corpus.corpus import Corpus
 from fixlm.errors import InputError, InputErrors, unknown_name
+from fixlm.evaluation.ngrams import check_order
 from fixlm.evaluation.run import Run, load
 from fixlm.model.bfloat16 import multiplies_bfloat16
 from fixlm.runs.default_path import check_default_root, default_path
@@ -59,10 +60,15 @@ def train(
                 directory = RunDirectory(default_path(config, text.name))
                 config = _open(directory, config, given or {}, held, ranks)
             windows = check_length(config, text)
+            check_order(text, config.run.ngram_order)
             if directory.config.exists():
                 check_corpus(directory, text)
         if (result := ranks.from_first(lambda: finished(directory, config))) is not None:
             logger.info(f"{directory.path} is finished already; this is its result. Another --run trains anew.")
+            order = config.run.ngram_order
+            if order not in (0, result.get("with_ngrams", {}).get("order")):
+                scores = f"python -m fixlm.evaluate {directory.path} --ngram-order {order} --ngram-tune"
+                logger.info(f"Its result is not mixed with {order}-grams: {scores} scores it so.")
             return {"run": str(directory.path), **result}
         status = recorded(directory.status, runs_at_a_time) if ranks.writes else nullcontext(lambda: None)
         with progress() as show, status as begins, ranks.telling():
@@ -100,7 +106,7 @@ def fit(**settings: Any) -> Run:
     except InputError as error:
         InputErrors.raise_if_any([each.at(each.where.removeprefix("--").replace("-", "_")) for each in error.errors])
         raise
-    return load(train(config, given)["run"])
+    return load(train(config, {name.replace("_", "-"): value for name, value in given.items()})["run"])
 
 
 def train_unless_there(path: str | os.PathLike[str], flags: Mapping[str, Any]) -> str:

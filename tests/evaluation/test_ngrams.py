@@ -6,9 +6,11 @@ import json
 import math
 from collections import Counter
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from helpers import train
 
 from fixlm import cli
@@ -18,6 +20,7 @@ from fixlm.evaluation.cache_tuning import choose as choose_cache
 from fixlm.evaluation.continuous_cache import CacheSettings
 from fixlm.evaluation.ngrams import KneserNey, NgramMixture
 from fixlm.evaluation.run import Run, load
+from fixlm.training.fit import fit
 
 
 @pytest.fixture(scope="module")
@@ -76,7 +79,7 @@ def test_probabilities_are_those_of_the_equation(order: int, tokens: int) -> Non
     expected = Plain(text.tolist(), 9, order)
     found = KneserNey(text, 9, order).log_probability(other)
     by_hand = [
-        math.log(expected.p(word, tuple(other[max(0, at - order + 1) : at].tolist()))) for at, word in enumerate(other)
+        math.log(expected.p(other[at], tuple(other[max(0, at - order + 1) : at].tolist()))) for at in range(1, 50)
     ]
     np.testing.assert_allclose(found, by_hand, rtol=1e-9)
 
@@ -94,22 +97,30 @@ def test_ids_of_a_large_vocabulary_keep_apart() -> None:
     """Sixteen bits an id fill the number that holds four of them."""
     text = np.array([2**16 - 1, 2**16 - 2, 0, 1] * 6)
     logs = KneserNey(text, 2**16, 4).log_probability(text)
-    assert (logs[3:] > math.log(0.5)).all()
+    assert (logs[2:] > math.log(0.5)).all()
     assert KneserNey(text, 2**16, 4).log_probability(text[::-1].copy()).max() < math.log(0.5)
 
 
 def test_an_order_that_does_not_fit_is_refused(run: Run) -> None:
-    with pytest.raises(InputError, match=r"--ngram-order: not an order for .* \(found 99, expected 1 to \d+\)"):
+    with pytest.raises(
+        InputError, match=r"--ngram-order: too long for a vocabulary of 12 \(found 99, expected at most 16\)"
+    ):
         ngrams.count(run.corpus, 99)
+
+
+def nats(run: Run, **mixed: Any) -> np.ndarray:
+    """Of each target of the valid split, as a score adds them up."""
+    windows = perplexity._windows(run.model, run.corpus.splits["valid"], **mixed)
+    return torch.cat(list(windows)).double().numpy()
 
 
 def test_the_scores_are_those_of_the_mixture(run: Run) -> None:
     mixture = NgramMixture(ngrams.count(run.corpus, 3), 0.3)
     stream = run.corpus.splits["valid"]
     alone = perplexity.target_nats(run.model, run.corpus, "valid").astype(np.float64)
-    logs = mixture.counted.log_probability(stream)[1:]
+    logs = mixture.counted.log_probability(stream).numpy()
     expected = -np.log(0.7 * np.exp(-alone) + 0.3 * np.exp(logs))
-    found = perplexity.target_nats(run.model, run.corpus, "valid", ngrams=mixture)
+    found = nats(run, ngrams=mixture)
     np.testing.assert_allclose(found, expected, rtol=1e-5)
     np.testing.assert_allclose(mixture.mix(alone, stream), expected, rtol=1e-9)
     total = perplexity.evaluate(run.model, run.corpus, "valid", ngrams=mixture).total_nats
@@ -119,11 +130,8 @@ def test_the_scores_are_those_of_the_mixture(run: Run) -> None:
 def test_a_cache_is_mixed_in_after_the_ngrams(run: Run) -> None:
     mixture = NgramMixture(ngrams.count(run.corpus, 2), 0.5)
     cache = CacheSettings(50, 0.0, 0.2)
-    first = perplexity.target_nats(run.model, run.corpus, "valid", ngrams=mixture)
-    both = perplexity.target_nats(run.model, run.corpus, "valid", cache=cache, ngrams=mixture)
-    only = perplexity.target_nats(run.model, run.corpus, "valid", cache=cache)
-    alone = perplexity.target_nats(run.model, run.corpus, "valid")
-    from_cache = np.exp(-only.astype(np.float64)) - 0.8 * np.exp(-alone.astype(np.float64))
+    first, both = nats(run, ngrams=mixture), nats(run, cache=cache, ngrams=mixture)
+    from_cache = np.exp(-nats(run, cache=cache)) - 0.8 * np.exp(-nats(run))
     np.testing.assert_allclose(np.exp(-both[1:]), (0.8 * np.exp(-first) + from_cache)[1:], rtol=1e-3, atol=1e-6)
 
 
@@ -135,13 +143,44 @@ def test_what_is_chosen_is_the_best_of_the_grid(run: Run) -> None:
     assert ngrams.WEIGHTS[int(np.argmin(totals))] == chosen.weight > 0
 
 
+def test_an_order_that_does_not_fit_is_refused_before_the_training(
+    small: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run = tmp_path / "run"
+    assert train(*small, "--output-embed", "tied", "--run", str(run), "--ngram-order", "99") == 2
+    assert "--ngram-order: too long for a vocabulary of 12" in capsys.readouterr().err
+    assert not (run / "checkpoints").exists()
+
+
+def test_a_run_that_is_finished_says_how_it_is_mixed(
+    path: Path, small: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    flags = [*small, "--output-embed", "tied", "--run", str(path)]
+    for order, said in ((2, True), (3, False), (0, False)):
+        assert train(*flags, "--ngram-order", str(order)) == 0
+        captured = capsys.readouterr()
+        assert ("--ngram-order 2 --ngram-tune scores it so." in captured.err) == said
+        assert "this run with 3-grams (λ " in captured.out
+
+
+def test_a_training_that_goes_on_keeps_its_order(small: list[str], tmp_path: Path) -> None:
+    named = {flag.lstrip("-").replace("-", "_"): value for flag, value in zip(small[::2], small[1::2], strict=True)}
+    flags = {"output_embed": "tied", "run": str(tmp_path / "run"), **named}
+    fit(**flags, ngram_order=2)
+    (tmp_path / "run" / "result.json").unlink()
+    assert fit(run=flags["run"], resume=True).directory.read_result()["with_ngrams"]["order"] == 2
+    (tmp_path / "run" / "result.json").unlink()
+    assert fit(run=flags["run"], resume=True, ngram_order=3).directory.read_result()["with_ngrams"]["order"] == 3
+
+
 def test_a_training_reports_its_scores_with_and_without(path: Path, run: Run) -> None:
     result = json.loads((path / "result.json").read_text())
     mixture = ngrams.choose(
         ngrams.count(run.corpus, 3), perplexity.target_nats(run.model, run.corpus, "valid"), run.corpus
     )
     found = result["with_ngrams"]
-    assert {name: found[name] for name in ("order", "lambda")} == mixture.to_json() == {"order": 3} | mixture.to_json()
+    assert {name: found[name] for name in ("order", "lambda")} == mixture.to_json()
+    assert found["order"] == 3
     for split in ("valid", "test"):
         expected = perplexity.evaluate(run.model, run.corpus, split, ngrams=mixture).perplexity
         assert found[split]["perplexity"] == pytest.approx(expected, rel=1e-6)
@@ -183,6 +222,11 @@ def test_the_command_chooses_both_on_valid(path: Path, run: Run, capsys: pytest.
         (
             "--ngram-order 3 --ngram-lambda 1",
             "--ngram-lambda: out of range (found 1, expected a number at least 0 and below 1).",
+        ),
+        (
+            "--ngram-order 3 --split train",
+            "--ngram-order: n-grams are counted on the train split, and know what comes next in it. "
+            "Fix: --split valid or --split test",
         ),
         ("--ngram-tune", "--ngram-tune: there are no n-grams (found --ngram-order 0). Fix: add --ngram-order 4"),
         (

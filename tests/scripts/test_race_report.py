@@ -38,8 +38,8 @@ def test_validations_lie_between_the_start_and_the_end_of_the_process(
     records = [record for record in found["runs"][0]["summary"]["metrics"] if "validation" in record]
     assert [*line.values()] == [record["validation"]["perplexity"] for record in records]
     assert [*line] == sorted(line)
-    begin = 2.0 - (result["seconds"] + result["validation_seconds"]) / 60
-    assert begin < min(line) < max(line) == pytest.approx(2.0, abs=0.01)
+    begin = 2.0 - (result["seconds"] + 2 * result["validation_seconds"]) / 60
+    assert begin < min(line) < max(line) < 2.0  # the test comes after the last of them
 
     for name in report.RACES:
         (tmp_path / f"{name}.json").write_text(json.dumps(found))
