@@ -9,9 +9,8 @@ import pytest
 from pages import PAGES, ROOT
 
 PAGE = PAGES["docs/images.md"]
-DIGITS, COUNTS = (
-    json.loads((ROOT / "results" / "images" / f"{name}.json").read_text()) for name in ("digits", "counts")
-)
+FIGURES = json.loads((ROOT / "results" / "images" / "figures.json").read_text())
+DIGITS, COUNTS = FIGURES["digits"], FIGURES["counts"]
 
 
 def test_the_table_of_heads_and_what_the_page_says_of_it(monkeypatch: pytest.MonkeyPatch) -> None:
