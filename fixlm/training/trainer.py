@@ -292,9 +292,8 @@ class Trainer:
             if stop.signal_number:
                 raise Interrupted("stopped while scoring; --resume scores it again", 128 + stop.signal_number)
 
-        best = load_model(self.directory).to(self.device)
-        result = final_result(best, self.text, self.at, self._tokens(0), self.config.run.ngram_order, show)
-        result |= {"ranks": self.ranks.count}
+        model, order = load_model(self.directory).to(self.device), self.config.run.ngram_order
+        result = final_result(model, self.text, self.at, self._tokens(0), order, show) | {"ranks": self.ranks.count}
         with writing(self.directory.result):
             write_json(self.directory.result, result)
         remove_folds(self.directory)

@@ -91,3 +91,8 @@ def test_what_the_page_says_of_models_without_ngrams() -> None:
 def test_the_page_says_by_how_much_the_first_race_with_ngrams_missed() -> None:
     (test,) = scores("ngrams-256-epochs2")
     assert f"missed the goal by {test - 100.3:.2f}: its test perplexity is {test:.2f}." in TEXT
+
+
+def test_the_wider_contexts_brought_nothing_at_384_units() -> None:
+    (test,) = {f"{alone(race):.1f}" for race in ("clusters-384-epochs3", "lags-384-epochs3")}
+    assert f"both races have {test} on test" in TEXT
