@@ -71,17 +71,16 @@ def command(arguments: list[str], program: str = "python -m fixlm.evaluate") -> 
 
 def _contradictions(config: EvaluateConfig, given: Collection[str]) -> Iterator[InputError]:
     """What no single flag shows."""
-    for flag, size, added, tune, what in (
-        ("cache-theta", "cache-size", 2000, "cache-tune", "there is no cache"),
-        ("cache-lambda", "cache-size", 2000, "cache-tune", "there is no cache"),
-        ("cache-tune", "cache-size", 2000, None, "there is no cache"),
-        ("ngram-lambda", "ngram-order", 4, "ngram-tune", "there are no n-grams"),
-        ("ngram-tune", "ngram-order", 4, None, "there are no n-grams"),
-    ):
-        if flag in given and not getattr(config, size.replace("-", "_")):
-            yield InputError(f"--{flag}", what, found=f"--{size} 0", fix=f"add --{size} {added}")
-        elif flag in given and tune is not None and getattr(config, tune.replace("-", "_")):
-            yield InputError(f"--{flag}", f"--{tune} chooses it", fix="drop one of the two")
+    kinds = (("cache", "cache-size", 2000, "there is no cache"), ("ngram", "ngram-order", 4, "there are no n-grams"))
+    for kind, size, usual, what in kinds:
+        there, tuned = getattr(config, size.replace("-", "_")), getattr(config, f"{kind}_tune")
+        for flag in given:
+            if not flag.startswith(f"{kind}-") or flag == size:
+                continue
+            if not there:
+                yield InputError(f"--{flag}", what, found=f"--{size} 0", fix=f"add --{size} {usual}")
+            elif tuned and flag != f"{kind}-tune":
+                yield InputError(f"--{flag}", f"--{kind}-tune chooses it", fix="drop one of the two")
     if config.ngram_order and config.split == "train":
         what = "n-grams are counted on the train split, and know what comes next in it"
         yield InputError("--ngram-order", what, fix="--split valid or --split test")

@@ -20,9 +20,9 @@ PLAIN_FILE = "plain-2.json"
 def plot_races(directory: Path, path: Path) -> None:
     """Draws the first seed of each race and the plain program; nothing where one of both is missing.
 
-    A line is validation perplexity, the star at its end test perplexity, mixed with n-grams in a race that has
-    them. The plain program was timed for one epoch; a
-    dotted line goes on to the perplexity that its users report, at the time of all its epochs.
+    A line is validation perplexity, the star at its end test perplexity, mixed with n-grams in a race that has them.
+    The plain program was timed for one epoch; a dotted line goes on to the perplexity that its users report, at the
+    time of all its epochs.
     """
     from matplotlib.figure import Figure
 
