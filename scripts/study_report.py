@@ -24,9 +24,11 @@ BLOCK = re.compile(r"(<!-- table: ([\w-]+) -->\n).*?(<!-- end of table -->)", re
 
 FIRST = "five-layers"
 """The study of the README's table and picture."""
-FIRST_STEPS = RESULTS / "benchmark" / "steps-256-4096.json"
+STEPS = RESULTS / "benchmark" / "steps.json"
+"""The times of steps, each measurement by its name."""
+FIRST_STEPS = "steps-256-4096"
 """The benchmark whose times of a step stand beside that study: the same sizes, alone on the machine."""
-OTHER_STEPS = RESULTS / "benchmark" / "steps-256-4096-amx.json"
+OTHER_STEPS = "steps-256-4096-amx"
 """Another measurement, for a layer that the first one lacks: an older version of the benchmark did not time it."""
 PIECES = "subwords"
 """The study of vocabularies of several sizes C, some of them no larger than N."""
@@ -142,7 +144,8 @@ def scores(row: Row) -> list[str]:
 
 def step_times() -> dict[str, float]:
     """The time of a training step with each layer, as a multiple of one with `MEASURED_WITH`."""
-    first, other = (json.loads(path.read_text(encoding="utf-8")) for path in (FIRST_STEPS, OTHER_STEPS))
+    steps = json.loads(STEPS.read_text(encoding="utf-8"))
+    first, other = steps[FIRST_STEPS], steps[OTHER_STEPS]
     times: dict[str, float] = first["microseconds_per_token"]["step"]
     # Other programs ran beside this one: the ratios within a round bear that, the medians of the times do not.
     ratios: dict[str, float] = other["ratios"]
