@@ -34,8 +34,10 @@ examples:
 
 --preset awd (Merity, Keskar and Socher 2017, for WikiText-2) stands for
 {awd}
---preset speedrun-100 (the race of docs/speedrun.md, for WikiText-2) stands for
-{speedrun}
+--preset speedrun-100 (a race of docs/speedrun.md, for WikiText-2) stands for
+{speedrun_100}
+--preset speedrun-87 (another race of that page) stands for
+{speedrun_87}
 A flag that is given replaces the value of the preset. The last layer of awd has --embed-size units, and
 --dropout sets its three rates."""
 
@@ -55,7 +57,7 @@ def command(arguments: list[str], program: str = "python -m fixlm.train") -> Non
 
 def make_parser(program: str = "python -m fixlm.train") -> Parser:
     """All flags, in the groups of the configuration; importing neither torch nor gensim."""
-    from fixlm.config.presets import as_flags
+    from fixlm.config.presets import PRESETS, as_flags
 
     def shown(preset: str) -> str:
         indents = {"initial_indent": "  ", "subsequent_indent": "  "}
@@ -65,7 +67,7 @@ def make_parser(program: str = "python -m fixlm.train") -> Parser:
         prog=program,
         usage=f"{program} [FLAGS]",
         description=__doc__.partition(": ")[2],
-        epilog=EPILOGUE.format(awd=shown("awd"), speedrun=shown("speedrun-100")),
+        epilog=EPILOGUE.format(**{name.replace("-", "_"): shown(name) for name in PRESETS if PRESETS[name]}),
     )
     add_flags(parser)
     return parser

@@ -100,9 +100,9 @@ class ModelConfig(Checked):
 class OptimizationConfig(Checked):
     """How the network is trained."""
 
-    recipe: Literal["fast", "awd", "speedrun-100"] = option(
+    recipe: Literal["fast", "awd", "speedrun-100", "speedrun-87"] = option(
         "fast",
-        "a named set of values for the flags that are not given. fast: the defaults. awd, speedrun-100: see below",
+        "a named set of values for the flags that are not given. fast: the defaults. The others: see below",
         alias="preset",
     )
     fine_tune: str | None = option(None, "a run directory. Training starts from the best weights of that run")

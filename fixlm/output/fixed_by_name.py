@@ -27,18 +27,18 @@ class FixedByName(FixedOutput):
             raise InputError(name, "the matrix has another vocabulary", found=len(vectors), expected=vocabulary_size)
         count, scale = options.pop("learned_words", 0), options.pop("learned_words_scale", LEARNED_WORDS_SCALE)
         tail_dim, clusters = options.pop("tail_dim", None), options.pop("tail_clusters", 0)
-        if count:
-            words = given.most_frequent(count, vocabulary_size)
-            options |= {"head_words": words, "learned_words_scale": scale}
-        elif clusters or tail_dim is not None:
-            raise InputError("learned_words", "only beside rows that are trained is there a tail", found=count)
+        if not count:
+            if clusters or tail_dim is not None:
+                raise InputError("learned_words", "only beside rows that are trained is there a tail", found=count)
+            return FixedOutput(hidden_size, vectors, **options)  # type: ignore[return-value]
+        head, options["learned_words_scale"] = given.most_frequent(count, vocabulary_size), scale
         if clusters:
-            options["words"] = given.most_frequent(vocabulary_size, vocabulary_size)
-            options |= {"learned_words": len(options.pop("head_words")), "tail_dim": tail_dim}
-            return ClusteredOutput(hidden_size, vectors, tail_clusters=clusters, **options)  # type: ignore[return-value]
+            options |= {"tail_clusters": clusters, "tail_dim": tail_dim, "learned_words": len(head)}
+            words = given.most_frequent(vocabulary_size, vocabulary_size)
+            return ClusteredOutput(hidden_size, vectors, words=words, **options)  # type: ignore[return-value]
         if tail_dim is not None:
-            return TailedOutput(hidden_size, vectors, tail_dim=tail_dim, **options)  # type: ignore[return-value]
-        return FixedOutput(hidden_size, vectors, **options)  # type: ignore[return-value]
+            return TailedOutput(hidden_size, vectors, head_words=head, tail_dim=tail_dim, **options)  # type: ignore[return-value]
+        return FixedOutput(hidden_size, vectors, head_words=head, **options)  # type: ignore[return-value]
 
 
 def _vectors_by_rule(name: str, vocabulary_size: int, dim: int, seed: int) -> Tensor:

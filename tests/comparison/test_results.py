@@ -212,7 +212,7 @@ def test_every_number_of_nats_in_the_study_is_one_of_a_run() -> None:
     assert len(found) > 60
     # Weight decay, AdamW and a dropout; the gaps, which are tested below.
     settings = {"0.01", "0.99", "0.05", "0.27", "0.09"}
-    pieces = {gap for _, gap in PIECES.values()}
+    pieces = {WHOLE_WORDS, *(gap for _, gap in PIECES.values())}
     assert {*found} - known - ratios - settings - pieces == set()
 
 
@@ -221,6 +221,7 @@ PIECES = {
     "C = 512, N = 256 | 2": ("pieces512-rows256", "0.19"),
     "C = 2,000, N = 256 | 7.8": ("pieces2000-rows256", "0.81"),
 }
+WHOLE_WORDS = "1.00"
 
 
 @pytest.mark.parametrize("row", PIECES)
@@ -231,6 +232,12 @@ def test_rows_of_pieces_are_those_of_their_runs(row: str) -> None:
     )
     assert f"| {row} | {learned:.1f} | {fixed:.1f} | {gap} |" in STUDY
     assert f"{math.log(fixed / learned):.2f}" == gap
+
+
+def test_the_row_of_whole_words_is_that_of_its_runs() -> None:
+    learned, fixed = (perplexity(f"layers/{layer}", "valid") for layer in ("learned", "random-orthogonal"))
+    assert f"| whole words, two epochs | 130 | {learned:.1f} | {fixed:.1f} | {WHOLE_WORDS} |" in STUDY
+    assert f"{math.log(fixed / learned):.2f}" == WHOLE_WORDS
 
 
 LOSSES = {
@@ -283,6 +290,7 @@ BANDS = {
     "walsh, 8,192 families of at most 8 words": "layers/walsh-families8192-family-size8-start4",
     "pmi by lags, 8 folds": "five-layers/pmi",
     "the same, rows of 4,096 words trained": "longer/pmi-folds8-learned4096-epochs2",
+    "learned, embedding and output scale 4": "five-layers/learned",
 }  # fmt: skip
 
 
@@ -290,6 +298,35 @@ BANDS = {
 def test_rows_of_nats_by_frequency_are_those_of_their_runs(row: str) -> None:
     nats = [f"{band['total_nats'] / band['targets']:.2f}" for band in result(BANDS[row])["test_by_frequency"]]
     assert f"| {row} | {' | '.join(nats)} |" in STUDY
+
+
+def test_the_shares_of_the_bands_are_those_of_the_test_split() -> None:
+    targets = [band["targets"] for band in result("five-layers/pmi")["test_by_frequency"]]
+    shares = " | ".join(f"{100 * each / sum(targets):.1f} %" for each in targets)
+    assert f"| *share of the words of the test split* | {shares} |" in STUDY
+
+
+BUDGETS = {
+    "250 steps": [("pmi-parts/pmi-left30", "start-scale/tied-start8")],
+    "one epoch": [
+        ("long-start/pmi-start8-left30-unnormalised-lr0.012-dropout0.1", "long-start/tied-start8-lr0.012-dropout0.1"),
+        ("cross-fit/pmi-lags-folds8", "long-start/tied-start4-lr0.012-dropout0"),
+        ("cross-fit/pmi-lags-folds8-learned4096", "long-start/tied-start4-lr0.012-dropout0"),
+    ],
+    "two epochs": [
+        ("layers/pmi-left30-unnormalised", "layers/tied"),
+        ("five-layers/pmi", "layers/tied-start4"),
+        ("longer/pmi-folds8-learned4096-epochs2", "layers/tied-start4"),
+    ],
+}
+"""The rows of the table by budget: the pairs of runs that each cell compares."""
+
+
+@pytest.mark.parametrize("row", BUDGETS)
+def test_rows_by_budget_are_those_of_their_runs(row: str) -> None:
+    found = [100 * (perplexity(fixed) / perplexity(tied) - 1) for fixed, tied in BUDGETS[row]]
+    cells = [f"{value:+.0f} %".replace("-", "−") for value in found] + ["–"] * (3 - len(found))
+    assert f"| {row} | {' | '.join(cells)} |" in STUDY
 
 
 def test_rows_of_step_times_are_those_of_the_benchmark() -> None:
@@ -337,18 +374,24 @@ def test_rows_of_seeds_are_those_of_their_runs() -> None:
 
 
 CLAIMS = {
+    "After one epoch they end 3 % below": ("cross-fit/pmi-lags-folds8", "long-start/tied-start4-lr0.012-dropout0"),
     "vectors end 1 % above the best `tied`": ("five-layers/pmi", "layers/tied-start4"),
-    "and PMI vectors without folds 17 % above it": ("layers/pmi-left30-unnormalised", "layers/tied-start4"),
+    "and 2 % above it on the validation split": ("five-layers/pmi", "layers/tied-start4"),
+    "is 17 % above `tied` ([without folds]": ("layers/pmi-left30-unnormalised", "layers/tied-start4"),
+    "in the folds alone, which are worth 8 %": ("cross-fit/pmi-lags-folds8", "cross-fit/pmi-lags"),
     "It is 2 % below `tied`": ("longer/adaptive-epochs2", "layers/tied-start4"),
-    "and 4 % above the second row": ("longer/adaptive-epochs2", "longer/pmi-folds8-learned4096-epochs2"),
-    "trained as well, they end 5 % below": ("longer/pmi-folds8-learned4096-epochs2", "layers/tied-start4"),
+    "and 4 % above the first row": ("longer/adaptive-epochs2", "longer/pmi-folds8-learned4096-epochs2"),
+    "they end 5 % below after two epochs": ("longer/pmi-folds8-learned4096-epochs2", "layers/tied-start4"),
+    "and 8 % below after one": (
+        "cross-fit/pmi-lags-folds8-learned4096", "long-start/tied-start4-lr0.012-dropout0"
+    ),
     "It is 7 % above with 2,048 families": ("layers/walsh-start4", "layers/tied-start4"),
     "level with twice as many": ("layers/walsh-families4096-start4", "layers/tied-start4"),
     "and 3 % below with four times as many": (
         "layers/walsh-families8192-family-size8-start4", "layers/tied-start4"
     ),
     "multiplied by 4 ends 8 % below one that starts at random": ("layers/tied-start4", "layers/tied-random-start"),
-    "of `tied` it ends 10 % below": (
+    "the time of one epoch of `tied`, `walsh` ends 10 % below it": (
         "layers/walsh-families4096-start4", "long-start/tied-start4-lr0.012-dropout0"
     ),
     "in the time of two, 4 % below": ("paper-size/walsh-families4096-epochs4", "paper-size/tied-dropout0.1"),
@@ -364,7 +407,7 @@ CLAIMS = {
     "and 7 % above one of the same start": (
         "long-start/pmi-start8-left30-unnormalised-lr0.012-dropout0.1", "long-start/tied-start8-lr0.012-dropout0.1"
     ),
-    "`pmi` is 25 % above `tied`": ("paper-size/pmi", "paper-size/tied-dropout0.1"),
+    "`pmi` without folds is 25 % above `tied`": ("paper-size/pmi", "paper-size/tied-dropout0.1"),
     "the largest `walsh` was 5 % below `tied`": ("layers/walsh-families8192", "layers/tied"),
     "is 4.8 % below `tied` on test": ("paper-size/walsh-families8192", "paper-size/tied-dropout0.1"),
     "they cost 23 %.": ("ablations/walsh-by-frequency", "ablations/walsh"),
