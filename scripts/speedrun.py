@@ -6,7 +6,7 @@
 fixlm    Trains once from each seed, with an empty cache. So the minutes hold the start of Python, reading the text,
          counting and factorising, compilation, training, validation and the test.
 plain    The same model in plain PyTorch (scripts/plain_lstm.py), by default for one epoch of its 40. The minutes of all
-         are then 40 times those of the epoch.
+         are then 40 times those of the epoch. With --max-steps, an epoch is reckoned from the steps that were taken.
 
 Run nothing else on the machine. Compare only what was timed on one machine within the hour.
 """
@@ -67,18 +67,22 @@ def command(arguments: Sequence[str]) -> None:
         own, flags = split(rest)
         race(read_command_line(own, Settings, __doc__), flags)
     elif name == "plain":
-        own, flags = split(rest)
+        own, flags = split(rest, ())
         plain(read_command_line(own, PlainSettings, __doc__), flags)
     else:
         raise unknown_name("speedrun.py", "command", name, ["fixlm", "plain"])
 
 
-def split(arguments: Sequence[str]) -> tuple[list[str], list[str]]:
-    """The speedrun's own flags, and those of the program it times, behind ``--``."""
+def split(arguments: Sequence[str], own: Sequence[str] = OWN_FLAGS) -> tuple[list[str], list[str]]:
+    """The speedrun's own flags, and those of the program it times, behind ``--``.
+
+    Args:
+        own: flags of that program which are refused, since the speedrun sets them.
+    """
     middle = arguments.index("--") if "--" in arguments else len(arguments)
     flags = list(arguments[middle + 1 :])
     for flag in flags:
-        if flag.partition("=")[0] in OWN_FLAGS:
+        if flag.partition("=")[0] in own:
             raise InputError(flag, "the speedrun sets it itself", fix="drop it, or say --seeds before the --")
     return list(arguments[:middle]), flags
 
@@ -137,8 +141,9 @@ def plain(settings: PlainSettings, flags: Sequence[str]) -> None:
         file = Path(place) / "plain.json"
         seconds, _ = clock([str(PLAIN), *flags, "--json", str(file)], {})
         found = parse_json(file.read_bytes())
-    epochs = found["epochs"]
-    an_epoch = sum(each["train_seconds"] + each["valid_seconds"] for each in epochs) / len(epochs) / 60
+    epochs, words = found["epochs"], found["words_an_epoch"]
+    seconds_each = (each["train_seconds"] * words / each["words"] + each["valid_seconds"] for each in epochs)
+    an_epoch = sum(seconds_each) / len(epochs) / 60
     report = {"flags": shown(flags), "minutes": seconds / 60, "minutes_an_epoch": an_epoch}
     report |= {f"minutes_of_{PLAIN_EPOCHS}_epochs": an_epoch * PLAIN_EPOCHS}
     write_json(Path(settings.json), report | found | conditions())
@@ -173,7 +178,11 @@ def clock(program: Sequence[str], environment: Mapping[str, str]) -> tuple[float
 
 def shown(flags: Sequence[str]) -> str:
     """The flags in a line, a folder by its name alone: where it lay is nobody's business."""
-    return " ".join(Path(flag).name if Path(flag).is_dir() else flag for flag in flags)
+    parts = (flag.rpartition("=") for flag in flags)
+    return " ".join(
+        f"{name}{equals}{Path(value).resolve().name if Path(value).is_dir() else value}"
+        for name, equals, value in parts
+    )
 
 
 def conditions() -> dict[str, Any]:

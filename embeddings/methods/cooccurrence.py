@@ -113,7 +113,7 @@ def _count_segment(
     for distance, value in enumerate(weight, start=1):
         if not value:
             continue
-        pairs = min(starts, len(segment) - distance)
+        pairs = max(0, min(starts, len(segment) - distance))  # a last chunk may be shorter than the window
         left, right = segment[:pairs], segment[distance : distance + pairs]
         if line is not None:
             same = line[:pairs] == line[distance : distance + pairs]

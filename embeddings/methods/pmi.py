@@ -101,7 +101,7 @@ def build_with_folds(
 
     With M ≈ U·S·Wᵀ the positive PMI of the whole text, its vectors are U·S^p = M·W·S^(p−1). Those of a fold are
     M'·W·S^(p−1), less the same mean: M' is the positive PMI of the counts of the whole minus those of the fold. So both
-    have the same axes. A word that has no positive PMI outside a fold has a row of zeros there.
+    have the same axes. A word that is missing outside a fold has a row of zeros there.
 
     Args:
         bounds: (K + 1,) where the folds begin and end.
@@ -122,13 +122,16 @@ def build_with_folds(
     found = factorise(ppmi, dim, seed, options, progress)
     kind = found.u.dtype
     # W·S^(p−1) = Mᵀ·U·S^(p−2), so that the decomposition need not give W: (k·V, N)
-    right = ppmi.T.astype(kind) @ (found.u * (found.s ** (options.eigenvalue_weight - 2)).astype(kind))
+    transposed, left = ppmi.T.astype(kind), found.u * (found.s ** (options.eigenvalue_weight - 2)).astype(kind)
+    right = np.hstack([*map_in_threads(transposed.__matmul__, np.array_split(left, cores(), axis=1))])
 
     def without(fold: tuple[int, int]) -> np.ndarray:
         own = count_blocks(ids[slice(*fold)], statistics, options)
         rest = side_by_side([_less(a, b, largest) for a, b in zip(counts, own, strict=True)], options).astype(kind)
-        vectors: np.ndarray = rest @ right - found.mean
-        vectors[np.diff(rest.indptr) == 0] = 0
+        vectors: np.ndarray = rest @ right
+        missing = are_missing(vectors)
+        vectors -= found.mean
+        vectors[missing] = 0
         return vectors
 
     def each() -> Iterator[np.ndarray]:
@@ -214,15 +217,23 @@ def factorise(ppmi: csr_array, dim: int, seed: int, options: Options, progress: 
         what = f"the positive PMI matrix of this corpus has rank {rank}"
         raise InputError("dim", what, found=dim, expected=f"at most {rank}", fix=MORE_TEXT)
     vectors = u * (s**options.eigenvalue_weight).astype(u.dtype)  # (V, N)
-    sizes = np.linalg.norm(vectors, axis=1)
-    # Beside empty rows: words that meet only each other may have no part in the N leading vectors.
-    missing = sizes <= 1e-6 * sizes.max()
+    missing = are_missing(vectors)
     mean = np.zeros_like(vectors[0])
     if options.centre:
         mean = vectors[~missing].mean(axis=0)
         vectors -= mean
     fill_missing(vectors, missing, np.random.default_rng(seed))
     return Factors(u, s, mean, vectors)
+
+
+def are_missing(vectors: np.ndarray) -> np.ndarray:
+    """Which words have no part in the N leading vectors U·S^p, not centred yet: (V, N) → (V,) bool.
+
+    They have no positive PMI, or they meet only each other.
+    """
+    sizes = np.linalg.norm(vectors, axis=1)
+    found: np.ndarray = sizes <= 1e-6 * sizes.max()
+    return found
 
 
 def positive_pmi(counts: csr_array, *, smoothing: float = 0.75, shift: float = 1.0, discount: float = 0.0) -> csr_array:
@@ -244,9 +255,9 @@ def positive_pmi(counts: csr_array, *, smoothing: float = 0.75, shift: float = 1
 
     rows = counts.sum(axis=1)  # (V,)
     columns = counts.sum(axis=0) ** smoothing  # (V,)
-    word = np.repeat(np.arange(counts.shape[0]), np.diff(counts.indptr))  # (pairs,) the row of each
+    of_words = np.repeat(rows, np.diff(counts.indptr))  # (pairs,) count(w) of each
     # p(w, c) / p(w) is count(w, c) / count(w): the total cancels.
-    pmi = np.log(counts.data / rows[word] / columns[counts.indices] * (columns.sum() / shift))
+    pmi = np.log(counts.data / of_words / columns[counts.indices] * (columns.sum() / shift))
     pmi *= counts.data / (counts.data + discount)
     positive = pmi > 0
     starts = np.concatenate([[0], np.cumsum(positive)])[counts.indptr]

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from embeddings.errors import InputError
 from embeddings.registry import Progress
 from embeddings.threads import cores
 
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
     from scipy.sparse import csr_array
 
 DENSE_LIMIT = 2048
-"""Up to this many rows the full decomposition in float64 takes seconds and is exact."""
+"""Up to this many rows, or three times the rank, the full decomposition in float64 takes seconds and is exact."""
 TOLERANCE = 1e-3
 """Of the singular values, relative, as PROPACK bounds it; they are then right to about 1e-5."""
 KRYLOV = 8
@@ -42,6 +43,9 @@ def left_singular(matrix: csr_array, rank: int, seed: int, progress: Progress) -
 
     Returns:
         U (V, rank) and s (rank,). Values that are zero up to rounding are exactly 0.
+
+    Raises:
+        InputError: the method of large matrices does not converge.
     """
     from scipy.linalg import svd
 
@@ -51,7 +55,11 @@ def left_singular(matrix: csr_array, rank: int, seed: int, progress: Progress) -
         u, s, _ = svd(matrix.toarray().astype(np.float64), full_matrices=False)
         noise = s[0] * max(matrix.shape) * np.finfo(np.float64).eps
     else:
-        u, s = _lanczos(matrix.astype(np.float32), rank, seed, progress)
+        try:
+            u, s = _lanczos(matrix.astype(np.float32), rank, seed, progress)
+        except np.linalg.LinAlgError as error:
+            what = "they cannot be found to the accuracy that is needed"
+            raise InputError("singular vectors", what, found=str(error), fix="a smaller dimension") from None
         noise = 1e-5 * s.max()  # single precision
     order = np.argsort(-s, kind="stable")[:rank]
     u, s = u[:, order], s[order]

@@ -33,9 +33,14 @@ class KneserNey:
         ids: (tokens,) the text.
         vocabulary_size: V.
         order: n, from 1, the words alone, to `largest_order`.
+
+    Raises:
+        InputError: n is below 1.
     """
 
     def __init__(self, ids: np.ndarray, vocabulary_size: int, order: int) -> None:
+        if order < 1:
+            raise InputError("order", "an n-gram has a word at least", found=order, expected="1 and more")
         self.order = order
         self._shift = np.uint64(_bits(vocabulary_size))
         self._tables: list[_Table] = []  # of the lengths n … 2
@@ -45,7 +50,7 @@ class KneserNey:
             # A sequence is in the keys once for each different word that begins it.
             shorter = keys & np.uint64((1 << int(self._shift) * (length - 1)) - 1)
             keys, counts = np.unique(shorter, return_counts=True)
-        taken = _discounts(counts)[np.minimum(counts, 3)]
+        taken = _taken(counts)
         self._words = np.full(vocabulary_size, taken.sum() / counts.sum() / vocabulary_size)  # (V,)
         self._words[keys.astype(np.int64)] += (counts - taken) / counts.sum()
 
@@ -86,7 +91,7 @@ class _Table:
     def of(cls, keys: np.ndarray, counts: np.ndarray, shift: np.uint64) -> _Table:
         contexts, place = np.unique(keys >> shift, return_inverse=True)
         totals = np.bincount(place, counts)
-        taken = _discounts(counts)[np.minimum(counts, 3)]
+        taken = _taken(counts)
         return cls(keys, (counts - taken) / totals[place], contexts, np.bincount(place, taken) / totals)
 
     def interpolate(self, keys: np.ndarray, shorter: np.ndarray, shift: np.uint64) -> np.ndarray:
@@ -100,6 +105,12 @@ def _find(keys: np.ndarray, values: np.ndarray, wanted: np.ndarray, otherwise: f
     """The value of each wanted key among sorted ones, or ``otherwise``."""
     place = np.minimum(np.searchsorted(keys, wanted), len(keys) - 1)
     return np.where(keys[place] == wanted, values[place], otherwise)
+
+
+def _taken(counts: np.ndarray) -> np.ndarray:
+    """D(c) of each count."""
+    found: np.ndarray = _discounts(counts)[np.minimum(counts, 3)]
+    return found
 
 
 def _discounts(counts: np.ndarray) -> np.ndarray:
@@ -157,14 +168,19 @@ WEIGHTS = tuple(percent / 100 for percent in range(0, 100, 2))
 
 
 def largest_order(corpus: Corpus) -> int:
-    """The longest n for a text: n ids must fit into one number of 64 bits. It is 4 up to a vocabulary of 65,536."""
+    """The longest n for a text: n ids must fit into one number of 64 bits, and the text must have as many.
+
+    It is 4 at a vocabulary of 65,536, and more at smaller ones.
+    """
     return min(64 // _bits(len(corpus)), len(corpus.splits["train"]))
 
 
 def check_order(corpus: Corpus, order: int) -> None:
     """Raises InputError if n is too large for the vocabulary or the text."""
     if order > (most := largest_order(corpus)):
-        what = f"too long for a vocabulary of {len(corpus):,}"
+        what = (
+            f"too long for a vocabulary of {len(corpus):,} and a train split of {len(corpus.splits['train']):,} tokens"
+        )
         raise InputError("--ngram-order", what, found=order, expected=f"at most {most}")
 
 

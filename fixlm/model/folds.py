@@ -28,13 +28,11 @@ class WindowFolds(NamedTuple):
     def input_shift(self, ids: Tensor) -> Tensor | None:
         """What is added to the input vectors of words: s·(Q⁽⁻ᵏ⁾ − Q), k the fold of each: (T, B) → (T, B, E), float32.
 
-        The weight of the embedding is W = s·Q + D with D trained from zero, so that the sum is s·Q⁽⁻ᵏ⁾ + D. None:
-        nothing is added.
+        The weight of the embedding is W = s·Q + D with D trained from zero, so that the sum is s·Q⁽⁻ᵏ⁾ + D, but for the
+        rounding of Q to bfloat16. None: nothing is added.
         """
-        if self.input_rows is None:
+        rows = self.input_rows
+        if rows is None:
             return None
-        size = self.input_rows.shape[1]
-        rows = self.input_rows.flatten(0, 1)  # ((K + 1)·V, E)
-        whole = (len(self.input_rows) - 1) * size
-        without = F.embedding(self.inputs * size + ids, rows).float()
-        return self.input_scale * (without - F.embedding(whole + ids, rows).float())
+        without = F.embedding(self.inputs * rows.shape[1] + ids, rows.flatten(0, 1)).float()
+        return self.input_scale * (without - F.embedding(ids, rows[-1]).float())

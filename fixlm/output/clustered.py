@@ -185,8 +185,10 @@ def cluster_edges(head: int, words: int, clusters: int) -> list[int]:
     if head < 1 or clusters < 1:
         found = f"learned_words {head}, tail_clusters {clusters}"
         raise InputError("tail_clusters", "a head of one word and one cluster are the least", found=found)
+    expected = f"fewer clusters or a smaller head, for {words:,} words in all and {head:,} in the head"
+    if clusters > words - head:
+        raise InputError("tail_clusters", "some would have no word", found=clusters, expected=expected)
     edges = [round(head * (words / head) ** (i / clusters)) for i in range(clusters + 1)]
     if any(stop <= start for start, stop in pairwise(edges)):
-        expected = f"fewer clusters or a smaller head, for {words:,} words in all and {head:,} in the head"
         raise InputError("tail_clusters", "some would have no word", found=clusters, expected=expected)
     return edges

@@ -46,11 +46,11 @@ class Ingredients:
         """The ids of so many words, (count,) of (V,).
 
         Raises:
-            InputError: there are not as many.
+            InputError: there are not as many, or the number is negative.
         """
-        if count > vocabulary_size:
-            expected = f"at most {vocabulary_size}"
-            raise InputError("learned_words", "more than the vocabulary has", found=count, expected=expected)
+        if not 0 <= count <= vocabulary_size:
+            expected = f"0 to {vocabulary_size}"
+            raise InputError("learned_words", "not a number of words of the vocabulary", found=count, expected=expected)
         ids = torch.arange(vocabulary_size) if self.by_frequency is None else self.by_frequency
         return ids[:count].clone()
 

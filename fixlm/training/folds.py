@@ -66,6 +66,8 @@ class TrainingFolds:
         if rows is not None and weight.requires_grad:
             group = next(each for each in optimizer.param_groups if any(part is weight for part in each["params"]))
             factor = group["lr"] * group["weight_decay"] * self.scale
+            if not factor:
+                return
             # In parts: to add numbers of two types, torch takes ten times as long.
             for own, whole in zip(weight.split(SPARED_ROWS), rows[-1].split(SPARED_ROWS), strict=True):
                 own.add_(whole.float(), alpha=factor)

@@ -34,11 +34,11 @@ WEIGHTS = {
 @pytest.mark.parametrize("weights", WEIGHTS)
 @pytest.mark.parametrize("context", ["symmetric", "left"])
 @pytest.mark.parametrize("lines", [False, True])
-@pytest.mark.parametrize("chunk", [1 << 20, 7])
+@pytest.mark.parametrize("chunk", [1 << 20, 7, 29])
 def test_counts_are_those_of_a_loop(
     weights: str, context: str, lines: bool, chunk: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Chunks shorter than the text, and one that is longer, give the same pairs."""
+    """Chunks shorter than the text, with a last one shorter than the window, and one that is longer give the same."""
     monkeypatch.setattr(cooccurrence, "CHUNK", chunk)
     ids = np.random.default_rng(1).integers(0, 6, 60).astype(np.int32)
     counts = cooccurrence.count(ids, 8, window=4, context=context, weights=weights, end_of_line=END if lines else None)

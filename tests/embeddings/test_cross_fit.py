@@ -57,6 +57,19 @@ def test_a_word_that_only_one_fold_has_is_zero_there_and_itself_elsewhere(tmp_pa
     np.testing.assert_allclose(np.linalg.norm(found[1:, 40], axis=1), 1, atol=1e-2)
 
 
+def test_words_that_meet_only_each_other_are_zero_in_each_fold() -> None:
+    """They have no part in the leading vectors: all of them would share one direction, that of −mean."""
+    text = zipf_text(40, 2000)
+    pair = np.tile([40, 41, 42], 8)  # two words and the end of a line
+    ids = np.concatenate([[42], np.concatenate([[*part, 42, *pair] for part in np.split(text.ids, 20)])])
+    words = CorpusStatistics([*text.words, "a", "b", "<eos>"], np.bincount(ids), ids, end_of_line=42)
+    options = Options(cross_lines=False, window=1)
+    _, folds = pmi.build_with_folds(words, 3, 1, options, fold_bounds(len(ids), 4), silent)
+    for found in folds:
+        assert found[:40].any(axis=1).all()
+        assert not found[40:42].any()
+
+
 def test_the_last_part_is_the_whole_matrix_and_both_are_kept(tmp_path: Path) -> None:
     text = zipf_text(40, 2000)
     made = fold_vectors("pmi", text, 6, 1, Options(), 4, silent, directory=tmp_path)

@@ -103,7 +103,8 @@ def test_ids_of_a_large_vocabulary_keep_apart() -> None:
 
 def test_an_order_that_does_not_fit_is_refused(run: Run) -> None:
     with pytest.raises(
-        InputError, match=r"--ngram-order: too long for a vocabulary of 12 \(found 99, expected at most 16\)"
+        InputError,
+        match=r"--ngram-order: too long for a vocabulary of 12 and .* tokens \(found 99, expected at most 16\)",
     ):
         ngrams.count(run.corpus, 99)
 
@@ -125,6 +126,11 @@ def test_the_scores_are_those_of_the_mixture(run: Run) -> None:
     np.testing.assert_allclose(mixture.mix(alone, stream), expected, rtol=1e-9)
     total = perplexity.evaluate(run.model, run.corpus, "valid", ngrams=mixture).total_nats
     assert total == pytest.approx(expected.sum(), rel=1e-6)
+
+
+def test_an_order_below_one_is_refused(run: Run) -> None:
+    with pytest.raises(InputError, match="order: an n-gram has a word at least"):
+        ngrams.count(run.corpus, 0)
 
 
 def test_a_cache_is_mixed_in_after_the_ngrams(run: Run) -> None:

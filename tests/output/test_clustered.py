@@ -148,6 +148,7 @@ def test_clusters_grow_by_a_constant_factor() -> None:
         ({"word_scales": True}, "word_scales: the trained rows have a length of their own"),
         ({"learned_words": V}, r"tail_clusters: some would have no word \(found 2, expected fewer clusters or a"),
         ({"tail_clusters": 19}, r"tail_clusters: some would have no word \(found 19, expected fewer clusters or a"),
+        ({"tail_clusters": 1 << 40}, "tail_clusters: some would have no word"),  # and not a list of that length
     ],
 )
 def test_a_tail_that_cannot_be_is_an_error(options: dict[str, object], message: str) -> None:

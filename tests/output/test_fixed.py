@@ -100,11 +100,11 @@ def test_only_those_rows_have_a_gradient_and_it_is_that_of_the_whole_matrix() ->
         torch.testing.assert_close(found[name], parameter.grad)
 
 
-def test_more_trained_words_than_there_are_is_an_error() -> None:
-    with pytest.raises(
-        InputError, match=r"learned_words: more than the vocabulary has \(found 24, expected at most 23"
-    ):
-        layer(learned_words=24)
+@pytest.mark.parametrize("count", [24, -5])
+def test_more_trained_words_than_there_are_is_an_error(count: int) -> None:
+    what = rf"learned_words: not a number of words of the vocabulary \(found {count}, expected 0 to 23"
+    with pytest.raises(InputError, match=what):
+        layer(learned_words=count)
 
 
 @pytest.mark.parametrize("wrong", [[0, 1, 23], [0, 1, -1], [0, 1, 1]])

@@ -6,6 +6,7 @@ import importlib
 import json
 import math
 import os
+import shlex
 import subprocess
 import sys
 from pathlib import Path
@@ -117,6 +118,28 @@ def test_the_plain_program_is_timed(tmp_path: Path, text: Path) -> None:
     assert report["flags"].startswith("a corpus ")  # and not where it lies
 
 
+@pytest.mark.slow
+def test_an_epoch_is_reckoned_from_the_steps_that_were_taken(tmp_path: Path, text: Path) -> None:
+    file = tmp_path / "plain.json"
+    flags = f"{text} --hidden-size=8 --threads=1 --max-steps=2"
+    done = speedrun("plain", "--json", str(file), "--", *shlex.split(flags), cache=tmp_path)
+    assert done.returncode == 0, done.stderr
+    report = json.loads(file.read_text())
+    (epoch,) = report["epochs"]
+    assert epoch["words"] == 2 * 20 * 35
+    whole = epoch["train_seconds"] * report["words_an_epoch"] / epoch["words"] + epoch["valid_seconds"]
+    assert math.isclose(60 * report["minutes_an_epoch"], whole)
+
+
+def test_a_report_does_not_say_where_a_folder_lies(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.syspath_prepend(str(SCRIPTS))
+    module = importlib.import_module("speedrun")
+    (tmp_path / "a text").mkdir()
+    monkeypatch.chdir(tmp_path / "a text")
+    given = ["--data", str(tmp_path / "a text"), f"--data={tmp_path / 'a text'}", ".", "--lr=0.1", "--epochs", "2"]
+    assert module.shown(given) == "--data a text --data=a text a text --lr=0.1 --epochs 2"
+
+
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
@@ -125,6 +148,7 @@ def test_the_plain_program_is_timed(tmp_path: Path, text: Path) -> None:
         ("fixlm --json nowhere/race.json", "--json: there is no such directory"),  # and not hours later
         ("plain --json nowhere/race.json -- text", "--json: there is no such directory"),
         ("race", "unknown command"),
+        ("plain --json nowhere/race.json -- text --seed 2", "--json: there is no such directory"),  # --seed is its own
     ],
 )
 def test_a_wrong_command_line_is_refused(
