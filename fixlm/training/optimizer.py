@@ -81,7 +81,7 @@ def take_gradients(
     nats, whole, state = (loss or model.regularized_loss)(ids[:-1], ids[1:], state, ar, tar, folds)
     whole.backward()
     norm = nn.utils.get_total_norm([part.grad for part in model.parameters() if part.grad is not None])
-    if not norm <= clip:  # as `clip_grad_norm_` does, which also takes the time to multiply by 1
+    if not norm + 1e-6 <= clip:  # the rule of `clip_grad_norm_`, which takes the time to multiply by 1 as well
         nn.utils.clip_grads_with_norm_(model.parameters(), clip, norm)
     return nats.detach(), norm, tuple(part.detach() for part in state)
 
