@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import functools
 import hashlib
@@ -158,7 +159,8 @@ def cached(kind: type[S], make: Callable[[], S], name: str, recipe: dict[str, An
         try:
             return kind.load(path)
         except InputError:
-            path.unlink()
+            with contextlib.suppress(OSError):  # what can only be read is told of below
+                path.unlink()
     made = make()
     try:
         directory.mkdir(parents=True, exist_ok=True)

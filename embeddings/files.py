@@ -85,12 +85,20 @@ class StoredArray:
         return self.recipe["sha256"]
 
     def save(self, path: str | os.PathLike[str]) -> None:
-        """Writes safetensors: the tensor and the metadata key ``recipe``; same recipe, same bytes."""
+        """Writes safetensors: the tensor and the metadata key ``recipe``; same recipe, same bytes.
+
+        Raises:
+            OSError: the file cannot be written.
+        """
+        from safetensors import SafetensorError
         from safetensors.numpy import save_file
 
         text = json.dumps(self.recipe, sort_keys=True, ensure_ascii=False)
         with replacing(Path(path)) as temporary:
-            save_file({self.TENSOR: getattr(self, self.TENSOR)}, temporary, metadata={"recipe": text})
+            try:
+                save_file({self.TENSOR: getattr(self, self.TENSOR)}, temporary, metadata={"recipe": text})
+            except SafetensorError as error:  # which is no OSError, where the disk is full
+                raise OSError(str(error)) from None
 
     @classmethod
     def load(cls, path: str | os.PathLike[str]) -> Self:

@@ -91,7 +91,7 @@ def check_export(path: str | os.PathLike[str], where: str = "--out") -> Path:
     Raises:
         InputError: the suffix names no format, or the folder is missing or cannot be written.
     """
-    path = Path(path).expanduser()
+    path = Path(os.path.expanduser(path))
     if path.suffix not in SUFFIXES:
         expected = ", ".join(f"{suffix} ({format})" for suffix, format in SUFFIXES.items())
         raise InputError(where, "the suffix names no format", found=f"'{path}'", expected=expected)

@@ -11,9 +11,10 @@ from typing import TYPE_CHECKING, Any
 from embeddings.options import Checked, Count, option
 from fixlm.cli import run
 from fixlm.comparison.grid import requested_plan
-from fixlm.comparison.plan import Plan, Setting
+from fixlm.comparison.plan import Plan, Setting, switches
 from fixlm.config.command_line import Parser, add_options, read_options
-from fixlm.errors import InputError, RunsFailed, launched_ranks
+from fixlm.config.read import by_name
+from fixlm.errors import InputError, RunsFailed, launched_ranks, unknown_name
 
 if TYPE_CHECKING:
     from fixlm.comparison.comparison import compare
@@ -55,6 +56,11 @@ def command(arguments: list[str], program: str = "python -m fixlm.compare") -> N
         what, fix = "starts its runs by itself", "start it without torchrun; fixlm.train is what torchrun starts"
         raise InputError("fixlm.compare", what, found=f"{launched_ranks()} processes", expected=1, fix=fix)
     directory, config, flags = _parse(make_parser(program), arguments)
+    if config.best_by is not None:
+        (flag,) = by_name({config.best_by: None})
+        if flag not in switches():
+            raise unknown_name("--best-by", "flag", flag, switches())
+        config = dataclasses.replace(config, best_by=flag)
     plan = requested_plan(directory, flags, config.plan)
     if plan is None and not config.table_only:
         fix = "name the grid, as in --output-embed tied,pmi,walsh --seed 1,2,3"

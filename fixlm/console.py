@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
 from typing import TYPE_CHECKING, Any
 
-from fixlm.errors import follows
+from fixlm.errors import follows, say
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -55,8 +55,8 @@ def _handled_by(handler: logging.Handler) -> Iterator[None]:
             each.setLevel(level)
 
 
-# The stream is looked up for each line, since it may be another by then. Bars show what `progress` logs beside them.
-_STDERR = _Lines(lambda line: print(line, file=sys.stderr, flush=True))
+# Bars show what `progress` logs beside them.
+_STDERR = _Lines(say)
 _STDERR.addFilter(lambda record: not hasattr(record, "has_bar") and not follows())
 
 

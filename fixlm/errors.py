@@ -1,5 +1,6 @@
 """The exceptions a user can meet, and the one place that prints them."""
 
+import contextlib
 import os
 import re
 import sys
@@ -9,7 +10,7 @@ from collections.abc import Callable
 from embeddings.errors import InputError, InputErrors, unknown_name
 
 __all__ = ["Ended", "InputError", "InputErrors", "Interrupted", "RunsFailed", "WriteError", "unknown_name"]
-__all__ += ["as_input_error", "report"]
+__all__ += ["as_input_error", "report", "say"]
 
 NO_MEMORY = re.compile(r"(can't|not enough|tried to) allocate|out of memory|Storage size calculation overflowed")
 
@@ -44,6 +45,12 @@ def follows() -> bool:
     return launched_ranks() > 1 and os.environ["RANK"] != "0"
 
 
+def say(line: str) -> None:
+    """A line on stderr. One that cannot be written, for a full disk or a reader that went away, ends nothing."""
+    with contextlib.suppress(OSError):
+        print(line, file=sys.stderr, flush=True)
+
+
 def report(command: Callable[[], None], *, debug: bool = False) -> int:
     """Runs a command and turns what it raises into the exit status and the lines a user reads.
 
@@ -59,11 +66,11 @@ def report(command: Callable[[], None], *, debug: bool = False) -> int:
         return 141
     except Ended as stop:
         if not follows():
-            print(f"fixlm: {stop}", file=sys.stderr)
+            say(f"fixlm: {stop}")
         return stop.status
     except KeyboardInterrupt:
         if not follows():
-            print("fixlm: interrupted", file=sys.stderr)
+            say("fixlm: interrupted")
         return 130
     except Exception as error:
         known = as_input_error(error)
@@ -72,7 +79,7 @@ def report(command: Callable[[], None], *, debug: bool = False) -> int:
         if debug:
             traceback.print_exc()
         for line in [] if follows() else str(known).splitlines():
-            print(f"fixlm: error: {line}", file=sys.stderr)
+            say(f"fixlm: error: {line}")
         return 2
     return 0
 

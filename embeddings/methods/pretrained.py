@@ -2,6 +2,7 @@
 
 import hashlib
 import logging
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
@@ -48,7 +49,7 @@ def recipe(options: Options) -> dict[str, Any]:
     path = _path(options)
     beside = path.with_name(vocabulary.NAME)
     words = _vocabulary(options)
-    if words is None and path.suffix in arrays.SUFFIXES and beside.is_file():
+    if words is None and beside.is_file() and arrays.is_array(path):
         words = beside
     return {
         "file_sha256": _file_hash(path),
@@ -104,11 +105,11 @@ def build(statistics: CorpusStatistics, dim: int | None, seed: int, options: Opt
 def _path(options: Options) -> Path:
     if not options.file:
         raise InputError("file", "no file of vectors is named", fix="name one by `file` FILE")
-    return Path(options.file).expanduser()
+    return Path(os.path.expanduser(options.file))
 
 
 def _vocabulary(options: Options) -> Path | None:
-    return None if options.vocabulary is None else Path(options.vocabulary).expanduser()
+    return None if options.vocabulary is None else Path(os.path.expanduser(options.vocabulary))
 
 
 def _file_hash(path: Path) -> str:

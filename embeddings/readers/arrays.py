@@ -7,11 +7,10 @@ from pathlib import Path
 import numpy as np
 
 from embeddings.errors import InputError
-from embeddings.files import parse_json
+from embeddings.files import parse_json, require_regular
 from embeddings.readers.vocabulary import words_of_rows
 from embeddings.readers.word_vectors import ROWS_BETWEEN_REPORTS, Progress, Row, WordVectors
 
-SUFFIXES = (".safetensors", ".npy")
 NPY_MAGIC = b"\x93NUMPY"
 FLOAT_TYPES = {"F16": "<f2", "BF16": "<u2", "F32": "<f4", "F64": "<f8"}
 """Of safetensors, and of numpy, which has no bfloat16: its bits are read as whole numbers."""
@@ -25,6 +24,17 @@ def is_safetensors(path: Path, head: bytes) -> bool:
 def is_npy(path: Path, head: bytes) -> bool:
     """Whether the file is one array of numpy's."""
     return path.suffix == ".npy" or head.startswith(NPY_MAGIC)
+
+
+def is_array(path: Path) -> bool:
+    """Whether the file is one of both, which name no words; False where it cannot be read."""
+    try:
+        require_regular(path, "a file")
+        with open(path, "rb") as file:
+            head = file.read(16)
+    except (OSError, InputError):
+        return False
+    return is_safetensors(path, head) or is_npy(path, head)
 
 
 def read_safetensors(

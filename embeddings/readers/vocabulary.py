@@ -63,6 +63,8 @@ def words_of_rows(
     if vocabulary is None and (beside := path.with_name(NAME)).is_file():
         vocabulary = beside
     words = [] if vocabulary is None else read_vocabulary(vocabulary)
+    if words and words[0] not in wanted:  # where some editors put a mark of their own
+        words[0] = words[0].removeprefix("\ufeff")
     if built_for is not None and (vocabulary is None or hash_words(words) != built_for):
         found = f"{vocabulary_hash}" if vocabulary is None else f"{hash_words(words)} of {vocabulary}"
         raise InputError(

@@ -69,12 +69,18 @@ def read_grid(given: Mapping[str, Any]) -> Plan:
     common = {flag: values[0] for flag, values in lists.items() if len(values) == 1}
     varied = {flag: values for flag, values in lists.items() if len(values) > 1}
     settings: dict[str, Setting] = {}
+
+    def shown(flag: str, value: Any) -> Any:
+        """Of a path its last part, where that tells it from the other values of the flag."""
+        names = [Path(str(each)).name for each in lists.get(flag, ())]
+        return value if isinstance(value, bool) or len({*names}) < len(names) else Path(str(value)).name or value
+
     for values in itertools.product(*varied.values()):
         flags = dict(zip(varied, values, strict=True))
         whole = {**common, **flags}
         flags = {flag: value for flag, value in flags.items() if applies(flag, whole)}
-        layer = Path(str({**common, **flags}.get(LAYER, ModelConfig().output_embed))).name
-        rest = [(flag, value) for flag, value in flags.items() if flag != LAYER]
+        layer = shown(LAYER, {**common, **flags}.get(LAYER, ModelConfig().output_embed))
+        rest = [(flag, shown(flag, value)) for flag, value in flags.items() if flag != LAYER]
         name = ", ".join([layer, *(_in_words(*each) for each in rest)])
         folder = "-".join([folder_name(layer), *(folder_name(_in_words(*each, "")) for each in rest)])
         settings.setdefault(name, Setting(name, flags, folder))
@@ -116,8 +122,7 @@ def _in_words(flag: str, value: Any, between: str = " ") -> str:
     """``lr 0.003``, ``input-embed fixed``, ``no-normalize``; without a space where ``between`` is empty."""
     if isinstance(value, bool):
         return flag if value else f"no-{flag}"
-    text = Path(value).name or value
     try:
-        return f"{flag}{between}{float(text):.12g}"
+        return f"{flag}{between}{float(value):.12g}"
     except ValueError:
-        return f"{flag}{between or '-'}{text}"
+        return f"{flag}{between or '-'}{value}"

@@ -12,13 +12,15 @@ from pathlib import Path
 from typing import Any
 
 from embeddings.files import parse_json, write_json
-from fixlm.config.read import applies, flag_groups, read_config
+from fixlm.config.read import applies, by_name, flag_groups, read_config
 from fixlm.config.train_config import TrainConfig
 from fixlm.errors import InputError, InputErrors, unknown_name
 
 LAYER = "output-embed"
 PLAN = "plan.json"
 """In the directory of a comparison: the plan that it trained last."""
+KEYS = ("settings", "seeds", "common", "question", "best-by")
+"""What a file of a plan may have. The last two are for its readers."""
 OWN = ("run", "resume", "seed")
 """Flags of `fixlm.train` that the comparison sets itself."""
 
@@ -139,6 +141,10 @@ class Plan:
             found = f"{len(self.settings)} settings, {len(self.seeds)} seeds"
             yield InputError("comparison", "there is nothing to train", found=found)
         seen: dict[str, str] = {}
+        names = [setting.name for setting in self.settings]
+        for name in dict.fromkeys(names):
+            if names.count(name) > 1:
+                yield InputError(name, "two settings have this name", fix="another name for one of them")
         for setting in self.settings:
             folder = setting.folder.casefold()  # some file systems do not tell A from a
             if folder in seen:
@@ -175,8 +181,16 @@ def read_plan(path: Path) -> Plan:
     try:
         text = path.read_text(encoding="utf-8")
         values = tomllib.loads(text) if path.suffix == ".toml" else parse_json(text)
+        for key in values:
+            if key not in KEYS:
+                raise unknown_name(path, "key", key, KEYS)
         settings = [Setting(**setting) for setting in values["settings"]]
-        return Plan(settings, values.get("seeds", [1]), values.get("common", {}))
+        seeds = [values.get("seeds", [1]), *(each.seeds for each in settings if each.seeds is not None)]
+        if not all(isinstance(each, list) for each in seeds):
+            raise TypeError("seeds that are no list")
+        if not all(isinstance(text, str) for each in settings for text in (each.name, each.folder)):
+            raise TypeError("a name or a folder that is no text")
+        return Plan(settings, seeds[0], values.get("common", {}))
     except OSError as error:
         raise InputError(path, "cannot be read", found=error.strerror) from None
     except (ValueError, KeyError, TypeError, AttributeError) as error:
@@ -198,7 +212,7 @@ def plain_flags(flags: Mapping[str, Any]) -> dict[str, Any]:
     def plain(value: Any) -> Any:
         return value if isinstance(value, bool) else "none" if value is None else str(value)
 
-    return {name.removeprefix("--").replace("_", "-"): plain(value) for name, value in flags.items()}
+    return {name: plain(value) for name, value in by_name(flags).items()}
 
 
 def switches() -> dict[str, bool]:

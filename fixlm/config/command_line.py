@@ -31,6 +31,8 @@ class Parser(argparse.ArgumentParser):
         known = [flag for action in self._actions for flag in action.option_strings]
         unknown = message.removeprefix("unrecognized arguments: ")
         if unknown != message:
+            if not unknown.strip():
+                raise InputError("command line", "an empty argument", fix="remove it; see --help")
             flag = unknown.split()[0]
             if flag.startswith("-"):
                 wrong = unknown_name(flag, "flag", flag.split("=")[0], known)

@@ -8,7 +8,7 @@ from typing import Any
 import embeddings
 from embeddings.errors import InputError, InputErrors
 from fixlm.config.command_line import Flag, flag_name, flags_of, read_options
-from fixlm.config.presets import fill_in
+from fixlm.config.presets import PRESETS, fill_in
 from fixlm.config.schema import GROUPS, ModelConfig
 from fixlm.config.train_config import TrainConfig
 from fixlm.output import registry
@@ -49,8 +49,11 @@ def applies(flag: str, given: Mapping[str, Any]) -> bool:
 
 def _by_names(given: Mapping[str, Any]) -> TrainConfig:
     """A configuration with the names of layers and matrices alone, which say what it builds."""
+    given = by_name(given)
+    preset = PRESETS.get(str(given.get("recipe")), {})
     names = ("output-embed", "input-embed", "input-start", "output-start")
-    chosen = {name: given[name] for name in names if name in given}
+    chosen = {name: preset[flag] for name in names if (flag := name.replace("-", "_")) in preset}
+    chosen |= {name: given[name] for name in names if name in given}
     model = read_options(chosen, ModelConfig)
     return TrainConfig(model=model, output=read_options(chosen, registry.entry(model.output_embed).options))
 
@@ -71,9 +74,7 @@ def read_config(given: Mapping[str, Any]) -> TrainConfig:
     Raises:
         InputErrors: with everything that is wrong with it, not only the first problem.
     """
-    aliases = {flag.alias: flag.name for kind in GROUPS.values() for flag in flags_of(kind) if flag.alias}
-    dashed = {name.replace("_", "-"): value for name, value in given.items()}
-    given = {aliases.get(name, name): value for name, value in dashed.items()}
+    given = by_name(given)
     errors: dict[str, InputError] = {}  # by text: two layers may share an option
 
     def read(kind: type[Any], prefix: str = "") -> Any:
@@ -106,11 +107,18 @@ def read_config(given: Mapping[str, Any]) -> TrainConfig:
     return dataclasses.replace(config, matrices=kept)
 
 
+def by_name(given: Mapping[str, Any]) -> dict[str, Any]:
+    """Flags by their own names, without dashes in front and with dashes between words: an alias is another name."""
+    aliases = {flag.alias: flag.name for kind in GROUPS.values() for flag in flags_of(kind) if flag.alias}
+    dashed = {name.removeprefix("--").replace("_", "-"): value for name, value in given.items()}
+    return {aliases.get(name, name): value for name, value in dashed.items()}
+
+
 def _missing_files(given: Mapping[str, Any]) -> Iterator[InputError]:
     """Paths to vectors that are not there. A finished run needs its file no more, so only flags are held to it."""
     for flag in ("output-embed", "input-embed", "input-start", "output-start"):
         path = given.get(flag)
-        if isinstance(path, str) and registry.looks_like_path(path) and not os.path.isfile(path):
+        if isinstance(path, str) and registry.looks_like_path(path) and not os.path.isfile(os.path.expanduser(path)):
             yield InputError(f"--{flag}", "there is no such file of vectors", found=path, fix="check the path")
 
 
@@ -135,6 +143,15 @@ def _without_effect(config: TrainConfig, given: Mapping[str, Any]) -> Iterator[I
     if pmi is not None and pmi.lags is not None and "pmi-window" in given:
         what, fix = "has no effect beside --pmi-lags, whose last number is the window", "remove one of the two flags"
         yield InputError("--pmi-window", what, found=f"--pmi-lags {pmi.lags}", fix=fix)
+    for flag, needed, idle in (
+        ("tokenizer-type", "--tokenizer sentencepiece", config.data.tokenizer != "sentencepiece"),
+        ("learned-words-scale", "--learned-words", not getattr(config.output, "learned_words", 1)),
+    ):
+        if flag in given and idle:
+            yield InputError(f"--{flag}", f"has no effect without {needed}", fix=f"remove the flag, or add {needed}")
+    if "alpha-start" in given and getattr(config.output, "alpha", None) is not None:
+        what = "has no effect beside --alpha, which holds α"
+        yield InputError("--alpha-start", what, fix="remove one of the two flags")
     if "cross-fit" in given and config.model.cross_fit and not config.cross_fitted():
         what, fix = "has no effect: this run has no vectors that are counted on the train split", "remove the flag"
         found = f"--output-embed {config.model.output_embed}"

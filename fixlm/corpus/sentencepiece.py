@@ -2,6 +2,7 @@
 
 import hashlib
 import io
+import os
 import re
 from array import array
 from collections.abc import Callable, Iterable, Iterator
@@ -58,7 +59,7 @@ class Tokenizer:
             raise InputError("--vocab-size", "the number of pieces must be positive", found=vocab_size)
         if tokenizer == "sentencepiece":
             return cls(None, DEFAULT_VOCAB_SIZE if vocab_size is None else vocab_size, tokenizer_type)
-        path = Path(tokenizer).expanduser()
+        path = Path(os.path.expanduser(tokenizer))
         if not path.exists() and path.suffix != ".model":
             raise unknown_name("--tokenizer", "tokenizer", tokenizer, ["word", "sentencepiece", "a .model file"])
         try:

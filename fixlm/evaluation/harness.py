@@ -103,7 +103,8 @@ class HarnessModel(LM):
         until = settings.get("until") or []
         ends = [each for each in ([until] if isinstance(until, str) else until) if each]
         tokens = next((int(settings[name]) for name in LENGTHS if settings.get(name)), 256)
-        temperature = float(settings.get("temperature") or 1.0) if settings.get("do_sample") else 0.0
+        given = settings.get("temperature")
+        temperature = (1.0 if given is None else float(given)) if settings.get("do_sample") else 0.0
         cut: dict[str, Any] = {
             name: kind(settings[name]) for name, kind in (("top_k", int), ("top_p", float)) if settings.get(name)
         }

@@ -149,7 +149,8 @@ class Run:
         """
         encoded = encode_text(text, self.vocabulary, self.tokenizer)
         nats = stream_nats(self.model, np.concatenate([[encoded.end_of_line], encoded.ids]))
-        return TextScore(encoded.words, np.bincount(encoded.word_of, nats), encoded.unknown)
+        of_words = np.bincount(encoded.word_of, nats, minlength=len(encoded.words))
+        return TextScore(encoded.words, of_words, encoded.unknown)
 
     def stream(self, prompt: str = "", tokens: int = 50, *, unknown: bool = False, **sampling: Any) -> Iterator[str]:
         """What the model goes on with after a prompt, piece by piece as it is drawn; needs no corpus.
@@ -171,6 +172,8 @@ class Run:
             if name not in names:
                 raise unknown_name(name, "argument", name, [*names, "prompt", "tokens", "unknown"])
         settings = Sampling(**sampling)
+        if tokens < 0:
+            raise InputError("tokens", "not a number of words", found=tokens, expected="0 and more")
         end = self.vocabulary.index(EOS if self.tokenizer is None else self.tokenizer.end)
         ids = np.array([end])
         if prompt.strip():

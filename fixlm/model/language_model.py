@@ -112,7 +112,7 @@ class LanguageModel(nn.Module):
         if shift is not None:
             x = x + shift
         if self.input_projection is not None:
-            x = self.input_projection(x)
+            x = self.input_projection(x).to(x.dtype)  # of which autocast makes another
         rows = self.output.input_rows(ids)
         if rows is not None:
             x = x + rows

@@ -69,8 +69,8 @@ class LockedDropoutLSTM(nn.LSTM):
 
     def start_state(self, batch_size: int) -> State:
         """Zeros."""
-        device = next(self.parameters()).device
-        zeros = torch.zeros(self.num_layers, batch_size, max(self.sizes), device=device)
+        like = next(self.parameters())
+        zeros = like.new_zeros(self.num_layers, batch_size, max(self.sizes))
         return zeros, zeros.clone()
 
     def forward(self, x: Tensor, state: State) -> tuple[Tensor, State]:  # type: ignore[override]

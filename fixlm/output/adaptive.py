@@ -6,6 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from embeddings.errors import InputError
+from fixlm.output.cross_entropy import widened, without_autocast
 from fixlm.output.layer import Ingredients, OutputLayer, wrong_ids
 from fixlm.output.options import ADAPTIVE_DIVISOR, AdaptiveOptions
 
@@ -112,13 +113,16 @@ class AdaptiveOutput(OutputLayer):
         return self.words.argsort()
 
     def _loss(self, hidden: Tensor, targets: Tensor) -> Tensor:
-        loss: Tensor = self.softmax(hidden, self._ranks()[targets]).loss
-        return loss
+        with without_autocast(hidden):  # under which torch's class mixes types
+            loss: Tensor = self.softmax(hidden.to(self._dtype()), self._ranks().index_select(0, targets)).loss
+        return widened(loss)
 
     def _nll(self, hidden: Tensor, targets: Tensor) -> Tensor:
-        log_probability: Tensor = self.softmax(hidden, self._ranks()[targets]).output
-        return -log_probability
+        with without_autocast(hidden):
+            found: Tensor = self.softmax(hidden.to(self._dtype()), self._ranks().index_select(0, targets)).output
+        return -widened(found)
 
     def _logits(self, hidden: Tensor) -> Tensor:
-        by_rank: Tensor = self.softmax.log_prob(hidden)
+        with without_autocast(hidden):
+            by_rank: Tensor = self.softmax.log_prob(hidden.to(self._dtype()))
         return by_rank[:, self._ranks()]

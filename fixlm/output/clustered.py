@@ -70,7 +70,8 @@ class ClusteredOutput(TailedOutput):
         tail_dim = rows.shape[1] if tail_dim is None else tail_dim
         super().__init__(hidden_size, rows, tail_dim=tail_dim, head_words=head, **options)
         parts = [widened(self.vectors)[self.order[start:stop]] for start, stop in pairwise(self.edges)]
-        self.cluster_rows = nn.Parameter(self.scale * torch.stack([part.mean(0) for part in parts]))
+        rows = torch.stack([part.mean(0) for part in parts])
+        self.cluster_rows = nn.Parameter((self.scale * rows).to(self.bias.dtype))
         chances = [self.bias.detach()[self.order[start:stop]] for start, stop in pairwise(self.edges)]
         self.cluster_bias = nn.Parameter(torch.stack([chance.logsumexp(0) for chance in chances]))
 
@@ -112,7 +113,7 @@ class ClusteredOutput(TailedOutput):
     def _both(self, hidden: Tensor, targets: Tensor, folds: Tensor | None, rows: Tensor | None) -> Tensor:
         """Mean nats over both steps; ``rows`` are those of the folds, (K + 1, V − M, N')."""
         self._follow()
-        ranks, features = self.ranks[targets], self.features(hidden)
+        ranks, features = self.ranks.index_select(0, targets), self.features(hidden)
         precision = self.precision or features.dtype
         first = dense_loss(features, self._head_weight(), self._head_bias(), self._first(ranks), precision)
         total = first * len(ranks)
@@ -131,7 +132,7 @@ class ClusteredOutput(TailedOutput):
 
     def _nll(self, hidden: Tensor, targets: Tensor) -> Tensor:
         self._follow()
-        ranks = self.ranks[targets]
+        ranks = self.ranks.index_select(0, targets)
         nats = dense_nll(self.features(hidden), self._head_weight(), self._head_bias(), self._first(ranks))
         for start, stop, tokens in self._clusters(ranks):
             if len(tokens):
@@ -146,7 +147,7 @@ class ClusteredOutput(TailedOutput):
         weight = self._head_weight().to(features.dtype)
         # What sums over a vocabulary is in float32.
         head = widened(features @ weight.t() + self._head_bias()).log_softmax(1)
-        words = widened(tail @ rows.t() + self.bias[self.tail_words])
+        words = widened(tail @ rows.t().to(tail.dtype) + self.bias[self.tail_words])
         first = self.edges[0]
         parts = [head[:, :first]]
         for cluster, (start, stop) in enumerate(pairwise(self.edges)):
@@ -157,7 +158,7 @@ class ClusteredOutput(TailedOutput):
     def _head_weight(self) -> Tensor:
         """Rows of the first step, a s-th of them: (M + C, N)."""
         assert self.head is not None
-        fixed = widened(self.vectors.index_select(0, self.head_words))
+        fixed = self.vectors.index_select(0, self.head_words).to(widened(self.head).dtype)
         return torch.cat([fixed + widened(self.head) / self.scale, widened(self.cluster_rows) / self.scale])
 
     def _head_bias(self) -> Tensor:

@@ -180,7 +180,7 @@ def flat(hidden: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
         raise InputError("targets", "a target for each hidden state is needed", found=found, expected=expected)
     if targets.is_floating_point() or targets.dtype == torch.bool:
         raise InputError("targets", "not the ids of words", found=targets.dtype, expected="whole numbers")
-    return hidden.reshape(-1, hidden.shape[-1]), targets.reshape(-1).long()
+    return hidden.reshape(-1, hidden.shape[-1]), targets.reshape(-1).long().contiguous()
 
 
 def require_words(ids: Tensor, words: int) -> None:

@@ -2,6 +2,7 @@
 
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -32,8 +33,8 @@ class FixedOutput(ScaledOutput):
         options: those of `ScaledOutput`.
 
     Raises:
-        InputError: the vectors are not a matrix, not finite, or have a row of zeros; or both ``word_scales`` and
-            ``head_words`` are given.
+        InputError: the vectors are not a matrix, not finite, or have a row of zeros; ``head_words`` are not ids of
+            different words; or ``word_scales`` are given beside them.
 
     >>> head = FixedOutput(512, torch.randn(1000, 300))  # a learned map 512 → 300 comes first
     >>> x, targets = torch.randn(4, 7, 512), torch.randint(1000, (4, 7))
@@ -66,6 +67,8 @@ class FixedOutput(ScaledOutput):
         self.head: nn.Parameter | None = None
         self.scale = 1.0
         if head_words is not None:
+            if wrong := wrong_ids(head_words, len(vectors)) or (not len(head_words) and "there is no word"):
+                raise InputError("head_words", wrong, found=f"{len(head_words):,} ids")
             self.scale = learned_words_scale
             self.head = nn.Parameter(torch.zeros(len(head_words), vectors.shape[1]))
             self.register_buffer("head_words", head_words)
@@ -93,9 +96,9 @@ class FixedOutput(ScaledOutput):
 
     def matrix(self) -> Tensor:
         if self.scales is not None:
-            return self.scales[:, None] * self.vectors
+            return self.scales[:, None] * self.vectors.to(self.scales.dtype)
         head = self._head()
-        return self.vectors if head is None else self.vectors.index_add(0, head.ids, head.added)
+        return self.vectors if head is None else self.vectors.index_add(0, head.ids, head.added.to(self.vectors.dtype))
 
     def _head(self) -> Head | None:
         """D/s, which the rows of the trained words have more than Q."""
@@ -184,8 +187,9 @@ class TailedOutput(FixedOutput):
 
     def _follow(self) -> None:
         """Brings what is no buffer to the device and the type of the vectors."""
-        self.order, self.ranks = self.order.to(self.vectors.device), self.ranks.to(self.vectors.device)
-        self.tail_rows = self.tail_rows.to(self.vectors)
+        with torch.inference_mode(False):  # what is moved there could serve no training later
+            self.order, self.ranks = self.order.to(self.vectors.device), self.ranks.to(self.vectors.device)
+            self.tail_rows = self.tail_rows.to(self.vectors)
 
     def _tail(self, hidden: Tensor, rows: Tensor | None = None) -> Tail:
         features = self.tail_map(hidden)
@@ -204,22 +208,24 @@ class TailedOutput(FixedOutput):
     def _loss(self, hidden: Tensor, targets: Tensor) -> Tensor:
         (head, bias), rows = self._in_order(), self.vectors.index_select(0, self.head_words)
         features, tail = self.features(hidden), self._tail(hidden)
-        return dense_loss(features, rows, bias, self.ranks[targets], self.precision, head, None, tail)
+        return dense_loss(features, rows, bias, self.ranks.index_select(0, targets), self.precision, head, None, tail)
 
     def _loss_in_folds(self, hidden: Tensor, targets: Tensor, folds: Tensor, rows: Any) -> Tensor:
         hidden, targets, sizes = by_fold(hidden, targets, folds, len(rows[0]))
         (head, bias), features, tail = self._in_order(), self.features(hidden), self._tail(hidden, rows[1])
         precision = self.precision or features.dtype
-        return dense_loss(features, rows[0], bias, self.ranks[targets], precision, head, sizes, tail)
+        return dense_loss(features, rows[0], bias, self.ranks.index_select(0, targets), precision, head, sizes, tail)
 
     def _nll(self, hidden: Tensor, targets: Tensor) -> Tensor:
         head, bias = self._in_order()
         rows = self._head_rows(head)
-        return dense_nll(self.features(hidden), rows, bias, self.ranks[targets], self._tail(hidden))
+        return dense_nll(self.features(hidden), rows, bias, self.ranks.index_select(0, targets), self._tail(hidden))
 
     def _logits(self, hidden: Tensor) -> Tensor:
         (head, _), (tail, rows) = self._in_order(), self._tail(hidden)
-        both = torch.cat([self.features(hidden) @ self._head_rows(head).t(), tail @ rows.t()], dim=1)
+        both = torch.cat(
+            [self.features(hidden) @ self._head_rows(head).t().to(hidden.dtype), tail @ rows.t().to(tail.dtype)], dim=1
+        )
         return both.index_select(1, self.ranks) + self.bias
 
     def _head_rows(self, head: Head) -> Tensor:
@@ -237,12 +243,16 @@ def by_fold(hidden: Tensor, targets: Tensor, folds: Tensor, groups: int) -> tupl
 
 
 def unit_rows(vectors: Any) -> Tensor:
-    """(V, N) rows of norm 1: the very tensor that was given where its rows are so already."""
-    rows = torch.as_tensor(getattr(vectors, "vectors", vectors))
+    """(V, N) rows of norm 1, without gradient: the very numbers that were given where their rows are so already."""
+    rows = getattr(vectors, "vectors", vectors)
+    if isinstance(rows, np.ndarray) and not rows.flags.writeable:  # a trained head is added to rows for a moment
+        rows = rows.copy()
+    rows = torch.as_tensor(rows)
+    rows = rows.detach() if rows.requires_grad else rows
     if rows.dim() != 2 or not rows.is_floating_point():
         found = f"{list(rows.shape)} of {rows.dtype}"
         raise InputError("vectors", "not a matrix of vectors", found=found, expected="[V, N] of floating point")
-    norms = torch.linalg.vector_norm(rows.detach(), dim=1, dtype=torch.promote_types(rows.dtype, torch.float32))
+    norms = torch.linalg.vector_norm(rows, dim=1, dtype=torch.promote_types(rows.dtype, torch.float32))
     if not norms.isfinite().all():
         raise InputError("vectors", "values that are not finite", found=f"row {int((~norms.isfinite()).nonzero()[0])}")
     if not norms.all():

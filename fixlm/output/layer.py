@@ -68,6 +68,9 @@ class OutputLayer(nn.Module, ABC):
         log_unigram: (V,) log probability of each word, the start value of the bias; zeros if None.
         precision: type of the matrix products of `loss`; that of ``hidden`` if None.
         bias: whether there is a bias b to be learned.
+
+    Raises:
+        InputError: ``log_unigram`` has another length.
     """
 
     bias: Tensor
@@ -84,6 +87,9 @@ class OutputLayer(nn.Module, ABC):
         bias: bool = True,
     ) -> None:
         super().__init__()
+        if log_unigram is not None and log_unigram.shape != (vocabulary_size,):
+            found, expected = list(log_unigram.shape), [vocabulary_size]
+            raise InputError("log_unigram", "not one number for each word", found=found, expected=expected)
         start = torch.zeros(vocabulary_size) if log_unigram is None else log_unigram.float().clone()
         if bias:
             self.bias = nn.Parameter(start)
@@ -280,7 +286,8 @@ class DenseOutput(OutputLayer):
         return dense_nll(self.features(hidden), self.matrix(), self.bias, targets)
 
     def _logits(self, hidden: Tensor) -> Tensor:
-        return torch.addmm(self.bias, self.features(hidden), self.matrix().t())
+        features = self.features(hidden)
+        return torch.addmm(self.bias, features, self.matrix().t().to(features.dtype))
 
 
 def wrong_ids(ids: Tensor | None, vocabulary_size: int) -> str | None:

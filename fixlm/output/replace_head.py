@@ -79,8 +79,11 @@ def replace_head(model: nn.Module, layer: Any, *, name: str | None = None, **opt
     old = _linear(model, where)
     head = _layer_for(old, layer, options)
     before = _trained(model)
-    path, _, last = where.rpartition(".")
-    setattr(model.get_submodule(path), last, head.to(old.weight.device, old.weight.dtype).train(old.training))
+    head.to(old.weight.device, old.weight.dtype).train(old.training)
+    for each, module in [*model.named_modules(remove_duplicate=False)]:
+        if module is old:  # which may be there under several names
+            path, _, last = each.rpartition(".")
+            setattr(model.get_submodule(path), last, head)
     config = getattr(model, "config", None)
     if getattr(config, "tie_word_embeddings", False):
         config.tie_word_embeddings = False  # type: ignore[union-attr] # else saving looks for the weight that went
@@ -101,7 +104,7 @@ def _find(model: nn.Module, rows: int | None) -> str:
 
 
 def _linear(model: nn.Module, name: str) -> nn.Linear:
-    modules = dict(model.named_modules())
+    modules = dict(model.named_modules(remove_duplicate=False))
     if name not in modules or not name:
         linear = [each for each, found in modules.items() if isinstance(found, nn.Linear)]
         raise unknown_name("name", "module", name, linear)

@@ -144,7 +144,7 @@ class WalshOutput(OutputLayer):
         precision = autocast_type(hidden) or low or self.precision
         with without_autocast(hidden):
             weight, signs, gain = self.projection(), widened(self.signs), widened(self.gain)
-            slots, bias = self.slots[targets], self._slot_bias()
+            slots, bias = self.slots.index_select(0, targets), self._slot_bias()
             given = widened(hidden), weight, signs, bias, slots, gain, precision
             return projected_cross_entropy(*given, *self._head())
 
@@ -153,7 +153,7 @@ class WalshOutput(OutputLayer):
         return () if self.head is None else (widened(self.head), self.slots[self.head_words])
 
     def _nll(self, hidden: Tensor, targets: Tensor) -> Tensor:
-        given = self._features(hidden), widened(self.signs), self._slot_bias(), self.slots[targets]
+        given = self._features(hidden), widened(self.signs), self._slot_bias(), self.slots.index_select(0, targets)
         if self.head is None:
             return block_hadamard_nll(*given)
         with without_autocast(hidden):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
@@ -112,7 +113,7 @@ def _perplexity(result: Mapping[str, Any], split: str) -> tuple[float, float]:
     """The perplexity per word of the run and of word frequencies alone."""
     scores = result[split], result["unigram"][split]
     found, floor = (score.get("perplexity_per_word", score["perplexity"]) for score in scores)
-    return found, floor
+    return math.inf if found is None else found, floor  # JSON has no infinity
 
 
 def _about_vectors(layer: str, vectors: np.ndarray | None, file: str) -> str:

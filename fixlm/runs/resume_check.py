@@ -61,7 +61,8 @@ def resumed_config(run: RunDirectory, given: Mapping[str, Any], config: TrainCon
         config: what they describe.
 
     Raises:
-        InputErrors: one for each flag that was given and differs from what the run was started with.
+        InputErrors: one for each flag that was given and differs from what the run was started with, but for the place
+            of the text.
     """
     stored = run.read_config()
     if "export" in stored:
@@ -70,13 +71,15 @@ def resumed_config(run: RunDirectory, given: Mapping[str, Any], config: TrainCon
     asked = [
         difference
         for difference in differences(config.to_json(), stored)
-        if difference.flag.removeprefix("--") in given
+        if difference.flag.removeprefix("--") in given and difference.flag != "--data"
     ]
     raise_for(asked, "differs from the run to resume", "drop the flag, or start another run")
     settings = {
         name: getattr(config.run, name) if flag_name(name).removeprefix("--") in given else stored["run"][name]
         for name in RUN_SETTINGS
     }
+    if "data" in given:  # the text may have moved: `check_corpus` compares what it holds
+        stored |= {"data": stored["data"] | {"data": config.data.data}}
     return TrainConfig.from_json(stored, RunConfig(run=str(run.path), resume=True, **settings))
 
 

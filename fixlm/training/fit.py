@@ -8,7 +8,7 @@ from typing import Any
 
 import torch
 
-from fixlm.config.read import flag_groups, read_config
+from fixlm.config.read import by_name, flag_groups, read_config
 from fixlm.config.train_config import TrainConfig
 from fixlm.console import progress
 from fixlm.corpus import corpus
@@ -46,7 +46,8 @@ def train(
         InputError: something in the configuration, the corpus or the run directory is wrong.
         Interrupted: a signal came; the run is saved and can be resumed.
     """
-    set_up_torch(config)
+    if not config.run.resume:  # the run that goes on has its own settings
+        set_up_torch(config)
     with joined() as ranks, ExitStack() as held:
         with ranks.together():
             directory = None if config.run.run is None else RunDirectory(config.run.run)
@@ -106,7 +107,7 @@ def fit(**settings: Any) -> Run:
     except InputError as error:
         InputErrors.raise_if_any([each.at(each.where.removeprefix("--").replace("-", "_")) for each in error.errors])
         raise
-    return load(train(config, {name.replace("_", "-"): value for name, value in given.items()})["run"])
+    return load(train(config, by_name(given))["run"])
 
 
 def train_unless_there(path: str | os.PathLike[str], flags: Mapping[str, Any]) -> str:

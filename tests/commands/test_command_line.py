@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import subprocess
 import sys
 from pathlib import Path
@@ -43,6 +44,12 @@ def refused(capsys: pytest.CaptureFixture[str], *arguments: str) -> list[str]:
         ("--output-emb pmi", "--output-emb: unknown flag (flags cannot be abbreviated). Fix: Did you mean '--output-embed'?"),
         ("--lr", "command line: argument --lr: expected one argument. Fix: see --help"),
         ("surplus", "surplus: unexpected argument. Fix: see --help"),
+        ("''", "command line: an empty argument. Fix: remove it; see --help"),
+        ("--output-embed ~no-such-user/v.txt", "--output-embed: there is no such file of vectors (found ~no-such-user/v.txt)"),
+        ("--tokenizer ~no-such-user/x.model", "--tokenizer: ~no-such-user/x.model cannot be read"),
+        ("--tokenizer-type bpe", "--tokenizer-type: has no effect without --tokenizer sentencepiece. Fix: remove the flag, or add --tokenizer sentencepiece"),
+        ("--output-embed pmi --learned-words-scale 4", "--learned-words-scale: has no effect without --learned-words. Fix: remove the flag, or add --learned-words"),
+        ("--output-embed hadamard --alpha 8 --alpha-start 4", "--alpha-start: has no effect beside --alpha, which holds α. Fix: remove one of the two flags"),
         ("--output-embed walsh --output-map mlp", "--output-map: has no effect on this output layer (found --output-embed walsh). Fix: remove the flag, or choose --output-embed random-orthogonal, hadamard, "),
         ("--output-embed pmi --output-map-size 9", "--output-map-size: only a perceptron has this size (found --output-map auto). Fix: remove the flag, or add --output-map mlp"),
         ("--output-embed hadamard --word-scales", "--word-scales: has no effect on this output layer (found --output-embed hadamard). Fix: remove the flag, or choose --output-embed random-orthogonal, sylvester"),
@@ -92,7 +99,7 @@ def test_train_refuses(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     data = [] if "--data" in flags else ["--data", "sample"]
-    (line,) = refused(capsys, "train", *data, *flags.split())
+    (line,) = refused(capsys, "train", *data, *shlex.split(flags))
     assert line.startswith(message), line
     assert not any((tmp_path / "runs").glob("*"))  # nothing is left of a run that did not start
 

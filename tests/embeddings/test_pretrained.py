@@ -188,3 +188,27 @@ def test_progress_is_shown(tmp_path: Path) -> None:
         progress=lambda what, done, total: seen.append(what),
     )  # fmt: skip
     assert seen == ["reading v.txt"]
+
+
+@pytest.mark.parametrize("name", ["v.npy", "v.array"])
+def test_the_words_beside_an_array_count_whatever_its_name(
+    name: str, statistics: CorpusStatistics, tmp_path: Path
+) -> None:
+    with open(tmp_path / name, "wb") as file:
+        np.save(file, np.eye(len(statistics), dtype=np.float32))
+    words = tmp_path / "vocabulary.txt"
+    words.write_text("\n".join(statistics.words))
+    options = Options(file=str(tmp_path / name))
+    before = pretrained.recipe(options)
+    assert before["vocabulary_file_sha256"]
+    words.write_text("\n".join(reversed(statistics.words)))
+    assert pretrained.recipe(options) != before
+
+
+def test_a_mark_before_the_first_word_of_a_list_is_no_part_of_it(statistics: CorpusStatistics, tmp_path: Path) -> None:
+    np.save(tmp_path / "v.npy", np.eye(len(statistics), dtype=np.float32))
+    words = tmp_path / "words.txt"
+    words.write_text("\ufeff" + "\n".join(statistics.words), encoding="utf-8")
+    options = Options(file=str(tmp_path / "v.npy"), vocabulary=str(words))
+    found = embeddings.build("pretrained", statistics, None, options=options).vectors
+    np.testing.assert_array_equal(found, np.eye(len(statistics)))

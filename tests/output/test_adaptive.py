@@ -105,3 +105,13 @@ def test_ids_of_a_file_that_are_no_words_are_refused() -> None:
 def test_it_has_no_single_matrix() -> None:
     with pytest.raises(InputError, match="no single matrix of words"):
         layer().word_matrix()
+
+
+def test_autocast_and_bfloat16_have_a_loss_in_float32() -> None:
+    hidden, targets = tokens()
+    with torch.autocast("cpu", torch.bfloat16):
+        built = layer().float()
+        loss = built.loss(hidden.float(), targets)
+        assert built(hidden.float()).dtype == torch.bfloat16
+    torch.testing.assert_close(loss, layer().float().loss(hidden.float(), targets), rtol=0.02, atol=0.02)
+    assert loss.dtype == layer().bfloat16().loss(hidden.bfloat16(), targets).dtype == torch.float32

@@ -197,3 +197,12 @@ def test_the_most_likely_words_are_those_of_the_logits() -> None:
 def test_alpha_is_held_at_both_ends() -> None:
     names = dict(layer(alpha=0.5).named_parameters())
     assert names.keys() == {"bias", "head", "tail_map.weight", "cluster_rows", "cluster_bias"}
+
+
+def test_a_layer_that_was_scored_in_inference_mode_can_still_be_trained() -> None:
+    hidden, targets, _ = tokens()
+    built = layer().float()
+    with torch.inference_mode():
+        built.nll(hidden.float(), targets)
+    built.loss(hidden.float(), targets).backward()
+    assert built.bias.grad is not None

@@ -32,6 +32,15 @@ class Network(nn.Module):
         return logits
 
 
+@pytest.mark.parametrize("name", [None, "classify", "same"])
+def test_a_head_with_two_names_is_exchanged_under_both(name: str | None) -> None:
+    network = Network()
+    network.same = network.classify
+    replace_head(network, "hadamard", name=name)
+    assert isinstance(network.classify, HadamardOutput)
+    assert network.same is network.classify
+
+
 def test_the_last_linear_layer_is_exchanged_and_its_bias_kept() -> None:
     network = Network().double().eval()
     bias = network.classify.bias.detach().clone()

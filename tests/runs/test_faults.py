@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import io
 import json
 import os
 import re
@@ -228,6 +229,18 @@ def test_a_corpus_that_changed_is_refused_with_both_sides(
         "Fix: give the run's own text by --data, or start another run",
         line,
     )
+
+
+def test_a_reader_of_the_log_that_goes_away_ends_no_training(
+    small: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Gone(io.StringIO):
+        def write(self, text: str) -> int:
+            raise BrokenPipeError
+
+    monkeypatch.setattr(sys, "stderr", Gone())
+    assert train(*small, "--output-embed", "tied", "--run", str(tmp_path / "run")) == 0
+    assert (tmp_path / "run" / "result.json").is_file()
 
 
 @pytest.mark.parametrize("name", ["text", "in/a/folder"])

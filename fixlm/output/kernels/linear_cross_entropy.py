@@ -93,7 +93,7 @@ class _Tile(NamedTuple):
 def _tile_tokens(tokens: int, vocabulary_size: int, bytes_each: int) -> int:
     """How many of so many tokens a tile has; bytes of a logit in the type of the features."""
     size = TILE_BYTES // (vocabulary_size * bytes_each)
-    size = min(max(MINIMUM_TILE_TOKENS, size), tokens)
+    size = min(max(MINIMUM_TILE_TOKENS, size), max(tokens, 1))
     return -(-size // MULTIPLE) * MULTIPLE
 
 
@@ -157,8 +157,8 @@ def _softmax_by_kernel(tile: Tensor, bias: Tensor, targets: Tensor) -> tuple[Ten
 
 
 def _kernel_fits(features: Tensor, weight: Tensor) -> bool:
-    on_cpu = features.device.type == "cpu" and features.dtype in (torch.float32, torch.float64)
-    return on_cpu and weight.dtype in (features.dtype, torch.bfloat16)
+    same = features.dtype == weight.dtype and features.dtype in (torch.float32, torch.float64)
+    return features.device.type == "cpu" and (same or (features.dtype, weight.dtype) == (torch.float32, torch.bfloat16))
 
 
 def _in(weight: Tensor, precision: torch.dtype | None) -> Tensor:
