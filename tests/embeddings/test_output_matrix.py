@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from gensim.models import KeyedVectors
-from safetensors import safe_open
+from safetensors import SafetensorError, safe_open
 
 import embeddings
 from embeddings import CorpusStatistics, InputError, OutputMatrix
@@ -51,6 +51,16 @@ def test_a_file_that_cannot_be_written_leaves_nothing_behind(tmp_path: Path) -> 
     with pytest.raises(OSError, match="taken"):
         matrix().save(tmp_path / "taken")
     assert [path.name for path in tmp_path.iterdir()] == ["taken"]
+
+
+def test_a_full_disk_is_an_error_of_the_system_as_everywhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*arguments: object, **options: object) -> None:
+        raise SafetensorError("I/O error: No space left on device (os error 28)")
+
+    monkeypatch.setattr("safetensors.numpy.save_file", full)
+    with pytest.raises(OSError, match="No space left on device"):
+        matrix().save(tmp_path / "a")
+    assert not [*tmp_path.iterdir()]
 
 
 @pytest.mark.parametrize("binary", [False, True])

@@ -97,6 +97,8 @@ def test_unk_is_drawn_only_if_asked_for(tmp_path: Path) -> None:
 def test_wrong_arguments_are_named(run: fixlm.Run) -> None:
     with pytest.raises(InputError, match=r"^temperature: out of range .found -1"):
         run.generate(temperature=-1.0)
+    with pytest.raises(InputError, match=r"^tokens: not a number of words .found -1"):
+        run.generate(tokens=-1)
     with pytest.raises(InputError, match=r"unknown argument 'topk'.*Did you mean 'top_k'"):
         run.generate(topk=3)
     with pytest.raises(InputError, match=r"not in the vocabulary.*'zebra'"):

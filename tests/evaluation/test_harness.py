@@ -125,9 +125,10 @@ def test_text_ends_at_the_first_stop_and_is_greedy_unless_asked(model: Any, run:
         {"max_gen_toks": 8, "temperature": 0.7},
         {"until": ["zebra", whole[5:8], whole[3:5]], "max_new_tokens": 8},
         {"until": "", "do_sample": True, "temperature": 0.7, "top_k": 3, "max_tokens": 8},
+        {"do_sample": True, "temperature": 0.0, "max_tokens": 8},
     ]
     found = model.generate_until([Instance(("the cat", each)) for each in settings])
-    assert found == [whole, whole[: min(whole.index(whole[5:8]), whole.index(whole[3:5]))], sampled]
+    assert found == [whole, whole[: min(whole.index(whole[5:8]), whole.index(whole[3:5]))], sampled, whole]
 
 
 def test_what_is_wrong_is_named(

@@ -22,6 +22,7 @@ import fixlm
 from fixlm import cli
 from fixlm.errors import InputError
 from fixlm.evaluation import hub
+from fixlm.runs.model_card import model_card
 
 SMALL = {"hidden_size": 16, "embed_size": 16, "batch_size": 4, "bptt": 10, "max_steps": 12, "threads": 1}
 LAYERS: dict[str, dict[str, Any]] = {
@@ -114,6 +115,14 @@ def test_the_card_has_the_figures_of_the_run_and_its_program_runs(run: fixlm.Run
     )
     exec(text.replace("the king of the united kingdom", "the cat").replace("the history of", "the"))
     exec(gensim.replace("output_vectors.txt", str(tmp_path / "a" / "output_vectors.txt")))
+
+
+def test_a_perplexity_that_overflowed_stands_on_the_card(run: fixlm.Run) -> None:
+    result = run.directory.read_result()
+    assert result is not None
+    result["test"] |= {"perplexity": None}  # as JSON has it
+    card = model_card("a", run.config, result, None, "vectors.txt")
+    assert "| test | inf |" in card
 
 
 def test_weights_that_are_not_the_best_have_no_figures(run: fixlm.Run, tmp_path: Path) -> None:
