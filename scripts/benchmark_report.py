@@ -79,7 +79,7 @@ def plot_growth(rows: Sequence[Mapping[str, Any]], path: Path) -> None:
     from matplotlib.ticker import FuncFormatter, NullLocator
 
     from fixlm.comparison.line_labels import label_lines
-    from fixlm.comparison.plots import COLOURS, DPI
+    from fixlm.comparison.plots import COLOURS, write_png
 
     figure = Figure(figsize=(9, 3.8), layout="constrained")
     axes = figure.subplots(1, 2, sharey=True)
@@ -98,5 +98,4 @@ def plot_growth(rows: Sequence[Mapping[str, Any]], path: Path) -> None:
             scale.set_major_formatter(FuncFormatter(lambda value, place: f"{value:,.10g}"))
     axes[0].set_ylabel("µs a token, loss and gradients")
     label_lines(figure)
-    # Without the version of matplotlib in it, the same numbers give the same file.
-    figure.savefig(path, dpi=DPI, metadata={"Software": None})
+    write_png(figure, path)

@@ -112,7 +112,9 @@ def timed_run(seed: int, flags: Sequence[str]) -> dict[str, Any]:
         caches = {"FIXLM_CACHE": f"{place}/fixlm", "NUMBA_CACHE_DIR": f"{place}/numba"}
         training = ["-m", "fixlm.train", "--run", str(directory), "--seed", str(seed), *flags]
         seconds, lines = clock(training, caches)
-        (directory / "log.txt").write_text(lines, encoding="utf-8")
+        steps = "train | "  # lines that say no more than the metrics
+        kept = (line for line in lines.splitlines(keepends=True) if not line.startswith(steps))
+        (directory / "log.txt").write_text("".join(kept), encoding="utf-8")
         summary = without_places(summarise(directory), directory)
     result = summary["result"]
     mixed = {"with_ngrams": perplexities(result["with_ngrams"])} if "with_ngrams" in result else {}
