@@ -28,7 +28,7 @@ ADAPTIVE = shlex.split("--adaptive-cutoffs 5,20 --adaptive-divisor 2")
 CORPORA = ("sample", "wikitext-2", "wikitext-103")
 SIZES = {
     "512": "32", "256": "16", "64": "8", "100": "8", "8000": "280", "1024": "16", "2000": "16", "4096": "16",
-    "8192": "16",
+    "8192": "16", "650": "16",
 }  # fmt: skip
 KNOWN = (
     "python -m fixlm.train ",
@@ -171,7 +171,7 @@ def run(command: str) -> None:
         assert done.returncode == 0, (command, done.stderr)
     else:
         words += {"scripts/benchmark.py": BENCHMARK, "scripts/speedrun.py": ["--max-steps", "2"]}.get(words[1], [])
-        if "speedrun-100" in words:  # whose sizes are those of a large vocabulary
+        if any(word.startswith("speedrun-") for word in words):  # whose sizes are those of a large vocabulary
             words += [*SMALL, "--hidden-size", "16", "--embed-size", "16"]
             words += ADAPTIVE if "adaptive" in words else ["--learned-words", "16", "--tail-clusters", "2"]
         done = subprocess.run([sys.executable, *words[1:]], capture_output=True, text=True, check=False)
