@@ -220,8 +220,8 @@ class Runner:
 
 
 def run_settings(planned: PlannedRun) -> dict[str, Any]:
-    """The flags that a run may change when it goes on."""
-    names = {flag_name(name).removeprefix("--") for name in RUN_SETTINGS}
+    """The flags that a run may change when it goes on; one of them is where its text lies."""
+    names = {flag_name(name).removeprefix("--") for name in ("data", *RUN_SETTINGS)}
     return {flag: value for flag, value in planned.flags.items() if flag in names}
 
 
