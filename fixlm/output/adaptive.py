@@ -6,8 +6,8 @@ import torch
 from torch import Tensor, nn
 
 from embeddings.errors import InputError
-from fixlm.output.cross_entropy import widened, without_autocast
-from fixlm.output.layer import Ingredients, OutputLayer, wrong_ids
+from fixlm.output.cross_entropy import widened, without_autocast, wrong_ids
+from fixlm.output.layer import Ingredients, OutputLayer
 from fixlm.output.options import ADAPTIVE_DIVISOR, AdaptiveOptions
 
 

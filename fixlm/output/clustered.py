@@ -8,9 +8,8 @@ import torch
 from torch import Tensor, nn
 
 from embeddings.errors import InputError
-from fixlm.output.cross_entropy import dense_loss, dense_nll, widened
+from fixlm.output.cross_entropy import dense_loss, dense_nll, widened, wrong_ids
 from fixlm.output.fixed import TailedOutput, by_fold, unit_rows
-from fixlm.output.layer import wrong_ids
 
 
 class ClusteredOutput(TailedOutput):

@@ -193,6 +193,15 @@ def require_words(ids: Tensor, words: int) -> None:
             raise InputError("targets", "no such word", found=wrong, expected=f"0 to {words - 1}")
 
 
+def wrong_ids(ids: Tensor | None, vocabulary_size: int) -> str | None:
+    """What is wrong with ids of different words that a file holds; None if nothing is."""
+    if ids is None or not ids.numel():
+        return None
+    if ids.dtype != torch.int64 or ids.min() < 0 or ids.max() >= vocabulary_size or len(ids.unique()) < ids.numel():
+        return f"the ids are not those of different words among {vocabulary_size:,}"
+    return None
+
+
 def widened(tensor: Tensor) -> Tensor:
     """The tensor in float32 where its type is lower, which the sums over a vocabulary need; else as it is."""
     return tensor.float() if tensor.dtype in LOW_TYPES else tensor

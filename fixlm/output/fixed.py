@@ -7,9 +7,9 @@ import torch
 from torch import Tensor, nn
 
 from embeddings.errors import InputError
-from fixlm.output.cross_entropy import dense_loss, dense_nll, widened
+from fixlm.output.cross_entropy import dense_loss, dense_nll, widened, wrong_ids
 from fixlm.output.kernels.head_and_tail import Head, Tail
-from fixlm.output.layer import OutputLayer, wrong_ids
+from fixlm.output.layer import OutputLayer
 from fixlm.output.options import LEARNED_WORDS_SCALE
 from fixlm.output.scaled import NORM_EPSILON, ScaledOutput
 

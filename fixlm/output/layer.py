@@ -290,15 +290,6 @@ class DenseOutput(OutputLayer):
         return torch.addmm(self.bias, features, self.matrix().t().to(features.dtype))
 
 
-def wrong_ids(ids: Tensor | None, vocabulary_size: int) -> str | None:
-    """What is wrong with ids of different words that a file holds; None if nothing is."""
-    if ids is None or not ids.numel():
-        return None
-    if ids.dtype != torch.int64 or ids.min() < 0 or ids.max() >= vocabulary_size or len(ids.unique()) < ids.numel():
-        return f"the ids are not those of different words among {vocabulary_size:,}"
-    return None
-
-
 def joining_projection(hidden_size: int, dim: int, *, always: bool = False) -> nn.Linear | None:
     """The learned map H → D where the two differ, or always; else None."""
     return nn.Linear(hidden_size, dim, bias=False) if always or hidden_size != dim else None

@@ -10,11 +10,11 @@ from torch import Tensor, nn
 from embeddings.errors import InputError
 from embeddings.methods.hadamard import block_signs
 from embeddings.methods.walsh import Options, codes
-from fixlm.output.cross_entropy import LOW_TYPES, autocast_type, widened, without_autocast
+from fixlm.output.cross_entropy import LOW_TYPES, autocast_type, widened, without_autocast, wrong_ids
 from fixlm.output.kernels.block_hadamard import UNUSED, block_hadamard_logits, block_hadamard_nll, walsh_hadamard
 from fixlm.output.kernels.projected_cross_entropy import nll_with_rows, projected_cross_entropy
 from fixlm.output.kernels.top_k import block_hadamard_top_k
-from fixlm.output.layer import Ingredients, OutputLayer, wrong_ids
+from fixlm.output.layer import Ingredients, OutputLayer
 
 
 class WalshOutput(OutputLayer):

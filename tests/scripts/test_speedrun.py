@@ -6,7 +6,6 @@ import importlib
 import json
 import math
 import os
-import shlex
 import subprocess
 import sys
 from pathlib import Path
@@ -121,8 +120,8 @@ def test_the_plain_program_is_timed(tmp_path: Path, text: Path) -> None:
 @pytest.mark.slow
 def test_an_epoch_is_reckoned_from_the_steps_that_were_taken(tmp_path: Path, text: Path) -> None:
     file = tmp_path / "plain.json"
-    flags = f"{text} --hidden-size=8 --threads=1 --max-steps=2"
-    done = speedrun("plain", "--json", str(file), "--", *shlex.split(flags), cache=tmp_path)
+    flags = ["--hidden-size=8", "--threads=1", "--max-steps=2"]
+    done = speedrun("plain", "--json", str(file), "--", str(text), *flags, cache=tmp_path)
     assert done.returncode == 0, done.stderr
     report = json.loads(file.read_text())
     (epoch,) = report["epochs"]
