@@ -119,13 +119,14 @@ def test_the_plain_program_is_timed(tmp_path: Path, text: Path) -> None:
 
 @pytest.mark.slow
 def test_an_epoch_is_reckoned_from_the_steps_that_were_taken(tmp_path: Path, text: Path) -> None:
-    file = tmp_path / "plain.json"
+    file, train = tmp_path / "plain.json", text / "train.txt"
+    train.write_text(10 * train.read_text())  # more than two windows
     flags = ["--hidden-size=8", "--threads=1", "--max-steps=2"]
     done = speedrun("plain", "--json", str(file), "--", str(text), *flags, cache=tmp_path)
     assert done.returncode == 0, done.stderr
     report = json.loads(file.read_text())
     (epoch,) = report["epochs"]
-    assert epoch["words"] == 2 * 20 * 35
+    assert epoch["words"] == 2 * 20 * 35 < report["words_an_epoch"]
     whole = epoch["train_seconds"] * report["words_an_epoch"] / epoch["words"] + epoch["valid_seconds"]
     assert math.isclose(60 * report["minutes_an_epoch"], whole)
 
