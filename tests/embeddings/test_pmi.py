@@ -58,6 +58,16 @@ def test_the_sparse_solver_agrees_with_the_dense_one(monkeypatch: pytest.MonkeyP
     assert (found_u[np.abs(found_u).argmax(axis=0), range(24)] > 0).all()
 
 
+def test_a_decomposition_that_does_not_converge_is_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    def fails(*arguments: object, **options: object) -> None:
+        raise np.linalg.LinAlgError("k=24 singular triplets did not converge")
+
+    monkeypatch.setattr(singular, "DENSE_LIMIT", 0)
+    monkeypatch.setattr("scipy.sparse.linalg.svds", fails)
+    with pytest.raises(InputError, match=r"singular vectors: .*did not converge.*a smaller dimension"):
+        singular.left_singular(scipy.sparse.random(100, 100, 0.1, format="csr", rng=1), 24, 1, silent)
+
+
 def test_the_sparse_solver_sees_the_rank(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(singular, "DENSE_LIMIT", 100)
     rng = np.random.default_rng(1)
