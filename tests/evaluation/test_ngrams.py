@@ -176,6 +176,8 @@ def test_a_training_that_goes_on_keeps_its_order(small: list[str], tmp_path: Pat
     (tmp_path / "run" / "result.json").unlink()
     assert fit(run=flags["run"], resume=True).directory.read_result()["with_ngrams"]["order"] == 2
     (tmp_path / "run" / "result.json").unlink()
+    with pytest.raises(InputError, match=r"differs from the run to resume .found awd, expected fast"):
+        fit(run=flags["run"], resume=True, preset="awd")  # by another name of the flag
     assert fit(run=flags["run"], resume=True, ngram_order=3).directory.read_result()["with_ngrams"]["order"] == 3
 
 
