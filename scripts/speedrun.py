@@ -25,7 +25,7 @@ from typing import Annotated, Any
 
 from annotated_types import Gt
 from benchmark import processor, require_folder
-from study import without_places
+from study import to_keep
 
 from embeddings.files import parse_json, write_json
 from embeddings.options import Checked, Count, option
@@ -112,10 +112,8 @@ def timed_run(seed: int, flags: Sequence[str]) -> dict[str, Any]:
         caches = {"FIXLM_CACHE": f"{place}/fixlm", "NUMBA_CACHE_DIR": f"{place}/numba"}
         training = ["-m", "fixlm.train", "--run", str(directory), "--seed", str(seed), *flags]
         seconds, lines = clock(training, caches)
-        steps = "train | "  # lines that say no more than the metrics
-        kept = (line for line in lines.splitlines(keepends=True) if not line.startswith(steps))
-        (directory / "log.txt").write_text("".join(kept), encoding="utf-8")
-        summary = without_places(summarise(directory), directory)
+        (directory / "log.txt").write_text(lines, encoding="utf-8")
+        summary = to_keep(summarise(directory), directory)
     result = summary["result"]
     mixed = {"with_ngrams": perplexities(result["with_ngrams"])} if "with_ngrams" in result else {}
     return {

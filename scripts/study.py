@@ -3,7 +3,8 @@
   python scripts/study.py --list                        the studies and their questions
   python scripts/study.py STUDY [DIRECTORY] [FLAGS]     trains what is not done (in runs/STUDY), with the flags of
                                                         python -m fixlm.compare, such as --jobs 2 or --table-only
-  python scripts/study.py collect RUNS RESULTS          writes RESULTS/NAME.json for each run of RUNS that is done
+  python scripts/study.py collect RUNS RESULTS          writes RESULTS/NAME.json for each run of RUNS that is done;
+                                                        with RESULTS/runs.jsonl, adds them to this one file
   python scripts/study.py report                        renews the tables and pictures of the pages from results/
 
 The plan of a study is scripts/studies/STUDY.toml. A table stands between the lines <!-- table: STUDY --> and
@@ -63,29 +64,40 @@ def collect(runs: Path, results: Path) -> None:
     """Writes the summary of each run that is done below a directory, without the places where its files lay."""
     from fixlm.comparison.status import read_run
     from fixlm.comparison.stored_run import DONE
-    from fixlm.runs.summary import summarise, summary_path, write_summary
+    from fixlm.runs.summary import TOGETHER, read_together, summarise, summary_path, write_summary, write_together
 
-    found = map(read_run, sorted(config.parent for config in runs.glob("*/config.json")))
-    if not (done := [each for each in found if each.state == DONE]):
+    found = {}
+    for each in map(read_run, sorted(config.parent for config in runs.glob("*/config.json"))):
+        if each.state == DONE:
+            # A comparison finds summaries by the seed in their names.
+            name = each.path.name if "-seed" in each.path.name else f"{each.path.name}-seed{each.seed}"
+            found[name] = to_keep(summarise(each.path), each.path)
+    if not found:
         raise InputError(runs, "there is no run below it that is done")
-    results.mkdir(parents=True, exist_ok=True)
-    for each in done:
-        # A comparison finds summaries by the seed in their names.
-        name = each.path.name if "-seed" in each.path.name else f"{each.path.name}-seed{each.seed}"
-        path = summary_path(results / name)
-        write_summary(path, without_places(summarise(each.path), each.path))
-        print(path)
+    if results.name == TOGETHER:
+        results.parent.mkdir(parents=True, exist_ok=True)
+        write_together(results, read_together(results) | found)
+        print(results)
+    else:
+        results.mkdir(parents=True, exist_ok=True)
+        for name, summary in found.items():
+            write_summary(summary_path(results / name), summary)
+            print(summary_path(results / name))
 
 
-def without_places(summary: dict[str, Any], run: Path) -> dict[str, Any]:
-    """The summary as it would be, had the run been trained in runs/ and on a text by its name."""
+def to_keep(summary: dict[str, Any], run: Path) -> dict[str, Any]:
+    """The summary as it would be, had the run been trained in runs/ and on a text by its name.
+
+    The log loses the lines that say no more than the metrics.
+    """
     from fixlm.corpus.registry import DATA_SETS
 
     config = summary["config"]
     name = config["corpus"]["name"]
     config["data"]["data"] = name if name in DATA_SETS else Path(config["data"]["data"]).name
     here = Path("runs", run.absolute().parent.name, run.name).as_posix()
-    return summary | {"log": [line.replace(str(run), here) for line in summary["log"]]}
+    log = [line.replace(str(run), here) for line in summary["log"] if not line.startswith("train | ")]
+    return summary | {"log": log}
 
 
 if __name__ == "__main__":

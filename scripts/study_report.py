@@ -102,7 +102,7 @@ def table(study: str, place: Path) -> str:
     lines += ["|---|---:|---:|---:|---:|---|"]
     for row in found:
         if row.done:
-            links = (f"[{run.seed}]({os.path.relpath(run.path, place)})" for run in row.done)
+            links = (f"[{run.seed}]({os.path.relpath(run.place, place)})" for run in row.done)
             lines.append(f"| {row.name} | {' | '.join([*counts(row), *scores(row)])} | {', '.join(links)} |")
     result = next((row.done[0].result for row in found if row.done), None)
     if result is not None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from fixlm.comparison.rows import Row
 from fixlm.comparison.stored_run import StoredRun
@@ -13,7 +13,7 @@ from fixlm.config.read import by_flag
 from fixlm.errors import InputError, InputErrors
 from fixlm.runs.directory import RunDirectory
 from fixlm.runs.status import parse_status, read_status
-from fixlm.runs.summary import read_summary, summary_path
+from fixlm.runs.summary import TOGETHER, read_summary, read_together, summary_path
 
 if TYPE_CHECKING:
     from fixlm.comparison.plan import PlannedRun
@@ -26,15 +26,16 @@ def read_run(path: Path, seed: int | None = None) -> StoredRun:
         InputError: it cannot be read.
     """
     if path.is_file():
-        summary = read_summary(path)
-        config, result, status = summary["config"], summary["result"], parse_status(summary["status"])
-        read_metrics = summary["metrics"].copy
-    else:
-        directory = RunDirectory(path)
-        config, result, status = (directory.read_config(), directory.read_result(), read_status(directory.status))
-        read_metrics = directory.read_metrics
+        return _of_summary(read_summary(path), path)
+    directory = RunDirectory(path)
+    config, result, status = (directory.read_config(), directory.read_result(), read_status(directory.status))
     seed = config["optimization"]["seed"] if seed is None else seed
-    return StoredRun(seed, path, config, result, status, read_metrics)
+    return StoredRun(seed, path, config, result, status, directory.read_metrics)
+
+
+def _of_summary(summary: Mapping[str, Any], path: Path) -> StoredRun:
+    config, status = summary["config"], parse_status(summary["status"])
+    return StoredRun(config["optimization"]["seed"], path, config, summary["result"], status, summary["metrics"].copy)
 
 
 def survey(planned: Sequence[PlannedRun], corpora: Mapping[Path, str] | None = None) -> list[StoredRun]:
@@ -49,26 +50,31 @@ def survey(planned: Sequence[PlannedRun], corpora: Mapping[Path, str] | None = N
     """
     errors: list[InputError] = []
     found = []
+    together = {each.path.parent: read_together(each.path.parent / TOGETHER) for each in planned}
     for each in planned:
         try:
-            found.append(_look(each, None if corpora is None else corpora.get(each.path)))
+            corpus = None if corpora is None else corpora.get(each.path)
+            found.append(_look(each, corpus, together[each.path.parent]))
         except InputError as error:
             errors += error.errors
     InputErrors.raise_if_any(errors)
     return found
 
 
-def _look(planned: PlannedRun, corpus: str | None) -> StoredRun:
+def _look(planned: PlannedRun, corpus: str | None, together: Mapping[str, Any]) -> StoredRun:
     """One run of a plan, in its directory or in a summary beside it; refuses another run that lies there."""
     path, directory = planned.path, RunDirectory(planned.path)
     if not path.exists() and summary_path(path).is_file():
-        path = summary_path(path)
+        run = read_run(summary_path(path), planned.seed)
+    elif not path.exists() and path.name in together:
+        run = _of_summary(together[path.name], path)
     elif not directory.config.is_file():
         if path.exists() and not directory.is_free():
             what = "there is something in it, but no run"
             raise InputError(path, what, fix="another directory for the comparison, or remove it")
         return StoredRun(planned.seed, path)
-    run = read_run(path, planned.seed)
+    else:
+        run = read_run(path, planned.seed)
     assert run.config is not None
     if planned.config is not None:
         asked, there = by_flag(planned.config.to_json()), by_flag(run.config)
@@ -82,7 +88,8 @@ def _look(planned: PlannedRun, corpus: str | None) -> StoredRun:
         if different:
             what = "a run of other settings is there"
             fix = "another directory for the comparison, or another name for the setting"
-            raise InputError(path, what, found=", ".join(different), fix=fix)
+            where = run.path if run.place == run.path else f"{run.place}, {run.path.name}"
+            raise InputError(where, what, found=", ".join(different), fix=fix)
     return run
 
 
@@ -97,11 +104,17 @@ def discover(directory: Path) -> tuple[list[Row], list[str]]:
     """
     groups: dict[str, list[StoredRun]] = {}
     notes = []
+    try:
+        together = read_together(directory / TOGETHER)
+    except InputError as error:
+        together = {}
+        notes.append(f"{TOGETHER} is left out: {str(error).splitlines()[0]}")
     paths = [path.parent for path in directory.glob("*/config.json")]
     paths += [path for path in directory.glob("*-seed*.json") if not path.with_suffix("").is_dir()]
+    paths += [path for name in together if not (path := directory / name).exists()]
     for path in sorted(paths):
         try:
-            run = read_run(path)
+            run = read_run(path) if path.exists() else _of_summary(together[path.name], path)
         except InputError as error:
             notes.append(f"{path.name} is left out: {str(error).splitlines()[0]}")
             continue

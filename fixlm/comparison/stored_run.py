@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from fixlm.runs.status import Status
+from fixlm.runs.summary import TOGETHER
 
 if TYPE_CHECKING:
     from fixlm.training.windows import Windows
@@ -22,7 +23,8 @@ class StoredRun:
     """One run as it is stored: all that tables and plots read of it.
 
     Args:
-        path: the run directory, or the file of its summary.
+        path: the run directory, or the file of its summary; where several summaries are in one file, the directory that
+            would hold the run.
         config: ``config.json``, with the defaults of settings that are younger than the run; None before it started.
         result: ``result.json`` of a run that is done.
         status: ``status.json``; None where there is none, as in runs that are older than this file.
@@ -54,6 +56,12 @@ class StoredRun:
     def runs_at_a_time(self) -> int | None:
         """How many runs were trained side by side while this one was; None if that is not recorded."""
         return None if self.status is None else self.status.runs_at_a_time
+
+    @property
+    def place(self) -> Path:
+        """What there is to open: its directory, or the file that has its summary."""
+        together = self.path.with_name(TOGETHER)
+        return together if together.is_file() and not self.path.exists() else self.path
 
     @property
     def log(self) -> Path:

@@ -29,8 +29,8 @@ class DataConfig(Checked):
     )
     tokenizer: str = option(
         "word",
-        "how the text is cut: word (at whitespace), sentencepiece (a model trained on the train split), or the "
-        "path of a .model file",
+        "how the text is cut: word (at whitespace), sentencepiece (a model trained on the train split), bytes (of "
+        "UTF-8), or the path of a sentencepiece .model file",
     )
     tokenizer_type: Literal["unigram", "bpe"] = option("unigram", "kind of the sentencepiece model")
     vocab_size: Annotated[int, Ge(2), Le(2**32 - 1)] | None = option(

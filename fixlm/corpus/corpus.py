@@ -103,7 +103,7 @@ def load(
     Args:
         data: 'auto' (WikiText-2 where it can be had, else the sample), 'wikitext-2', 'wikitext-103', 'sample', or
             a folder with train.txt, valid.txt and test.txt (or wiki.train.tokens and so on).
-        tokenizer: 'word', 'sentencepiece' (trained on the train split), or a sentencepiece ``.model`` file.
+        tokenizer: 'word', 'sentencepiece' (trained on the train split), 'bytes', or a sentencepiece ``.model`` file.
         vocab_size: the number of pieces for 'sentencepiece', its default if None.
         tokenizer_type: 'unigram' or 'bpe', for 'sentencepiece'.
         progress: called with how much of a large file is read.

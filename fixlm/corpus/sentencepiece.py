@@ -19,6 +19,8 @@ TYPES = ("unigram", "bpe")
 DEFAULT_VOCAB_SIZE = 4000  # the built-in sample gives some 7,000 at most
 END_OF_LINE_NAMES = ("<eos>", "</s>")
 UNK_WORD = "▁<unk>"  # the corpus' own <unk>, as one piece together with the space before it
+BYTE_PIECES = 261  # 256 bytes, <unknown>, <eos>, the corpus' <unk>, the space, and LETTER
+LETTER = "e"  # sentencepiece makes no model without a letter; this one stands for its byte
 THREADS = 4  # fixed, since the sums of the unigram model depend on how its text is shared out
 
 
@@ -28,7 +30,7 @@ class Tokenizer:
     Args:
         model: a serialised sentencepiece model; None to train one with `train`.
         vocab_size: the number of pieces to train.
-        tokenizer_type: 'unigram' or 'bpe'.
+        tokenizer_type: 'unigram', 'bpe', or 'bytes' for a model that cuts words into their UTF-8 bytes.
 
     Raises:
         InputError: the model is truncated, or no sentencepiece model.
@@ -59,9 +61,15 @@ class Tokenizer:
             raise InputError("--vocab-size", "the number of pieces must be positive", found=vocab_size)
         if tokenizer == "sentencepiece":
             return cls(None, DEFAULT_VOCAB_SIZE if vocab_size is None else vocab_size, tokenizer_type)
+        if tokenizer == "bytes":
+            if vocab_size is not None:
+                fix = "leave --vocab-size out"
+                raise InputError("--vocab-size", "bytes have no chosen vocabulary size", found=vocab_size, fix=fix)
+            return cls(None, BYTE_PIECES, "bytes")
         path = Path(os.path.expanduser(tokenizer))
         if not path.exists() and path.suffix != ".model":
-            raise unknown_name("--tokenizer", "tokenizer", tokenizer, ["word", "sentencepiece", "a .model file"])
+            known = ["word", "sentencepiece", "bytes", "a .model file"]
+            raise unknown_name("--tokenizer", "tokenizer", tokenizer, known)
         try:
             chosen = cls(path.read_bytes())
         except OSError as error:
@@ -84,13 +92,14 @@ class Tokenizer:
             return
         from sentencepiece import SentencePieceTrainer
 
+        of_bytes = self._type == "bytes"
         model = io.BytesIO()
         try:
             SentencePieceTrainer.train(
-                sentence_iterator=(" ".join(words) for words in lines() if words),
+                sentence_iterator=iter([LETTER]) if of_bytes else (" ".join(words) for words in lines() if words),
                 model_writer=model,
                 vocab_size=self._vocab_size,
-                model_type=self._type,
+                model_type="unigram" if of_bytes else self._type,
                 byte_fallback=True,
                 normalization_rule_name="identity",
                 bos_id=-1,

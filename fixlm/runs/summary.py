@@ -8,6 +8,9 @@
               ``status.json``
     metrics   the records of ``metrics.jsonl``: all validations, and at most `POINTS` training records (see `thinned`)
     log       the lines of ``log.txt``
+
+A directory may hold the summaries of many runs in one file, `TOGETHER`: a line each, with the name of its run directory
+as ``run``.
 """
 
 import itertools
@@ -23,6 +26,7 @@ from fixlm.errors import InputError
 from fixlm.runs.directory import RunDirectory, checked_config, checked_result
 from fixlm.runs.status import parse_status, read_status
 
+TOGETHER = "runs.jsonl"
 POINTS = 75
 """Training records that are kept: one epoch of WikiText-2 has 75, and a plot is too small to show more."""
 END = 15
@@ -83,14 +87,47 @@ def write_summary(path: Path, summary: Mapping[str, Any]) -> None:
     write_atomically(path, ("{\n" + ",\n".join(parts) + "\n}\n").encode())
 
 
+def write_together(path: Path, summaries: Mapping[str, Mapping[str, Any]]) -> None:
+    """Writes the summaries of several runs, by the names of their directories, to one file: a line each."""
+    lines = (_json({"run": name, **summary}) + "\n" for name, summary in sorted(summaries.items()))
+    write_atomically(path, "".join(lines).encode())
+
+
 def read_summary(path: Path) -> dict[str, Any]:
     """The summary that `write_summary` wrote, checked like the files of a run directory.
 
     Raises:
         InputError: it cannot be read, or it is no summary of a run.
     """
+    return _checked(_read(path), path)
+
+
+def read_together(path: Path) -> dict[str, dict[str, Any]]:
+    """The summaries that `write_together` wrote, by the names of their runs' directories; none if there is no file.
+
+    Raises:
+        InputError: it cannot be read, or a line is no summary of a run; names the line.
+    """
+    found = {}
+    for number, line in enumerate(_read(path).splitlines() if path.is_file() else [], start=1):
+        summary = _checked(line, f"{path}, line {number}")
+        if not isinstance(name := summary.pop("run", None), str) or name in found:
+            raise InputError(f"{path}, line {number}", "every run has a name of its own", found=name)
+        found[name] = summary
+    return found
+
+
+def _read(path: Path) -> bytes:
     try:
-        summary = parse_json(path.read_bytes())
+        return path.read_bytes()
+    except OSError as error:
+        raise InputError(path, "cannot be read", found=error.strerror) from None
+
+
+def _checked(text: bytes, where: str | Path) -> dict[str, Any]:
+    """The summary of a run in JSON, checked like the files of a run directory."""
+    try:
+        summary: dict[str, Any] = parse_json(text)
         checked_config(summary["config"])
         checked_result(summary["result"])
         if parse_status(summary["status"]) is None:
@@ -98,11 +135,9 @@ def read_summary(path: Path) -> dict[str, Any]:
         if not all(isinstance(record["step"], int) for record in summary["metrics"]):
             raise TypeError("the step of a record is no whole number")
     except InputError as error:
-        raise error.inside(f"{path}: ") from None
-    except OSError as error:
-        raise InputError(path, "cannot be read", found=error.strerror) from None
+        raise error.inside(f"{where}: ") from None
     except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise InputError(path, "not the summary of a run", found=repr(error)) from None
+        raise InputError(where, "not the summary of a run", found=repr(error)) from None
     return summary
 
 

@@ -21,8 +21,9 @@ from fixlm.comparison.plan import Plan, Setting
 from fixlm.comparison.rows import Row, best_by_validation, mean_and_deviation, sort_rows
 from fixlm.comparison.status import discover
 from fixlm.comparison.table import markdown
+from fixlm.errors import InputError
 from fixlm.runs.status import Status, write_status
-from fixlm.runs.summary import read_summary, summarise, write_summary
+from fixlm.runs.summary import read_summary, read_together, summarise, write_summary, write_together
 
 pytestmark = pytest.mark.slow
 
@@ -127,6 +128,22 @@ def test_summaries_make_the_same_table_and_plots_as_their_runs(grid: Path, tmp_p
         assert (kept / name).read_bytes() == (grid / name).read_bytes()
 
 
+def test_summaries_in_one_file_make_the_same_table(grid: Path, tmp_path: Path) -> None:
+    kept = tmp_path / "kept"
+    kept.mkdir()
+    assert tabulate(grid) == 0
+    write_together(kept / "runs.jsonl", {path.name: summarise(path) for path in grid.glob("*-seed*")})
+    assert tabulate(kept) == 0
+    assert (kept / "table.csv").read_text() == (grid / "table.csv").read_text()
+    assert "| [tied](runs.jsonl) |" in (kept / "table.md").read_text()
+    with (kept / "runs.jsonl").open("a") as file:
+        file.write('{"run": "cut')
+    lines = len((kept / "runs.jsonl").read_text().splitlines())
+    with pytest.raises(InputError, match=f"runs.jsonl, line {lines}"):
+        read_together(kept / "runs.jsonl")
+    assert tabulate(kept) == 2
+
+
 def test_only_summaries_that_can_be_read_and_have_no_directory_are_found(grid: Path) -> None:
     write_summary(grid / "pmi-seed1.json", summarise(grid / "pmi-seed1"))  # its run directory goes before it
     (grid / "broken-seed1.json").write_text("{}")
@@ -146,9 +163,14 @@ def test_a_plan_finds_the_summaries_of_its_runs(grid: Path, capsys: pytest.Captu
     flags = ["--output-embed", "pmi,tied", "--seed", "1,2", "--data", "elsewhere", "--lr", "0.006", *OLD]
     assert tabulate(grid, *flags, "--hidden-size", "256", "--embed-size", "256") == 0
     assert (table(grid)["pmi"]["n"], table(grid)["tied"]["n"]) == (2, 1)
+    write_together(grid / "runs.jsonl", {path.stem: read_summary(path) for path in grid.glob("*-seed*.json")})
+    for path in grid.glob("*-seed*.json"):
+        path.unlink()
+    assert tabulate(grid, *flags, "--hidden-size", "256", "--embed-size", "256") == 0
+    assert (table(grid)["pmi"]["n"], table(grid)["tied"]["n"]) == (2, 1)
     assert "- Trained 2 at a time, so their speeds compare nothing: " in (grid / "table.md").read_text()
     assert tabulate(grid, *flags, "--hidden-size", "256", "--embed-size", "64") == 2
-    assert "pmi-seed1.json: a run of other settings is there" in capsys.readouterr().err
+    assert "runs.jsonl, pmi-seed1: a run of other settings is there" in capsys.readouterr().err
 
 
 def test_a_grid_that_is_partly_done_says_what_is_missing(grid: Path) -> None:

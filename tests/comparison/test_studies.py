@@ -73,6 +73,12 @@ def test_a_study_trains_its_layers_and_keeps_their_runs(
     assert "| [tied, embedding scale 8](tied-start8-seed1.json) |" in capsys.readouterr().out
     assert [path.name for path in kept.iterdir() if path.is_dir()] == ["tied-seed1"]  # the one that was not kept
 
+    together = tmp_path / "together" / "runs.jsonl"
+    assert run(program, "collect", runs, together) == 0
+    assert run(program, "collect", kept, together) == 0  # adds the other one
+    assert len(together.read_text().splitlines()) == len(settings)
+    assert run(program, "published", together.parent, "--data", tiny_corpus, *SMALL.split(), "--table-only") == 0
+
 
 def test_what_the_program_says(program: ModuleType, capsys: pytest.CaptureFixture[str]) -> None:
     assert run(program, "--list") == 0
@@ -108,7 +114,7 @@ def test_the_tables_of_a_page_are_those_of_the_committed_runs(page: str, program
 @pytest.mark.slow
 def test_what_is_kept_of_a_run_does_not_say_where_it_lay(program: ModuleType, tmp_path: Path) -> None:
     run, corpus = tmp_path / "five" / "tied-seed1", "wikitext-2"
-    kept = program.without_places(
+    kept = program.to_keep(
         {
             "config": {"corpus": {"name": corpus}, "data": {"data": f"/somewhere/{corpus}"}},
             "log": [f"{run}: {corpus}, V = 33,278", "train | epoch 1"],
@@ -116,4 +122,4 @@ def test_what_is_kept_of_a_run_does_not_say_where_it_lay(program: ModuleType, tm
         run,
     )
     assert kept["config"]["data"]["data"] == corpus
-    assert kept["log"] == ["runs/five/tied-seed1: wikitext-2, V = 33,278", "train | epoch 1"]
+    assert kept["log"] == ["runs/five/tied-seed1: wikitext-2, V = 33,278"]  # the metrics have the rest

@@ -73,6 +73,21 @@ def test_pieces_give_the_text_back_and_are_sorted_by_count(data: Path, kind: str
     assert text_of(loaded, "valid") == "the dog\n字 <unk>\n"  # 字 by its three bytes
 
 
+def test_bytes_are_a_vocabulary_that_fits_any_text(data: Path) -> None:
+    loaded = read(data, "bytes", None)
+    assert loaded.unit == "piece"
+    assert len(loaded) == 261
+    assert text_of(loaded, "train") == "\n".join(LINES) + "\n"
+    assert text_of(loaded, "valid") == "the dog\n字 <unk>\n"
+    bytes_of_the = ["▁", "<0x74>", "<0x68>", "e"]  # one letter has a piece of its own, since sentencepiece wants one
+    assert [loaded.words[i] for i in loaded.splits["valid"]] == [
+        *bytes_of_the, "▁", "<0x64>", "<0x6F>", "<0x67>", "<eos>",
+        "▁", "<0xE5>", "<0xAD>", "<0x97>", "▁<unk>", "<eos>",
+    ]  # fmt: skip
+    with pytest.raises(InputError, match="bytes have no chosen vocabulary size"):
+        read(data, "bytes", 300)
+
+
 def test_word_totals_are_of_the_original_text(data: Path) -> None:
     words = sum(len(line.split()) + 1 for line in LINES)
     loaded = read(data)
@@ -165,7 +180,7 @@ def test_a_vocabulary_out_of_range_says_the_range(data: Path, kind: str) -> None
         (
             {"tokenizer": "sentencepeice"},
             "--tokenizer: unknown tokenizer 'sentencepeice'. Fix: Did you mean 'sentencepiece'? "
-            "Choose one of: a .model file, sentencepiece, word",
+            "Choose one of: a .model file, bytes, sentencepiece, word",
         ),
         ({"tokenizer": "no.model"}, "--tokenizer: no.model cannot be read: No such file or directory."),
         ({"tokenizer": "/tmp"}, "--tokenizer: /tmp cannot be read: Is a directory."),
