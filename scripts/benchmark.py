@@ -57,7 +57,8 @@ class Settings(Sizes):
     )
     decoding: bool = option(
         False,
-        f"measure only the {cases.TOP_K} most likely words of one token after another, also of {MANY_WORDS:,} words",
+        f"measure only the {cases.TOP_K} most likely words of one token after another, and a text that is generated, "
+        f"also with {MANY_WORDS:,} words",
     )
     json: str | None = option(None, "JSON file to write the figures to")
     plot: str | None = option(None, "PNG file for a plot of how times grow with V and N")
@@ -192,7 +193,7 @@ def resident(field: str) -> int:
 
 
 def measure_decoding(settings: Settings, rounds: int) -> list[dict[str, Any]]:
-    """(h): the most likely words of one token after another, at V and, with more time, at a million words."""
+    """(h), (i): the most likely words, and a text, at V words and, with more time, at a million."""
     rows = []
     for size in sorted({settings.vocabulary_size, settings.vocabulary_size if settings.quick else MANY_WORDS}):
         # Families sorted by kind, as a run has them: the words of a block do not stand in order.
@@ -200,7 +201,9 @@ def measure_decoding(settings: Settings, rounds: int) -> list[dict[str, Any]]:
         sizes = replace(settings, vocabulary_size=size, walsh_family_size=members)
         times, ratios = in_turns(cases.top_k_calls(sizes), rounds)
         memory = {name: in_own_process(decoding_memory, name, sizes) for name in cases.DECODING}
-        rows.append({"V": size, "microseconds_per_token": times, "ratios": ratios, "extra_memory_mb": memory})
+        row = {"V": size, "microseconds_per_token": times, "ratios": ratios, "extra_memory_mb": memory}
+        times, ratios = in_turns(cases.generation_calls(sizes), rounds)
+        rows.append(row | {"generation": {"microseconds_per_token": times, "ratios": ratios}})
     return rows
 
 

@@ -1,5 +1,6 @@
 """What is timed: output layers, decoding and training steps, ours and those of plain torch, on random data."""
 
+import itertools
 import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
@@ -14,6 +15,8 @@ from torch import Tensor, nn
 from embeddings.cross_fit import FoldVectors
 from fixlm.config.read import read_config
 from fixlm.config.schema import OptimizationConfig
+from fixlm.evaluation.generation import generate
+from fixlm.evaluation.sampling import Sampling
 from fixlm.model.bfloat16 import multiplies_bfloat16
 from fixlm.model.embedding import input_embedding
 from fixlm.model.language_model import LanguageModel
@@ -114,6 +117,39 @@ def top_k_calls(sizes: Sizes) -> dict[str, Call]:
     """(h): the most likely words of one token after another."""
     hidden = torch.randn(1, sizes.hidden_size)
     return {name: in_a_row(build_layer(name, sizes).top_k, hidden, TOP_K) for name in DECODING}
+
+
+def generation_calls(sizes: Sizes) -> dict[str, Call]:
+    """(i): a text that a 2-layer model writes, each word drawn among the most likely ones."""
+    hidden_size, size = sizes.hidden_size, sizes.vocabulary_size
+    embedding = nn.Embedding(size, hidden_size)  # one for all of them: at a million words it is large
+    sampling, start = Sampling(top_k=TOP_K), random_words(sizes, 1)
+    calls = {PLAIN: Call(plain_generation(embedding, sizes, start), DECODED)}
+    for name in DECODING[1:]:
+        model = LanguageModel(embedding, hidden_size, build_layer(name, sizes)).eval()
+
+        def write(model: LanguageModel = model) -> None:
+            for _ in itertools.islice(generate(model, start.numpy(), sampling), DECODED):
+                pass
+
+        calls[name] = Call(write, DECODED)
+    return calls
+
+
+def plain_generation(embedding: nn.Embedding, sizes: Sizes, start: Tensor) -> Callable[[], object]:
+    """The same in plain torch, with a linear layer and all its logits."""
+    hidden_size = sizes.hidden_size
+    lstm, decoder = nn.LSTM(hidden_size, hidden_size, 2), nn.Linear(hidden_size, sizes.vocabulary_size)
+
+    @torch.inference_mode()
+    def write() -> None:
+        state, word = None, start  # (1,)
+        for _ in range(DECODED):
+            hidden, state = lstm(embedding(word), state)
+            logits, words = decoder(hidden[0]).topk(TOP_K)
+            word = words[torch.multinomial(logits.softmax(0), 1)]
+
+    return write
 
 
 def in_a_row(method: Callable[..., object], *arguments: object) -> Call:

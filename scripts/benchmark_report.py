@@ -66,6 +66,13 @@ def print_report(report: Mapping[str, Any]) -> None:
             ratio, megabytes = row["ratios"].get(name), row["extra_memory_mb"][name]
             table.add_row(shown(name), f"{microseconds:,.0f}", "" if ratio is None else f"{ratio:.1f}", str(megabytes))
         screen.print(table)
+        if written := row.get("generation"):
+            title = f"a text of {DECODED} words, each among the {TOP_K} most likely ones, V = {row['V']:,}"
+            table = Table("", "words a second", "times faster", title=title, title_justify="left")
+            for name, microseconds in written["microseconds_per_token"].items():
+                ratio = written["ratios"].get(name)
+                table.add_row(shown(name), f"{1e6 / microseconds:,.0f}", "" if ratio is None else f"{ratio:.1f}")
+            screen.print(table)
     if "growth" in report:
         table = Table("V", "N", *(shown(name) for name in GROWN), title="growth, µs a token", title_justify="left")
         for row in report["growth"]:

@@ -32,6 +32,9 @@ OTHER_STEPS = "steps-256-4096-amx"
 """Another measurement, for a layer that the first one lacks: an older version of the benchmark did not time it."""
 PIECES = "subwords"
 """The study of vocabularies of several sizes C, some of them no larger than N."""
+PIECES_GRID = "subwords-grid"
+"""Its table by layer and C, of the runs in bfloat16."""
+PIECES_LAYERS = ("learned", "tied", "random-orthogonal", "hadamard", "pmi", "walsh")
 MEASURED_WITH = "tied"
 """The layer whose time is 1."""
 WHAT = {
@@ -77,7 +80,12 @@ def filled(text: str, place: Path) -> str:
     """
 
     def block(found: re.Match[str]) -> str:
-        made = first_table() if place == ROOT else table(found[2], place)
+        if found[2] == PIECES_GRID:
+            made = pieces_table()
+        elif place == ROOT:
+            made = first_table()
+        else:
+            made = table(found[2], place)
         return f"{found[1]}{made}{found[3]}"
 
     return BLOCK.sub(block, text)
@@ -176,29 +184,53 @@ def plot_first(path: Path) -> None:
     save(path, lambda: valid_against(found, relative, across))
 
 
-def plot_pieces(path: Path) -> None:
-    """What each fixed matrix loses against `learned`, in validation nats a word, against C/N; of each the best run."""
-    from matplotlib.figure import Figure
-
-    from fixlm.comparison.line_labels import label_lines
-    from fixlm.comparison.plots import COLOURS, HEIGHT, WIDTH, save
+def pieces() -> dict[str, dict[tuple[int, int], float]]:
+    """The best validation perplexity per word of each layer, by C and N, among the runs of pieces in bfloat16."""
     from fixlm.comparison.stored_run import perplexity
 
-    nats: dict[str, dict[tuple[int, int], float]] = {}
+    found: dict[str, dict[tuple[int, int], float]] = {}
     for run in (run for row in rows(PIECES) for run in row.done):
         assert run.config is not None
         assert run.result is not None
         model = run.config["model"]
-        size = run.config["corpus"]["vocabulary_size"], model["last_hidden_size"] or model["hidden_size"]
-        found = nats.setdefault(model["output_embed"], {})
-        found[size] = min(found.get(size, math.inf), math.log(perplexity(run.result["valid"])))
-    learned = nats.pop("learned", {})
+        if run.config["optimization"]["precision"] == "bfloat16":
+            size = run.config["corpus"]["vocabulary_size"], model["last_hidden_size"] or model["hidden_size"]
+            known = found.setdefault(model["output_embed"], {})
+            known[size] = min(known.get(size, math.inf), perplexity(run.result["valid"]))
+    return found
+
+
+def pieces_table() -> str:
+    """Those perplexities: a row a layer, a column a size."""
+    found = pieces()
+    sizes = sorted({size for known in found.values() for size in known}, key=lambda size: (size[1], size[0]))
+    lines = ["| layer | " + " | ".join(f"C = {c:,}, N = {n}" for c, n in sizes) + " |"]
+    lines += ["|---|" + "---:|" * len(sizes), "| C/N | " + " | ".join(f"{c / n:.3g}" for c, n in sizes) + " |"]
+    for layer in sorted(found, key=PIECES_LAYERS.index):
+        cells = (f"{found[layer][size]:.1f}" if size in found[layer] else "–" for size in sizes)
+        lines.append(f"| `{layer}` | {' | '.join(cells)} |")
+    return "\n".join(lines) + "\n"
+
+
+def plot_pieces(path: Path) -> None:
+    """What each layer loses against `learned`, in validation nats a word, against C/N; of each the best run."""
+    from matplotlib.figure import Figure
+
+    from fixlm.comparison.line_labels import label_lines
+    from fixlm.comparison.plots import COLOURS, HEIGHT, WIDTH, save
+
+    found = pieces()
+    learned = found.pop("learned", {})
+    nats = {
+        layer: {size: math.log(value / learned[size]) for size, value in known.items() if size in learned}
+        for layer, known in found.items()
+    }
 
     def draw() -> Figure:
         figure = Figure(figsize=(WIDTH, HEIGHT), layout="constrained")
         axes = figure.subplots()
-        for colour, (layer, found) in zip(COLOURS, nats.items(), strict=False):
-            lost = sorted((c / n, value - learned[c, n]) for (c, n), value in found.items() if (c, n) in learned)
+        for colour, layer in zip(COLOURS, PIECES_LAYERS[1:], strict=False):
+            lost = sorted((c / n, value) for (c, n), value in nats.get(layer, {}).items())
             if lost:
                 axes.semilogx(*zip(*lost, strict=True), "o-", color=colour, label=layer)
         axes.axhline(0, color="grey", linewidth=0.8)
@@ -210,5 +242,5 @@ def plot_pieces(path: Path) -> None:
         label_lines(figure)
         return figure
 
-    if nats and learned:
+    if any(nats.values()):
         save(path, draw)

@@ -66,3 +66,8 @@ def encode_text(text: str, vocabulary: Sequence[str], tokenizer: Tokenizer | Non
     if len(words) == len(lines) - 1:
         raise InputError("text", "there is no word in it", found=repr(text[:20]))
     return EncodedText(words, np.array(ids), np.array(word_of), unknown, identities[end])
+
+
+def in_words(unknown: Counter[str]) -> str:
+    """``zebra (2), yak (1)``: what a text had that the vocabulary lacks, most frequent first."""
+    return ", ".join(f"{word} ({count})" for word, count in unknown.most_common())

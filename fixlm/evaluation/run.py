@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import itertools
+import logging
 import math
 import os
 from collections import Counter
@@ -18,7 +19,7 @@ from fixlm.config.schema import DataConfig
 from fixlm.console import progress
 from fixlm.corpus import corpus
 from fixlm.corpus.corpus import Corpus
-from fixlm.corpus.encoding import encode_text
+from fixlm.corpus.encoding import encode_text, in_words
 from fixlm.corpus.readable import ReadablePieces, ReadableWords
 from fixlm.corpus.registry import is_there
 from fixlm.corpus.sentencepiece import Tokenizer
@@ -34,6 +35,8 @@ from fixlm.runs.resume_check import check_corpus
 
 if TYPE_CHECKING:
     import pandas
+
+logger = logging.getLogger(__name__)
 
 UNKNOWN = (UNK, "<unknown>")
 """The word that stands for words, and the piece that stands for characters, which a vocabulary lacks."""
@@ -74,8 +77,7 @@ class TextScore:
         }
 
     def __str__(self) -> str:
-        counts = ", ".join(f"{word} ({count})" for word, count in self.unknown.most_common())
-        unknown = f", unknown: {counts}" if counts else ""
+        unknown = f", unknown: {in_words(self.unknown)}" if self.unknown else ""
         return f"perplexity {in_digits(self.perplexity)} over {len(self.words):,} words{unknown}"
 
 
@@ -177,7 +179,10 @@ class Run:
         end = self.vocabulary.index(EOS if self.tokenizer is None else self.tokenizer.end)
         ids = np.array([end])
         if prompt.strip():
-            ids = np.append(ids, encode_text(prompt, self.vocabulary, self.tokenizer).ids)
+            encoded = encode_text(prompt, self.vocabulary, self.tokenizer)
+            ids = np.append(ids, encoded.ids)
+            if encoded.unknown:
+                logger.warning(f"the prompt has words that the model reads as <unk>: {in_words(encoded.unknown)}")
         never = [] if unknown else [i for i, word in enumerate(self.vocabulary) if word.lstrip("▁") in UNKNOWN]
         readable = ReadableWords() if self.tokenizer is None else ReadablePieces(self.tokenizer)
         for word in prompt.split() if self.tokenizer is None else self.tokenizer.split(prompt):

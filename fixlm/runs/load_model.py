@@ -29,11 +29,11 @@ def load_model(run: RunDirectory, saved: Checkpoint | None = None) -> LanguageMo
     config = TrainConfig.from_json(values)
     tensors = (saved or find_checkpoint(run)).model()
     matrix = read_matrix(run) if has_matrix(values, config) else None
-    shared = None if config.model.input_embed != "fixed" else vectors_of(matrix)
+    shared = vectors_of(matrix) if config.model.input_embed in ("fixed", config.model.output_embed) else None
     if shared is not None:
         tensors.setdefault(INPUT, shared)  # an exported run has it once
     _require_fit(run, config, tensors, values["corpus"]["vocabulary_size"])
-    start = tensors[INPUT] if shared is None else shared
+    start = tensors[INPUT] if shared is None or not torch.equal(tensors[INPUT], shared) else shared
     model = assemble(config, values["corpus"]["vocabulary_size"], matrix, start, None)
     try:
         model.load_state_dict(tensors)

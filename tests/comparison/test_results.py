@@ -6,16 +6,16 @@ import json
 import math
 import re
 from functools import cache
-from pathlib import Path
 from typing import Any
 
 import pytest
 from pages import GENERATED, PAGES, README, ROOT
 
-from fixlm.runs.summary import POINTS, read_summary
+from fixlm.runs.summary import POINTS, read_summary, read_together
 
 RESULTS = ROOT / "results"
-RUNS = sorted(RESULTS.glob("**/*-seed*.json"))
+FILES = sorted(RESULTS.glob("**/*-seed*.json"))
+TOGETHER = sorted(RESULTS.glob("*/runs.jsonl"))
 STUDY = PAGES["docs/study.md"]
 PROSE = GENERATED.sub("", STUDY)
 """The study without the tables that `study.py report` makes."""
@@ -25,8 +25,16 @@ IN_STUDY = {name: found for name, found in BENCHMARKS.items() if name.startswith
 
 
 @cache
+def runs() -> dict[str, dict[str, Any]]:
+    """Every committed run, by its place below results/: ``layers/tied-seed1``."""
+    found = {path.relative_to(RESULTS).with_suffix("").as_posix(): read_summary(path) for path in FILES}
+    for path in TOGETHER:
+        found |= {f"{path.parent.name}/{name}": each for name, each in read_together(path).items()}
+    return found
+
+
 def summary(name: str) -> dict[str, Any]:
-    return read_summary(RESULTS / f"{name}-seed1.json")
+    return runs()[f"{name}-seed1"]
 
 
 def result(name: str) -> dict[str, Any]:
@@ -128,9 +136,9 @@ def test_the_figures_of_matrices_are_those_of_their_logs() -> None:
     assert seconds == f"{float(built_in):.0f}"
 
 
-@pytest.mark.parametrize("run", RUNS, ids=lambda run: run.name)
-def test_a_committed_run_is_whole(run: Path) -> None:
-    summary = read_summary(run)
+@pytest.mark.parametrize("name", runs())
+def test_a_committed_run_is_whole(name: str) -> None:
+    summary = runs()[name]
     config, result, records = summary["config"], summary["result"], summary["metrics"]
     assert config["corpus"] == result["corpus"]
     assert config["data"]["data"] in ("wikitext-2", "sample")
@@ -160,7 +168,7 @@ def test_what_the_page_says_of_steps_in_float32_is_that_of_the_benchmark() -> No
 
 def test_the_results_stay_small() -> None:
     files = [path for path in RESULTS.rglob("*") if path.is_file()]
-    assert len(RUNS) > 130
+    assert len(runs()) > 130
     assert len(files) < 200
     assert sum(path.stat().st_size for path in files) < 4_000_000
 
@@ -182,16 +190,16 @@ def test_runs_in_pictures_were_validated_at_least_ten_times() -> None:
     # pieces.png has no curves: it shows where runs ended.
     curves = [path for path in RESULTS.rglob("*.png") if path.name != "pieces.png"]
     pictures = {path.parent for path in curves} - {RESULTS / "benchmark"}
-    runs = [run for place in pictures for run in place.glob("*-seed*.json")]
-    assert 0 < len(runs) <= 8 * len(pictures)
-    for run in runs:
-        assert sum("validation" in record for record in read_summary(run)["metrics"]) >= 10
+    drawn = [path for place in pictures for path in place.glob("*-seed*.json")]
+    assert 0 < len(drawn) <= 8 * len(pictures)
+    for path in drawn:
+        assert sum("validation" in record for record in read_summary(path)["metrics"]) >= 10
 
 
 def test_every_perplexity_in_the_text_of_the_study_is_one_of_a_run() -> None:
     known = {f"{us:.1f}" for steps in IN_STUDY.values() for us in steps["microseconds_per_token"]["step"].values()}
     known |= {"130.3", "142.1"}  # published, with their source beside them
-    results = [read_summary(run)["result"] for run in RUNS]
+    results = [run["result"] for run in runs().values()]
     scores = [result[split] for result in results for split in ("valid", "test")]
     known |= {f"{score.get('perplexity_per_word', score['perplexity']):.1f}" for score in scores}
     found = re.findall(r"(?<![\d.,])\d{3}\.\d(?!\d)", PROSE)
@@ -201,8 +209,7 @@ def test_every_perplexity_in_the_text_of_the_study_is_one_of_a_run() -> None:
 
 def test_every_number_of_nats_in_the_study_is_one_of_a_run() -> None:
     known = set()
-    for run in RUNS:
-        whole = read_summary(run)
+    for whole in runs().values():
         known |= {f"{training_loss(whole):.2f}", f"{whole['result']['valid']['nll']:.2f}"}
         for band in whole["result"].get("test_by_frequency", ()):
             known.add(f"{band['total_nats'] / band['targets']:.2f}")
@@ -356,7 +363,7 @@ def test_rows_of_alpha_are_those_of_their_runs(row: str) -> None:
 
 
 def test_where_alpha_ends() -> None:
-    whole = [read_summary(run) for run in RUNS if run.parent != RESULTS]
+    whole = [run for name, run in runs().items() if "/" in name]
     learned = [run for run in whole if "alpha" in run["metrics"][-2] and run["config"]["model"].get("alpha") is None]
     learned = [run for run in learned if not run["config"]["model"].get("learned_words")]  # rows of another length
     words, pieces = (
@@ -369,8 +376,7 @@ def test_where_alpha_ends() -> None:
 
 def test_rows_of_seeds_are_those_of_their_runs() -> None:
     for row, name in (("tied", "tied"), ("walsh", "walsh"), ("pmi, x not normalised", "pmi-unnormalised")):
-        runs = [read_summary(RESULTS / "layers" / f"{name}-seed{seed}.json") for seed in (1, 2, 3)]
-        seeds = [run["result"]["test"]["perplexity"] for run in runs]
+        seeds = [runs()[f"layers/{name}-seed{seed}"]["result"]["test"]["perplexity"] for seed in (1, 2, 3)]
         assert f"| {row} | {' | '.join(f'{seed:.1f}' for seed in seeds)} |" in STUDY
 
 

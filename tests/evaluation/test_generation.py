@@ -20,7 +20,9 @@ from fixlm.corpus.readable import ReadablePieces, ReadableWords
 from fixlm.corpus.sentencepiece import Tokenizer
 from fixlm.errors import InputError
 from fixlm.evaluation.generation import draw, generate
+from fixlm.evaluation.run import TextScore
 from fixlm.evaluation.sampling import Sampling
+from fixlm.score import show
 
 SMALL = {"hidden_size": 16, "embed_size": 16, "batch_size": 4, "bptt": 10, "max_steps": 12, "threads": 1}
 
@@ -86,12 +88,47 @@ def test_a_seed_gives_a_text_again_and_another_one_another(run: fixlm.Run) -> No
     assert len(run.generate(tokens=5).replace("\n", " . ").split()) <= 6
 
 
-def test_unk_is_drawn_only_if_asked_for(tmp_path: Path) -> None:
+def test_unk_is_drawn_only_if_asked_for_and_read_with_a_warning(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     for split in ("train", "valid", "test"):
         (tmp_path / f"{split}.txt").write_text("<unk> <unk> a <unk> <unk> b\n" * 60)
     run = fixlm.fit(output_embed="random-orthogonal", data=tmp_path, run=tmp_path / "run", **SMALL)
     assert "<unk>" not in run.generate("a", 60)
     assert "<unk>" in run.generate("a", 60, unknown=True)
+
+    path = str(run.directory.path)
+    assert cli.main(["generate", path, "--prompt", "a zebra b zebra", "--tokens", "3"]) == 0
+    shown = capsys.readouterr()
+    assert shown.out.startswith("a zebra b zebra")
+    assert "the prompt has words that the model reads as <unk>: zebra (2)" in shown.err
+    (tmp_path / "text").write_text("a zebra\n")
+    assert cli.main(["score", path, str(tmp_path / "text"), "--json"]) == 0
+    values = json.loads(capsys.readouterr().out)
+    assert values["unknown"] == {"zebra": 1}
+    assert values["nats_per_word"] == pytest.approx(np.log(values["perplexity"]))
+    assert cli.main(["score", path, str(tmp_path / "text")]) == 0
+    assert "unknown: zebra (1)" in capsys.readouterr().out
+
+
+def test_a_text_comes_word_by_word(run: fixlm.Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A word is there before the next one is drawn."""
+    forward, calls = type(run.model).forward, []
+    monkeypatch.setattr(type(run.model), "forward", lambda *given: (calls.append(1), forward(*given))[1])
+    text = run.stream("the cat", 1000)
+    assert next(text)
+    assert len(calls) == 1
+    assert next(text)
+    assert len(calls) == 2
+
+
+def test_a_surprising_word_is_red(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("FORCE_COLOR", "1")
+    monkeypatch.setenv("COLORTERM", "truecolor")
+    show(TextScore(["sure", "odd", "lost"], np.array([0.5, 5.5, 12.0]), Counter()))
+    shown = capsys.readouterr().out
+    for word, faded in (("sure", 255), ("odd", 128), ("lost", 0)):
+        assert f"48;2;255;{faded};{faded}m{word} " in shown
 
 
 def test_wrong_arguments_are_named(run: fixlm.Run) -> None:

@@ -28,7 +28,11 @@ SMALL = {"hidden_size": 16, "embed_size": 16, "batch_size": 4, "bptt": 10, "max_
 LAYERS: dict[str, dict[str, Any]] = {
     "tied": {"output_embed": "tied"},
     "walsh": {"output_embed": "walsh", "walsh_families": 16, "walsh_positions": "frequency"},
+    "learned": {"output_embed": "learned"},
+    "hadamard": {"output_embed": "hadamard"},
+    "pmi": {"output_embed": "pmi", "output_dim": 8, "cross_fit": 0},
     "fixed-twice": {"output_embed": "random-orthogonal", "input_embed": "fixed"},
+    "twice-by-name": {"output_embed": "pmi", "output_dim": 8, "input_embed": "pmi", "embed_size": 8},
     "learned-words": {"output_embed": "random-orthogonal", "learned_words": 3},
     "clusters": {"output_embed": "random-orthogonal", "learned_words": 3, "tail_clusters": 2},
     "adaptive": {"output_embed": "adaptive", "adaptive_cutoffs": "4,8"},
@@ -38,7 +42,7 @@ LAYERS: dict[str, dict[str, Any]] = {
 @pytest.fixture(scope="module")
 def trained(tiny_corpus: Path, tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], fixlm.Run]:
     folder = tmp_path_factory.mktemp("runs")
-    return lambda name: fixlm.fit(**SMALL, **LAYERS[name], data=tiny_corpus, run=folder / name)
+    return lambda name: fixlm.fit(**SMALL | LAYERS[name], data=tiny_corpus, run=folder / name)
 
 
 @pytest.fixture
@@ -72,17 +76,25 @@ def test_no_tensor_is_there_twice(name: str, trained: Callable[[str], fixlm.Run]
 
 
 @pytest.mark.slow
-def test_a_run_on_pieces_brings_its_tokenizer(tmp_path: Path) -> None:
+@pytest.mark.parametrize("tokenizer", [{"tokenizer": "sentencepiece", "vocab_size": 276}, {"tokenizer": "bytes"}])
+def test_a_run_on_pieces_brings_its_tokenizer(tokenizer: dict[str, Any], tmp_path: Path) -> None:
     for split in ("train", "valid", "test"):
         (tmp_path / f"{split}.txt").write_text("the horses were watching other horses in the meadow\n" * 60)
-    settings = {**SMALL, "output_embed": "hadamard", "tokenizer": "sentencepiece", "vocab_size": 276}
-    run = fixlm.fit(data=tmp_path, run=tmp_path / "run", **settings)
+    run = fixlm.fit(data=tmp_path, run=tmp_path / "run", output_embed="hadamard", **SMALL, **tokenizer)
     run.export(tmp_path / "a")
-    assert fixlm.load(tmp_path / "a", data=str(tmp_path)).perplexity() == run.perplexity()
+    loaded = fixlm.load(tmp_path / "a", data=str(tmp_path))
+    assert loaded.perplexity() == run.perplexity()
+    for text in ("the horses", "naïve 漢 horses"):
+        assert loaded.score(text).nats.tolist() == run.score(text).nats.tolist()
+        assert loaded.score(text).words == text.split()
+    assert loaded.generate("the horses", 20) == run.generate("the horses", 20)
 
 
-def test_the_vectors_are_those_of_the_output_layer(trained: Callable[[str], fixlm.Run], tmp_path: Path) -> None:
-    run = trained("learned-words")
+@pytest.mark.parametrize("name", ["learned-words", "hadamard", "walsh"])
+def test_the_vectors_are_those_of_the_output_layer(
+    name: str, trained: Callable[[str], fixlm.Run], tmp_path: Path
+) -> None:
+    run = trained(name)
     run.export(tmp_path)
     vectors = KeyedVectors.load_word2vec_format(tmp_path / "output_vectors.txt")
     assert vectors.index_to_key == run.vocabulary

@@ -79,11 +79,14 @@ def test_the_most_likely_words_are_timed_at_two_sizes(
     for row in report["decoding"]:
         assert row["ratios"].keys() == {"walsh", "hadamard"}
         assert all(megabytes is None or megabytes < 4 for megabytes in row["extra_memory_mb"].values())
+        assert row["generation"]["ratios"].keys() == {"walsh", "hadamard"}
     assert report["microseconds_per_token"] == {}
     benchmark.print_report(report)
     shown = capsys.readouterr().out
     assert "the 10 most likely words of one token, 20 in a row, V = 700" in shown
     assert "hadamard, float32" in shown
+    assert "a text of 20 words, each among the 10 most likely ones, V = 700" in shown
+    assert "words a second" in shown
 
 
 @pytest.mark.parametrize(

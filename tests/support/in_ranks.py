@@ -1,7 +1,8 @@
 """Trains in several ranks, without torchrun, which would import everything again for each of them.
 
-python in_ranks.py TASKS.json: a list of objects with ``ranks``, ``arguments`` and perhaps ``interrupt`` (a rank, and
-the step after which that one gets SIGINT). Prints a list with a list of [status, standard error] for each rank.
+python in_ranks.py TASKS.json: a list of objects with ``ranks``, ``arguments`` and perhaps ``interrupt`` (a rank, the
+step after which it gets a signal, and the name of that). Metrics have the loss of every step. Prints a list with a list
+of [status, standard error] for each rank.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ from typing import Any
 import torch._dynamo  # which DistributedDataParallel imports
 
 from fixlm import cli
+from fixlm.training import trainer as training
 from fixlm.training.trainer import Trainer
 
 __all__ = ["torch"]
@@ -32,10 +34,12 @@ def as_rank(rank: int, port: int, task: dict[str, Any], told: Path) -> None:
 
     def step_and_interrupt(trainer: Trainer) -> None:
         step(trainer)
-        if [rank, trainer.at.step] == task.get("interrupt"):
-            os.kill(os.getpid(), signal.SIGINT)
+        at_rank, at_step, name = task.get("interrupt") or (None, None, "")
+        if (rank, trainer.at.step) == (at_rank, at_step):
+            os.kill(os.getpid(), signal.Signals[name])
 
     Trainer._step = step_and_interrupt  # type: ignore[method-assign]
+    training.METRICS_EVERY = 1
     arguments = [word.replace("RANK", str(rank)) for word in task["arguments"]]
     with open(told, "w") as file, contextlib.redirect_stderr(file), contextlib.redirect_stdout(file):
         status = cli.main(arguments)
