@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 import sys
 from collections.abc import Callable
@@ -131,6 +132,19 @@ def test_sigterm_to_one_rank_stops_all(folder: Path, told: Told) -> None:
     assert [status for status, _ in told["terminated"]] == [143, 143]
     assert "stopped after step 9 and saved" in told["terminated"][0][1]
     assert os.readlink(folder / "terminated/checkpoints/last") == "step-9"
+
+
+@pytest.mark.slow
+def test_a_signal_to_torchrun_stops_all(tmp_path: Path, tiny_corpus: Path) -> None:
+    """torchrun passes it on when it looks, so that the step is not known beforehand."""
+    torchrun = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2", "--"]
+    flags = f"--data {tiny_corpus} {FLAGS} {LAYERS['tied']} --max-steps 1000000 --run {tmp_path / 'run'}"
+    program = [str(IN_RANKS.with_name("stop_torchrun.py")), "5", *flags.split()]
+    done = subprocess.run([*torchrun, *program], capture_output=True, text=True, check=False, timeout=120)
+    assert done.returncode != 0
+    (line,) = re.findall(r"stopped after step (\d+) and saved", done.stderr)
+    assert int(line) >= 5
+    assert os.readlink(tmp_path / "run/checkpoints/last") == f"step-{line}"
 
 
 @pytest.mark.slow
