@@ -61,6 +61,13 @@ def test_a_cluster_gives_the_bytes_of_one_process(
 
 
 @pytest.mark.slow
+def test_signs_on_a_cluster_are_those_of_one_process(address: str) -> None:
+    with connected(address) as client:
+        signs = embeddings.build("pmi-signs", dataclasses.replace(TEXT, client=client), 8)
+    assert signs.recipe == embeddings.build("pmi-signs", TEXT, 8).recipe
+
+
+@pytest.mark.slow
 def test_a_worker_that_is_killed_while_it_counts_changes_no_byte(
     address: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
