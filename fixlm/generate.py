@@ -11,6 +11,7 @@ from annotated_types import Ge, Le
 from embeddings.options import Checked, Count, option
 from fixlm.cli import run
 from fixlm.config.command_line import Parser, add_options, read_options
+from fixlm.errors import say
 from fixlm.evaluation.sampling import Sampling
 
 EPILOGUE = """\
@@ -40,13 +41,17 @@ def command(arguments: list[str], program: str = "python -m fixlm.generate") -> 
     config, sampling = read_options(given, GenerateConfig), read_options(given, Sampling)
     import torch
 
+    from fixlm.corpus.encoding import encode_text, with_counts
     from fixlm.evaluation.run import load
 
     if config.threads is not None:
         torch.set_num_threads(config.threads)
-    text = load(given["run"], config.checkpoint).stream(
-        config.prompt, config.tokens, unknown=config.unknown, **vars(sampling)
-    )
+    trained = load(given["run"], config.checkpoint)
+    text = trained.stream(config.prompt, config.tokens, unknown=config.unknown, **vars(sampling))
+    if config.prompt.strip():
+        unknown = encode_text(config.prompt, trained.vocabulary, trained.tokenizer).unknown
+        if unknown:
+            say(f"warning: the prompt has words that the model reads as <unk>: {with_counts(unknown)}")
     print(config.prompt, end="", flush=True)
     for part in text:
         print(part, end="", flush=True)

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from benchmark_layers import LOW, PLAIN, Sizes, build_layer
@@ -122,18 +123,18 @@ def top_k_calls(sizes: Sizes) -> dict[str, Call]:
 def generation_calls(sizes: Sizes) -> dict[str, Call]:
     """(i): a text that a 2-layer model writes, each word drawn among the most likely ones."""
     hidden_size, size = sizes.hidden_size, sizes.vocabulary_size
-    embedding = nn.Embedding(size, hidden_size)  # one for all of them: at a million words it is large
+    embedding = input_embedding(size, hidden_size)  # one for all of them: at a million words it is large
     sampling, start = Sampling(top_k=TOP_K), random_words(sizes, 1)
     calls = {PLAIN: Call(plain_generation(embedding, sizes, start), DECODED)}
     for name in DECODING[1:]:
         model = LanguageModel(embedding, hidden_size, build_layer(name, sizes)).eval()
-
-        def write(model: LanguageModel = model) -> None:
-            for _ in itertools.islice(generate(model, start.numpy(), sampling), DECODED):
-                pass
-
-        calls[name] = Call(write, DECODED)
+        calls[name] = Call(partial(written, model, start.numpy(), sampling), DECODED)
     return calls
+
+
+def written(model: LanguageModel, prompt: np.ndarray, sampling: Sampling) -> list[int]:
+    """The ids of `DECODED` words."""
+    return [*itertools.islice(generate(model, prompt, sampling), DECODED)]
 
 
 def plain_generation(embedding: nn.Embedding, sizes: Sizes, start: Tensor) -> Callable[[], object]:

@@ -8,7 +8,7 @@
   python scripts/study.py report                        renews the tables and pictures of the pages from results/
 
 The plan of a study is scripts/studies/STUDY.toml. A table stands between the lines <!-- table: STUDY --> and
-<!-- end of table --> of a page.
+<!-- end of table --> of a page, and that of pieces by layer and size at <!-- table: subwords-grid -->.
 """
 
 from __future__ import annotations
@@ -64,7 +64,7 @@ def collect(runs: Path, results: Path) -> None:
     """Writes the summary of each run that is done below a directory, without the places where its files lay."""
     from fixlm.comparison.status import read_run
     from fixlm.comparison.stored_run import DONE
-    from fixlm.runs.summary import TOGETHER, read_together, summarise, summary_path, write_summary, write_together
+    from fixlm.runs.summary import SUMMARIES, add_summaries, summarise, summary_path, write_summary
 
     found = {}
     for each in map(read_run, sorted(config.parent for config in runs.glob("*/config.json"))):
@@ -74,9 +74,11 @@ def collect(runs: Path, results: Path) -> None:
             found[name] = to_keep(summarise(each.path), each.path)
     if not found:
         raise InputError(runs, "there is no run below it that is done")
-    if results.name == TOGETHER:
+    if results.name == SUMMARIES:
         results.parent.mkdir(parents=True, exist_ok=True)
-        write_together(results, read_together(results) | found)
+        add_summaries(results, found)
+        for name in found:
+            summary_path(results.with_name(name)).unlink(missing_ok=True)  # a run stands in one place
         print(results)
     else:
         results.mkdir(parents=True, exist_ok=True)

@@ -33,7 +33,7 @@ OTHER_STEPS = "steps-256-4096-amx"
 PIECES = "subwords"
 """The study of vocabularies of several sizes C, some of them no larger than N."""
 PIECES_GRID = "subwords-grid"
-"""Its table by layer and C, of the runs in bfloat16."""
+"""Its table by layer and by C and N, of the runs in bfloat16; it stands beside the one with a row a run."""
 PIECES_LAYERS = ("learned", "tied", "random-orthogonal", "hadamard", "pmi", "walsh")
 MEASURED_WITH = "tied"
 """The layer whose time is 1."""
@@ -110,7 +110,7 @@ def table(study: str, place: Path) -> str:
     lines += ["|---|---:|---:|---:|---:|---|"]
     for row in found:
         if row.done:
-            links = (f"[{run.seed}]({os.path.relpath(run.place, place)})" for run in row.done)
+            links = (f"[{run.seed}]({os.path.relpath(run.file or run.path, place)})" for run in row.done)
             lines.append(f"| {row.name} | {' | '.join([*counts(row), *scores(row)])} | {', '.join(links)} |")
     result = next((row.done[0].result for row in found if row.done), None)
     if result is not None:

@@ -13,7 +13,7 @@ from fixlm.config.read import by_flag
 from fixlm.errors import InputError, InputErrors
 from fixlm.runs.directory import RunDirectory
 from fixlm.runs.status import parse_status, read_status
-from fixlm.runs.summary import TOGETHER, read_summary, read_together, summary_path
+from fixlm.runs.summary import SUMMARIES, read_summaries, read_summary, summary_path
 
 if TYPE_CHECKING:
     from fixlm.comparison.plan import PlannedRun
@@ -33,9 +33,9 @@ def read_run(path: Path, seed: int | None = None) -> StoredRun:
     return StoredRun(seed, path, config, result, status, directory.read_metrics)
 
 
-def _of_summary(summary: Mapping[str, Any], path: Path) -> StoredRun:
-    config, status = summary["config"], parse_status(summary["status"])
-    return StoredRun(config["optimization"]["seed"], path, config, summary["result"], status, summary["metrics"].copy)
+def _of_summary(summary: Mapping[str, Any], path: Path, file: Path | None = None) -> StoredRun:
+    config, status, metrics = summary["config"], parse_status(summary["status"]), summary["metrics"]
+    return StoredRun(config["optimization"]["seed"], path, config, summary["result"], status, metrics.copy, file)
 
 
 def survey(planned: Sequence[PlannedRun], corpora: Mapping[Path, str] | None = None) -> list[StoredRun]:
@@ -50,7 +50,8 @@ def survey(planned: Sequence[PlannedRun], corpora: Mapping[Path, str] | None = N
     """
     errors: list[InputError] = []
     found = []
-    together = {each.path.parent: read_together(each.path.parent / TOGETHER) for each in planned}
+    directories = {each.path.parent for each in planned}
+    together = {directory: read_summaries(directory / SUMMARIES) for directory in directories}
     for each in planned:
         try:
             corpus = None if corpora is None else corpora.get(each.path)
@@ -65,9 +66,9 @@ def _look(planned: PlannedRun, corpus: str | None, together: Mapping[str, Any]) 
     """One run of a plan, in its directory or in a summary beside it; refuses another run that lies there."""
     path, directory = planned.path, RunDirectory(planned.path)
     if not path.exists() and summary_path(path).is_file():
-        run = read_run(summary_path(path), planned.seed)
+        run = read_run(summary_path(path))
     elif not path.exists() and path.name in together:
-        run = _of_summary(together[path.name], path)
+        run = _of_summary(together[path.name], path, path.with_name(SUMMARIES))
     elif not directory.config.is_file():
         if path.exists() and not directory.is_free():
             what = "there is something in it, but no run"
@@ -88,7 +89,7 @@ def _look(planned: PlannedRun, corpus: str | None, together: Mapping[str, Any]) 
         if different:
             what = "a run of other settings is there"
             fix = "another directory for the comparison, or another name for the setting"
-            where = run.path if run.place == run.path else f"{run.place}, {run.path.name}"
+            where = f"{run.file}, {path.name}" if run.file else run.path
             raise InputError(where, what, found=", ".join(different), fix=fix)
     return run
 
@@ -100,21 +101,17 @@ def discover(directory: Path) -> tuple[list[Row], list[str]]:
         The rows, and a note about each directory or summary that looks like a run and cannot be read.
 
     Raises:
-        InputError: there is no run.
+        InputError: there is no run, or the file with several summaries is damaged.
     """
     groups: dict[str, list[StoredRun]] = {}
     notes = []
-    try:
-        together = read_together(directory / TOGETHER)
-    except InputError as error:
-        together = {}
-        notes.append(f"{TOGETHER} is left out: {str(error).splitlines()[0]}")
+    together = read_summaries(directory / SUMMARIES)
     paths = [path.parent for path in directory.glob("*/config.json")]
     paths += [path for path in directory.glob("*-seed*.json") if not path.with_suffix("").is_dir()]
-    paths += [path for name in together if not (path := directory / name).exists()]
+    paths += [path for name in together if not ((path := directory / name).exists() or summary_path(path).is_file())]
     for path in sorted(paths):
         try:
-            run = read_run(path) if path.exists() else _of_summary(together[path.name], path)
+            run = read_run(path) if path.exists() else _of_summary(together[path.name], path, directory / SUMMARIES)
         except InputError as error:
             notes.append(f"{path.name} is left out: {str(error).splitlines()[0]}")
             continue

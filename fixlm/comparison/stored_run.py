@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from fixlm.runs.status import Status
-from fixlm.runs.summary import TOGETHER
 
 if TYPE_CHECKING:
     from fixlm.training.windows import Windows
@@ -23,12 +22,12 @@ class StoredRun:
     """One run as it is stored: all that tables and plots read of it.
 
     Args:
-        path: the run directory, or the file of its summary; where several summaries are in one file, the directory that
-            would hold the run.
+        path: the run directory, or the file of its summary.
         config: ``config.json``, with the defaults of settings that are younger than the run; None before it started.
         result: ``result.json`` of a run that is done.
         status: ``status.json``; None where there is none, as in runs that are older than this file.
         read_metrics: gives the records of ``metrics.jsonl``; called once, when the first curve is drawn.
+        file: that has its summary among others; ``path`` is then where the run directory would be.
     """
 
     seed: int
@@ -37,6 +36,7 @@ class StoredRun:
     result: Mapping[str, Any] | None = None
     status: Status | None = None
     read_metrics: Callable[[], Iterable[Mapping[str, Any]]] = field(default=tuple, compare=False, repr=False)
+    file: Path | None = None
 
     @property
     def state(self) -> str:
@@ -56,12 +56,6 @@ class StoredRun:
     def runs_at_a_time(self) -> int | None:
         """How many runs were trained side by side while this one was; None if that is not recorded."""
         return None if self.status is None else self.status.runs_at_a_time
-
-    @property
-    def place(self) -> Path:
-        """What there is to open: its directory, or the file that has its summary."""
-        together = self.path.with_name(TOGETHER)
-        return together if together.is_file() and not self.path.exists() else self.path
 
     @property
     def log(self) -> Path:

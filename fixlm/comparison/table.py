@@ -186,7 +186,7 @@ def _numbers(values: pd.Series, digits: str = ",.0f") -> list[str]:
 def _name(row: Row, directory: Path) -> str:
     there = [run for run in row.runs if run.config]
     name = _escape(row.name)
-    return f"[{name}]({_link(there[0].place, directory)})" if there else name
+    return f"[{name}]({_link(there[0].file or there[0].path, directory)})" if there else name
 
 
 def _score(row: Row, split: str) -> str:
@@ -197,7 +197,7 @@ def _score(row: Row, split: str) -> str:
 
 
 def _seed(run: StoredRun, directory: Path) -> str:
-    place = run.log if run.log.is_file() else run.place
+    place = run.log if run.log.is_file() else run.file or run.path
     shown = f"[{run.seed}]({_link(place, directory)})" if place.exists() else str(run.seed)
     return shown if run.state == DONE else f"{shown} ({run.state})"
 

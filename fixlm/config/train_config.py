@@ -88,6 +88,11 @@ class TrainConfig:
         return self.layer.input_matrix if model.input_embed in ("same", "fixed") else model.input_embed
 
     @property
+    def reads_output_matrix(self) -> bool:
+        """Whether the frozen input embedding is the output matrix, if both have rows of one length."""
+        return self.model.input_embed in ("fixed", self.model.output_embed)
+
+    @property
     def folds(self) -> int:
         """K of cross-fitting, 0 for none."""
         assert self.model.cross_fit is not None

@@ -68,6 +68,6 @@ def encode_text(text: str, vocabulary: Sequence[str], tokenizer: Tokenizer | Non
     return EncodedText(words, np.array(ids), np.array(word_of), unknown, identities[end])
 
 
-def in_words(unknown: Counter[str]) -> str:
+def with_counts(unknown: Counter[str]) -> str:
     """``zebra (2), yak (1)``: what a text had that the vocabulary lacks, most frequent first."""
     return ", ".join(f"{word} ({count})" for word, count in unknown.most_common())

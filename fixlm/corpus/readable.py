@@ -52,16 +52,17 @@ class ReadablePieces:
 
     def __init__(self, tokenizer: Tokenizer) -> None:
         self.tokenizer = tokenizer
-        self.pieces: list[str] = []  # of this line
-        self.shown = ""
+        self.before: list[str] = []  # the pieces that were shown last, on which a space in front of the next depends
+        self.waiting: list[str] = []
 
     def add(self, token: str) -> str:
         if token == self.tokenizer.end:
-            self.pieces, self.shown = [], ""
+            self.before, self.waiting = [], []
             return "\n"
-        self.pieces.append(token)
-        text = self.tokenizer.join(self.pieces)
+        self.waiting.append(token)
+        text = self.tokenizer.join([*self.before, *self.waiting])
         if text.endswith("\N{REPLACEMENT CHARACTER}"):
             return ""
-        new, self.shown = text[len(self.shown) :], text
-        return new
+        shown = self.tokenizer.join(self.before)
+        self.before, self.waiting = self.waiting, []
+        return text[len(shown) :]

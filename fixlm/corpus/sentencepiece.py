@@ -62,9 +62,9 @@ class Tokenizer:
         if tokenizer == "sentencepiece":
             return cls(None, DEFAULT_VOCAB_SIZE if vocab_size is None else vocab_size, tokenizer_type)
         if tokenizer == "bytes":
-            if vocab_size is not None:
-                fix = "leave --vocab-size out"
-                raise InputError("--vocab-size", "bytes have no chosen vocabulary size", found=vocab_size, fix=fix)
+            if vocab_size not in (None, BYTE_PIECES):
+                what, fix = "bytes are a vocabulary of one size", "leave --vocab-size out"
+                raise InputError("--vocab-size", what, found=vocab_size, expected=BYTE_PIECES, fix=fix)
             return cls(None, BYTE_PIECES, "bytes")
         path = Path(os.path.expanduser(tokenizer))
         if not path.exists() and path.suffix != ".model":
@@ -137,13 +137,12 @@ class Tokenizer:
 
     def join(self, pieces: Iterable[str]) -> str:
         """The text of pieces; ``<eos>`` ends a line."""
-        end, lines = self.pieces[self.end_of_line], [list[int]()]
-        identities = {piece: i for i, piece in enumerate(self.pieces)}
+        lines = [list[int]()]
         for piece in pieces:
-            if piece == end:
+            if piece == self.end:
                 lines.append([])
             else:
-                lines[-1].append(identities[piece])
+                lines[-1].append(self._ids[piece])
         return "\n".join(self._processor.decode(line) for line in lines)
 
     def _open(self, model: bytes) -> None:
@@ -163,6 +162,7 @@ class Tokenizer:
         self.end_of_line = self._find_end_of_line()
         if len(set(self.pieces)) != len(self.pieces):
             raise InputError("tokenizer", "two pieces of the sentencepiece model are alike")
+        self._ids = {piece: i for i, piece in enumerate(self.pieces)}
 
     def _find_end_of_line(self) -> int:
         """The id of the model's own end of a sentence; a model without one gets ``<eos>`` appended."""

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import itertools
-import logging
 import math
 import os
 from collections import Counter
@@ -19,7 +18,7 @@ from fixlm.config.schema import DataConfig
 from fixlm.console import progress
 from fixlm.corpus import corpus
 from fixlm.corpus.corpus import Corpus
-from fixlm.corpus.encoding import encode_text, in_words
+from fixlm.corpus.encoding import encode_text, with_counts
 from fixlm.corpus.readable import ReadablePieces, ReadableWords
 from fixlm.corpus.registry import is_there
 from fixlm.corpus.sentencepiece import Tokenizer
@@ -35,8 +34,6 @@ from fixlm.runs.resume_check import check_corpus
 
 if TYPE_CHECKING:
     import pandas
-
-logger = logging.getLogger(__name__)
 
 UNKNOWN = (UNK, "<unknown>")
 """The word that stands for words, and the piece that stands for characters, which a vocabulary lacks."""
@@ -77,7 +74,7 @@ class TextScore:
         }
 
     def __str__(self) -> str:
-        unknown = f", unknown: {in_words(self.unknown)}" if self.unknown else ""
+        unknown = f", unknown: {with_counts(self.unknown)}" if self.unknown else ""
         return f"perplexity {in_digits(self.perplexity)} over {len(self.words):,} words{unknown}"
 
 
@@ -167,7 +164,7 @@ class Run:
             Text, in spaces and punctuation as people write them.
 
         Raises:
-            InputError: a number is out of range, or the prompt has a word that the vocabulary lacks.
+            InputError: a number is out of range, or the prompt has a word that no ``<unk>`` can take.
         """
         names = [field.name for field in dataclasses.fields(Sampling)]
         for name in sampling:
@@ -179,14 +176,11 @@ class Run:
         end = self.vocabulary.index(EOS if self.tokenizer is None else self.tokenizer.end)
         ids = np.array([end])
         if prompt.strip():
-            encoded = encode_text(prompt, self.vocabulary, self.tokenizer)
-            ids = np.append(ids, encoded.ids)
-            if encoded.unknown:
-                logger.warning(f"the prompt has words that the model reads as <unk>: {in_words(encoded.unknown)}")
+            ids = np.append(ids, encode_text(prompt, self.vocabulary, self.tokenizer).ids)
         never = [] if unknown else [i for i, word in enumerate(self.vocabulary) if word.lstrip("▁") in UNKNOWN]
         readable = ReadableWords() if self.tokenizer is None else ReadablePieces(self.tokenizer)
         for word in prompt.split() if self.tokenizer is None else self.tokenizer.split(prompt):
-            readable.add(word)
+            readable.add(word)  # the spaces of what follows depend on it
         drawn = itertools.islice(generate(self.model, ids, settings, never), tokens)
         return (readable.add(self.vocabulary[i]) for i in drawn)
 

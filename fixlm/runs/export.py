@@ -108,7 +108,7 @@ def _same(one: Mapping[str, Tensor], other: Mapping[str, Tensor]) -> bool:
 def _without_shared(run: RunDirectory, weights: Mapping[str, Tensor], values: dict[str, Any]) -> dict[str, Tensor]:
     """The weights without an input embedding that is the fixed output matrix, which has a file of its own."""
     config = TrainConfig.from_json(values)
-    if config.model.input_embed in ("fixed", config.model.output_embed) and has_matrix(values, config):
+    if config.reads_output_matrix and has_matrix(values, config):
         vectors = vectors_of(read_matrix(run))
         if vectors is not None and torch.equal(vectors, weights[INPUT]):
             return {name: tensor for name, tensor in weights.items() if name != INPUT}

@@ -29,11 +29,12 @@ def load_model(run: RunDirectory, saved: Checkpoint | None = None) -> LanguageMo
     config = TrainConfig.from_json(values)
     tensors = (saved or find_checkpoint(run)).model()
     matrix = read_matrix(run) if has_matrix(values, config) else None
-    shared = vectors_of(matrix) if config.model.input_embed in ("fixed", config.model.output_embed) else None
+    shared = vectors_of(matrix) if config.reads_output_matrix else None
     if shared is not None:
         tensors.setdefault(INPUT, shared)  # an exported run has it once
     _require_fit(run, config, tensors, values["corpus"]["vocabulary_size"])
-    start = tensors[INPUT] if shared is None or not torch.equal(tensors[INPUT], shared) else shared
+    # The same method gives other rows where N is not the length of an input vector.
+    start = shared if shared is not None and torch.equal(tensors[INPUT], shared) else tensors[INPUT]
     model = assemble(config, values["corpus"]["vocabulary_size"], matrix, start, None)
     try:
         model.load_state_dict(tensors)

@@ -7,10 +7,10 @@
     status    {"state": "done", "runs_at_a_time": how many runs were trained side by side; null if not recorded}, out of
               ``status.json``
     metrics   the records of ``metrics.jsonl``: all validations, and at most `POINTS` training records (see `thinned`)
-    log       the lines of ``log.txt``
+    log       lines of ``log.txt``
 
-A directory may hold the summaries of many runs in one file, `TOGETHER`: a line each, with the name of its run directory
-as ``run``.
+A directory may hold the summaries of many runs in one file, `SUMMARIES`: a line each, where ``run`` is the name of the
+run directory.
 """
 
 import itertools
@@ -26,7 +26,7 @@ from fixlm.errors import InputError
 from fixlm.runs.directory import RunDirectory, checked_config, checked_result
 from fixlm.runs.status import parse_status, read_status
 
-TOGETHER = "runs.jsonl"
+SUMMARIES = "runs.jsonl"
 POINTS = 75
 """Training records that are kept: one epoch of WikiText-2 has 75, and a plot is too small to show more."""
 END = 15
@@ -87,10 +87,17 @@ def write_summary(path: Path, summary: Mapping[str, Any]) -> None:
     write_atomically(path, ("{\n" + ",\n".join(parts) + "\n}\n").encode())
 
 
-def write_together(path: Path, summaries: Mapping[str, Mapping[str, Any]]) -> None:
-    """Writes the summaries of several runs, by the names of their directories, to one file: a line each."""
-    lines = (_json({"run": name, **summary}) + "\n" for name, summary in sorted(summaries.items()))
-    write_atomically(path, "".join(lines).encode())
+def add_summaries(path: Path, summaries: Mapping[str, Mapping[str, Any]]) -> None:
+    """Writes the summaries of runs, by the names of their directories, to one file, a line each.
+
+    Lines of other runs stay as they are.
+
+    Raises:
+        InputError: as of `read_summaries`.
+    """
+    lines = dict(zip(read_summaries(path), path.read_bytes().splitlines(), strict=True)) if path.is_file() else {}
+    lines |= {name: _json({"run": name, **summary}).encode() for name, summary in summaries.items()}
+    write_atomically(path, b"".join(lines[name] + b"\n" for name in sorted(lines)))
 
 
 def read_summary(path: Path) -> dict[str, Any]:
@@ -102,17 +109,21 @@ def read_summary(path: Path) -> dict[str, Any]:
     return _checked(_read(path), path)
 
 
-def read_together(path: Path) -> dict[str, dict[str, Any]]:
-    """The summaries that `write_together` wrote, by the names of their runs' directories; none if there is no file.
+def read_summaries(path: Path) -> dict[str, dict[str, Any]]:
+    """The summaries that `write_summaries` wrote, by the names of their runs' directories; none if there is no file.
 
     Raises:
         InputError: it cannot be read, or a line is no summary of a run; names the line.
     """
-    found = {}
+    found: dict[str, dict[str, Any]] = {}
     for number, line in enumerate(_read(path).splitlines() if path.is_file() else [], start=1):
-        summary = _checked(line, f"{path}, line {number}")
-        if not isinstance(name := summary.pop("run", None), str) or name in found:
-            raise InputError(f"{path}, line {number}", "every run has a name of its own", found=name)
+        where = f"{path}, line {number}"
+        summary = _checked(line, where)
+        name = summary.pop("run", None)
+        if not isinstance(name, str) or Path(name).name != name:
+            raise InputError(where, "no name of a run", found=repr(name), expected='"run": the name of its directory')
+        if name in found:
+            raise InputError(where, "this run is there twice", found=name, fix="remove one of the lines")
         found[name] = summary
     return found
 

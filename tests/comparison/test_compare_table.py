@@ -23,7 +23,7 @@ from fixlm.comparison.status import discover
 from fixlm.comparison.table import markdown
 from fixlm.errors import InputError
 from fixlm.runs.status import Status, write_status
-from fixlm.runs.summary import read_summary, read_together, summarise, write_summary, write_together
+from fixlm.runs.summary import add_summaries, read_summary, summarise, write_summary
 
 pytestmark = pytest.mark.slow
 
@@ -132,16 +132,19 @@ def test_summaries_in_one_file_make_the_same_table(grid: Path, tmp_path: Path) -
     kept = tmp_path / "kept"
     kept.mkdir()
     assert tabulate(grid) == 0
-    write_together(kept / "runs.jsonl", {path.name: summarise(path) for path in grid.glob("*-seed*")})
+    add_summaries(kept / "runs.jsonl", {path.name: summarise(path) for path in grid.glob("*-seed*")})
     assert tabulate(kept) == 0
     assert (kept / "table.csv").read_text() == (grid / "table.csv").read_text()
     assert "| [tied](runs.jsonl) |" in (kept / "table.md").read_text()
-    with (kept / "runs.jsonl").open("a") as file:
-        file.write('{"run": "cut')
-    lines = len((kept / "runs.jsonl").read_text().splitlines())
-    with pytest.raises(InputError, match=f"runs.jsonl, line {lines}"):
-        read_together(kept / "runs.jsonl")
-    assert tabulate(kept) == 2
+    lines = (kept / "runs.jsonl").read_text().splitlines()
+    for added, message in (
+        ('{"run": "cut', "not the summary of a run"),
+        (lines[0], "this run is there twice"),
+        (lines[0].replace(json.loads(lines[0])["run"], "../a"), "no name of a run"),
+    ):
+        (kept / "runs.jsonl").write_text("\n".join([*lines, added]))
+        with pytest.raises(InputError, match=f"runs.jsonl, line {len(lines) + 1}: {message}"):
+            discover(kept)
 
 
 def test_only_summaries_that_can_be_read_and_have_no_directory_are_found(grid: Path) -> None:
@@ -163,7 +166,7 @@ def test_a_plan_finds_the_summaries_of_its_runs(grid: Path, capsys: pytest.Captu
     flags = ["--output-embed", "pmi,tied", "--seed", "1,2", "--data", "elsewhere", "--lr", "0.006", *OLD]
     assert tabulate(grid, *flags, "--hidden-size", "256", "--embed-size", "256") == 0
     assert (table(grid)["pmi"]["n"], table(grid)["tied"]["n"]) == (2, 1)
-    write_together(grid / "runs.jsonl", {path.stem: read_summary(path) for path in grid.glob("*-seed*.json")})
+    add_summaries(grid / "runs.jsonl", {path.stem: read_summary(path) for path in grid.glob("*-seed*.json")})
     for path in grid.glob("*-seed*.json"):
         path.unlink()
     assert tabulate(grid, *flags, "--hidden-size", "256", "--embed-size", "256") == 0

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from pages import GENERATED, PAGES, README, ROOT
 
-from fixlm.runs.summary import POINTS, read_summary, read_together
+from fixlm.runs.summary import POINTS, read_summaries, read_summary
 
 RESULTS = ROOT / "results"
 FILES = sorted(RESULTS.glob("**/*-seed*.json"))
@@ -29,7 +29,7 @@ def runs() -> dict[str, dict[str, Any]]:
     """Every committed run, by its place below results/: ``layers/tied-seed1``."""
     found = {path.relative_to(RESULTS).with_suffix("").as_posix(): read_summary(path) for path in FILES}
     for path in TOGETHER:
-        found |= {f"{path.parent.name}/{name}": each for name, each in read_together(path).items()}
+        found |= {f"{path.parent.name}/{name}": each for name, each in read_summaries(path).items()}
     return found
 
 
@@ -190,10 +190,10 @@ def test_runs_in_pictures_were_validated_at_least_ten_times() -> None:
     # pieces.png has no curves: it shows where runs ended.
     curves = [path for path in RESULTS.rglob("*.png") if path.name != "pieces.png"]
     pictures = {path.parent for path in curves} - {RESULTS / "benchmark"}
-    drawn = [path for place in pictures for path in place.glob("*-seed*.json")]
+    drawn = [run for name, run in runs().items() if (RESULTS / name).parent in pictures]
     assert 0 < len(drawn) <= 8 * len(pictures)
-    for path in drawn:
-        assert sum("validation" in record for record in read_summary(path)["metrics"]) >= 10
+    for run in drawn:
+        assert sum("validation" in record for record in run["metrics"]) >= 10
 
 
 def test_every_perplexity_in_the_text_of_the_study_is_one_of_a_run() -> None:

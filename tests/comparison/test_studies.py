@@ -14,7 +14,7 @@ from pages import PAGES
 from fixlm import cli
 from fixlm.comparison.plan import read_plan
 from fixlm.comparison.status import survey
-from fixlm.runs.summary import read_summary, read_together
+from fixlm.runs.summary import read_summaries, read_summary
 
 ROOT = Path(__file__).parents[2]
 STUDIES = sorted((ROOT / "scripts" / "studies").glob("*.toml"))
@@ -101,8 +101,9 @@ def test_what_the_program_says(program: ModuleType, capsys: pytest.CaptureFixtur
 def test_committed_runs_are_of_the_study_that_its_file_describes(study: Path) -> None:
     directory = RESULTS / study.stem
     runs = survey(read_plan(study).runs(directory))  # raises where a run has other settings
-    kept = {path.stem for path in directory.glob("*-seed*.json")} | {*read_together(directory / "runs.jsonl")}
-    assert kept == {run.path.stem if run.path.is_file() else run.path.name for run in runs if run.result}
+    kept = [*(path.stem for path in directory.glob("*-seed*.json")), *read_summaries(directory / "runs.jsonl")]
+    assert len(kept) == len({*kept})
+    assert {*kept} == {run.path.stem if run.path.is_file() else run.path.name for run in runs if run.result}
 
 
 @pytest.mark.slow

@@ -9,6 +9,7 @@ import sys
 from collections import Counter
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -125,6 +126,8 @@ def test_a_text_comes_word_by_word(run: fixlm.Run, monkeypatch: pytest.MonkeyPat
 def test_a_surprising_word_is_red(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("FORCE_COLOR", "1")
     monkeypatch.setenv("COLORTERM", "truecolor")
+    monkeypatch.setenv("TERM", "xterm")
+    monkeypatch.delenv("NO_COLOR", raising=False)
     show(TextScore(["sure", "odd", "lost"], np.array([0.5, 5.5, 12.0]), Counter()))
     shown = capsys.readouterr().out
     for word, faded in (("sure", 255), ("odd", 128), ("lost", 0)):
@@ -157,10 +160,11 @@ def test_words_read_as_people_write_them(words: str, text: str) -> None:
 
 
 @pytest.mark.slow
-def test_pieces_read_as_text_while_they_come(tmp_path: Path) -> None:
-    tokenizer = Tokenizer(vocab_size=277)
+@pytest.mark.parametrize("kind", [{"vocab_size": 277}, {"vocab_size": 261, "tokenizer_type": "bytes"}])
+def test_pieces_read_as_text_while_they_come(kind: dict[str, Any]) -> None:
+    tokenizer = Tokenizer(**kind)
     tokenizer.train(lambda: [["grüße", "from", "the", "watching", "horses"]] * 50)
-    for text in ("the horses watching", "naïve 漢 the"):
+    for text in ("the horses watching", "naïve 漢 the", "漢漢 é"):
         readable = ReadablePieces(tokenizer)
         parts = [readable.add(piece) for piece in tokenizer.split(text)]
         assert "".join(parts) == text

@@ -33,6 +33,7 @@ LAYERS: dict[str, dict[str, Any]] = {
     "pmi": {"output_embed": "pmi", "output_dim": 8, "cross_fit": 0},
     "fixed-twice": {"output_embed": "random-orthogonal", "input_embed": "fixed"},
     "twice-by-name": {"output_embed": "pmi", "output_dim": 8, "input_embed": "pmi", "embed_size": 8},
+    "twice-of-two-lengths": {"output_embed": "pmi", "output_dim": 8, "input_embed": "pmi", "embed_size": 10},
     "learned-words": {"output_embed": "random-orthogonal", "learned_words": 3},
     "clusters": {"output_embed": "random-orthogonal", "learned_words": 3, "tail_clusters": 2},
     "adaptive": {"output_embed": "adaptive", "adaptive_cutoffs": "4,8"},

@@ -12,6 +12,7 @@ import pytest
 import torch
 
 from fixlm.model.bfloat16 import multiplies_bfloat16
+from fixlm.model.language_model import LanguageModel
 
 pytestmark = pytest.mark.slow
 
@@ -74,8 +75,11 @@ def test_the_most_likely_words_are_timed_at_two_sizes(
     settings = benchmark.Settings(
         vocabulary_size=300, hidden_size=32, walsh_families=64, rounds=1, decoding=True, threads=1
     )
+    forward, words = LanguageModel.forward, []
+    monkeypatch.setattr(LanguageModel, "forward", lambda *given: (words.append(1), forward(*given))[1])
     report = benchmark.measure(settings)
     assert [row["V"] for row in report["decoding"]] == [300, 700]
+    assert len(words) == 2 * 2 * 2 * 20  # sizes, layers, a round before the first, words of a text
     for row in report["decoding"]:
         assert row["ratios"].keys() == {"walsh", "hadamard"}
         assert all(megabytes is None or megabytes < 4 for megabytes in row["extra_memory_mb"].values())

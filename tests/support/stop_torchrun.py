@@ -12,12 +12,12 @@ import sys
 from fixlm import cli
 from fixlm.training.trainer import Trainer
 
-step, last = Trainer._step, int(sys.argv[1])
+step, stop_at = Trainer._step, int(sys.argv[1])
 
 
 def step_and_stop(trainer: Trainer) -> None:
     step(trainer)
-    if (trainer.ranks.rank, trainer.at.step) == (1, last):
+    if (trainer.ranks.rank, trainer.at.step) == (1, stop_at):
         os.kill(os.getppid(), signal.SIGTERM)
 
 

@@ -138,7 +138,7 @@ def test_sigterm_to_one_rank_stops_all(folder: Path, told: Told) -> None:
 def test_a_signal_to_torchrun_stops_all(tmp_path: Path, tiny_corpus: Path) -> None:
     """torchrun passes it on when it looks, so that the step is not known beforehand."""
     torchrun = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2", "--"]
-    flags = f"--data {tiny_corpus} {FLAGS} {LAYERS['tied']} --max-steps 1000000 --run {tmp_path / 'run'}"
+    flags = f"--data {tiny_corpus} {FLAGS} {LAYERS['tied']} --max-steps 20000 --run {tmp_path / 'run'}"
     program = [str(IN_RANKS.with_name("stop_torchrun.py")), "5", *flags.split()]
     done = subprocess.run([*torchrun, *program], capture_output=True, text=True, check=False, timeout=120)
     assert done.returncode != 0
