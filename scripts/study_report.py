@@ -193,7 +193,8 @@ def pieces() -> dict[str, dict[tuple[int, int], float]]:
         assert run.config is not None
         assert run.result is not None
         model = run.config["model"]
-        if run.config["optimization"]["precision"] == "bfloat16":
+        # A learned map in front of the matrix is a layer of its own.
+        if run.config["optimization"]["precision"] == "bfloat16" and not model.get("output_dim"):
             size = run.config["corpus"]["vocabulary_size"], model["last_hidden_size"] or model["hidden_size"]
             known = found.setdefault(model["output_embed"], {})
             known[size] = min(known.get(size, math.inf), perplexity(run.result["valid"]))
