@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import math
 import re
 from functools import cache
 from typing import Any
@@ -42,7 +41,9 @@ def result(name: str) -> dict[str, Any]:
 
 
 def perplexity(name: str, split: str = "test") -> float:
-    return result(name)[split]["perplexity"]
+    """Per word of the text."""
+    score = result(name)[split]
+    return score.get("perplexity_per_word", score["perplexity"])
 
 
 def training_loss(run: dict[str, Any]) -> float:
@@ -219,32 +220,14 @@ def test_every_number_of_nats_in_the_study_is_one_of_a_run() -> None:
     assert len(found) > 60
     # Weight decay, AdamW and a dropout; the gaps, which are tested below.
     settings = {"0.01", "0.99", "0.05", "0.27", "0.09"}
-    pieces = {WHOLE_WORDS, *(gap for _, gap in PIECES.values())}
-    assert {*found} - known - ratios - settings - pieces == set()
-
-
-PIECES = {
-    "C = 512, N = 512 | 1": ("pieces512-rows512", "0.21"),
-    "C = 512, N = 256 | 2": ("pieces512-rows256", "0.19"),
-    "C = 2,000, N = 256 | 7.8": ("pieces2000-rows256", "0.81"),
-}
-WHOLE_WORDS = "1.00"
-
-
-@pytest.mark.parametrize("row", PIECES)
-def test_rows_of_pieces_are_those_of_their_runs(row: str) -> None:
-    name, gap = PIECES[row]
-    learned, fixed = (
-        result(f"subwords/{layer}-{name}")["valid"]["perplexity_per_word"] for layer in ("learned", "random-orthogonal")
-    )
-    assert f"| {row} | {learned:.1f} | {fixed:.1f} | {gap} |" in STUDY
-    assert f"{math.log(fixed / learned):.2f}" == gap
+    assert {*found} - known - ratios - settings == set()
 
 
 def test_the_row_of_whole_words_is_that_of_its_runs() -> None:
     learned, fixed = (perplexity(f"layers/{layer}", "valid") for layer in ("learned", "random-orthogonal"))
-    assert f"| whole words, two epochs | 130 | {learned:.1f} | {fixed:.1f} | {WHOLE_WORDS} |" in STUDY
-    assert f"{math.log(fixed / learned):.2f}" == WHOLE_WORDS
+    assert f"whole words two epochs leave `learned` at {learned:.1f}, and `random-orthogonal` at {fixed:.1f}" in (
+        " ".join(STUDY.split())
+    )
 
 
 LOSSES = {
@@ -366,10 +349,9 @@ def test_where_alpha_ends() -> None:
     whole = [run for name, run in runs().items() if "/" in name]
     learned = [run for run in whole if "alpha" in run["metrics"][-2] and run["config"]["model"].get("alpha") is None]
     learned = [run for run in learned if not run["config"]["model"].get("learned_words")]  # rows of another length
-    words, pieces = (
-        [last_alpha(run) for run in learned if (run["config"]["data"]["tokenizer"] == "word") is of_words]
-        for of_words in (True, False)
-    )
+    words = [last_alpha(run) for run in learned if run["config"]["data"]["tokenizer"] == "word"]
+    on_pieces = [run for run in learned if run["config"]["data"]["tokenizer"] != "word"]
+    pieces = [last_alpha(run) for run in on_pieces if run["config"]["model"]["normalize"]]
     assert 12 <= min(words) < max(words) <= 23
     assert 16 < min(pieces) < round(max(pieces)) == 25
 
