@@ -34,6 +34,8 @@ PIECES = "subwords"
 """The study of vocabularies of several sizes C, some of them no larger than N."""
 PIECES_GRID = "subwords-grid"
 """Its table by layer and by C and N, of the runs in bfloat16; it stands beside the one with a row a run."""
+PIECES_N = 256
+"""Its picture has lines for this N, and open circles for others."""
 PIECES_LAYERS = ("learned", "tied", "random-orthogonal", "hadamard", "pmi", "walsh")
 MEASURED_WITH = "tied"
 """The layer whose time is 1."""
@@ -216,6 +218,7 @@ def pieces_table() -> str:
 def plot_pieces(path: Path) -> None:
     """What each layer loses against `learned`, in validation nats a word, against C/N; of each the best run."""
     from matplotlib.figure import Figure
+    from matplotlib.ticker import NullLocator
 
     from fixlm.comparison.line_labels import label_lines
     from fixlm.comparison.plots import COLOURS, HEIGHT, WIDTH, save
@@ -231,14 +234,20 @@ def plot_pieces(path: Path) -> None:
         figure = Figure(figsize=(WIDTH, HEIGHT), layout="constrained")
         axes = figure.subplots()
         for colour, layer in zip(COLOURS, PIECES_LAYERS[1:], strict=False):
-            lost = sorted((c / n, value) for (c, n), value in nats.get(layer, {}).items())
-            if lost:
-                axes.semilogx(*zip(*lost, strict=True), "o-", color=colour, label=layer)
+            lost = sorted((c / n, value, n) for (c, n), value in nats.get(layer, {}).items())
+            line = [(across, value) for across, value, n in lost if n == PIECES_N]
+            if line:
+                axes.plot(*zip(*line, strict=True), "o-", color=colour, label=layer)
+            others = [(across, value) for across, value, n in lost if n != PIECES_N]
+            if others:
+                axes.plot(*zip(*others, strict=True), "o", color=colour, markerfacecolor="none")
         axes.axhline(0, color="grey", linewidth=0.8)
+        axes.set_xscale("log")
+        axes.set_xticks([1, 2, 5, 10, 20, 50, 100])
         axes.set_xlabel("C/N: pieces in the vocabulary for each dimension of the output matrix")
         axes.set_ylabel("nats a word above learned")
         axes.xaxis.set_major_formatter("{x:g}")
-        axes.xaxis.set_minor_formatter("{x:g}")
+        axes.xaxis.set_minor_locator(NullLocator())
         axes.spines[["top", "right"]].set_visible(False)
         label_lines(figure)
         return figure

@@ -363,6 +363,23 @@ def test_rows_of_seeds_are_those_of_their_runs() -> None:
 
 
 CLAIMS = {
+    "On bytes, `hadamard` ends 6 % below": ("subwords/hadamard-bytes", "subwords/learned-bytes"),
+    "and `random-orthogonal` 7 %. With": ("subwords/random-orthogonal-bytes", "subwords/learned-bytes"),
+    "N = 256, `hadamard` ends 3 % above it": ("subwords/hadamard-pieces512", "subwords/learned-pieces512"),
+    "they still cost 11 %": ("subwords/random-orthogonal-pieces512-n512", "subwords/learned-pieces512-n512"),
+    "and 12 %. There": ("subwords/hadamard-pieces512-n512", "subwords/learned-pieces512-n512"),
+    "the same functions, and ends 8 % below it": ("subwords/hadamard-pieces512-map512", "subwords/learned-pieces512"),
+    "There `pmi` ends 1 % below `learned`": ("subwords/pmi-pieces2000", "subwords/learned-pieces2000-lr0.012"),
+    "and 15 % below it. After": ("subwords/pmi-pieces8000", "subwords/learned-pieces8000"),
+    "costs `random-orthogonal` 15 %": (
+        "subwords/random-orthogonal-pieces512-rows256", "subwords/random-orthogonal-pieces512"
+    ),
+    "15 % at 512 pieces, with 256 and with 512": (
+        "subwords/random-orthogonal-pieces512-rows512", "subwords/random-orthogonal-pieces512-n512"
+    ),
+    "orthonormal rows end 24 % above `learned`": (
+        "subwords/random-orthogonal-pieces512-rows512", "subwords/learned-pieces512-rows512"
+    ),
     "After one epoch they end 3 % below": ("cross-fit/pmi-lags-folds8", "long-start/tied-start4-lr0.012-dropout0"),
     "vectors end 1 % above the best `tied`": ("five-layers/pmi", "layers/tied-start4"),
     "and 2 % above it on the validation split": ("five-layers/pmi", "layers/tied-start4"),
