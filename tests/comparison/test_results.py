@@ -391,7 +391,8 @@ CLAIMS = {
     "It ends 8 % below `learned` with N = 256": ("subwords/hadamard-pieces512-map512", "subwords/learned-pieces512"),
     "and ends 9 % below. Differences": ("subwords/walsh-pieces512", "subwords/learned-pieces512"),
     "`pmi` ends 1 % below `learned` at 2,000": ("subwords/pmi-pieces2000", "subwords/learned-pieces2000-lr0.012"),
-    "and 15 % below it at 8,000": ("subwords/pmi-pieces8000", "subwords/learned-pieces8000"),
+    "15 % below it at 8,000": ("subwords/pmi-pieces8000", "subwords/learned-pieces8000"),
+    "and 19 % below it at 32,000": ("subwords/pmi-pieces32000", "subwords/learned-pieces32000"),
     "it has 359.7, 1 % below `tied`": ("subwords/learned-pieces2000", "subwords/tied-pieces2000"),
     "changes `learned` by 0.4 %": ("subwords/learned-pieces512-rows256", "subwords/learned-pieces512-lr0.012"),
     "costs `random-orthogonal` 15 %": (
