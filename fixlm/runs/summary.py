@@ -110,7 +110,7 @@ def read_summary(path: Path) -> dict[str, Any]:
 
 
 def read_summaries(path: Path) -> dict[str, dict[str, Any]]:
-    """The summaries that `write_summaries` wrote, by the names of their runs' directories; none if there is no file.
+    """The summaries that `add_summaries` wrote, by the names of their runs' directories; none if there is no file.
 
     Raises:
         InputError: it cannot be read, or a line is no summary of a run; names the line.
