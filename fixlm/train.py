@@ -102,7 +102,7 @@ def print_result(result: Mapping[str, Any]) -> None:
     table = Table("model")
     for split in ("valid", "test"):
         table.add_column(split, justify="right")
-    rows = {"unigram (word frequencies alone)": result["unigram"], "this run": result}
+    rows = {f"unigram ({result['corpus']['unit']} frequencies alone)": result["unigram"], "this run": result}
     if mixed := result.get("with_ngrams"):
         rows[f"this run with {mixed['order']}-grams (λ {mixed['lambda']:g})"] = mixed
     for name, scores in rows.items():
