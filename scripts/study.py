@@ -8,7 +8,7 @@
   python scripts/study.py report                        renews the tables and pictures of the pages from results/
 
 The plan of a study is scripts/studies/STUDY.toml. A table stands between the lines <!-- table: STUDY --> and
-<!-- end of table --> of a page, and that of pieces by layer and size at <!-- table: subwords-grid -->.
+<!-- end of table --> of a page, and that of pieces by layer and size at <!-- table: subwords-grid-N -->.
 """
 
 from __future__ import annotations

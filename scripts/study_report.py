@@ -32,10 +32,12 @@ OTHER_STEPS = "steps-256-4096-amx"
 """Another measurement, for a layer that the first one lacks: an older version of the benchmark did not time it."""
 PIECES = "subwords"
 """The study of vocabularies of several sizes C, some of them no larger than N."""
-PIECES_GRID = "subwords-grid"
-"""Its table by layer and by C and N, of the runs in bfloat16; it stands beside the one with a row a run."""
+PIECES_GRIDS = {"subwords-grid-256": 256, "subwords-grid-512": 512}
+"""Its tables by layer and by C, of the runs in bfloat16 with this N; they stand beside the one with a row a run."""
 PIECES_N = 256
 """Its picture has lines for this N, and open circles for others."""
+Size = tuple[int, int, int]
+"""C, the units of the first LSTM layer, and N, those of the last one."""
 PIECES_LAYERS = ("learned", "tied", "random-orthogonal", "hadamard", "pmi", "walsh")
 MEASURED_WITH = "tied"
 """The layer whose time is 1."""
@@ -82,8 +84,8 @@ def filled(text: str, place: Path) -> str:
     """
 
     def block(found: re.Match[str]) -> str:
-        if found[2] == PIECES_GRID:
-            made = pieces_table()
+        if found[2] in PIECES_GRIDS:
+            made = pieces_table(PIECES_GRIDS[found[2]])
         elif place == ROOT:
             made = first_table()
         else:
@@ -186,30 +188,32 @@ def plot_first(path: Path) -> None:
     save(path, lambda: valid_against(found, relative, across))
 
 
-def pieces() -> dict[str, dict[tuple[int, int], float]]:
-    """The best validation perplexity per word of each layer, by C and N, among the runs of pieces in bfloat16."""
+def pieces() -> dict[str, dict[Size, float]]:
+    """The best validation perplexity per word of each layer, by size, among the runs of pieces in bfloat16."""
     from fixlm.comparison.stored_run import perplexity
 
-    found: dict[str, dict[tuple[int, int], float]] = {}
+    found: dict[str, dict[Size, float]] = {}
     for run in (run for row in rows(PIECES) for run in row.done):
         assert run.config is not None
         assert run.result is not None
         model = run.config["model"]
         # A learned map in front of the matrix is a layer of its own.
         if run.config["optimization"]["precision"] == "bfloat16" and not model.get("output_dim"):
-            size = run.config["corpus"]["vocabulary_size"], model["last_hidden_size"] or model["hidden_size"]
+            units = model["hidden_size"], model["last_hidden_size"] or model["hidden_size"]
+            size = run.config["corpus"]["vocabulary_size"], *units
             known = found.setdefault(model["output_embed"], {})
             known[size] = min(known.get(size, math.inf), perplexity(run.result["valid"]))
     return found
 
 
-def pieces_table() -> str:
-    """Those perplexities: a row a layer, a column a size."""
-    found = pieces()
-    sizes = sorted({size for known in found.values() for size in known}, key=lambda size: (size[1], size[0]))
-    lines = ["| layer | " + " | ".join(f"C = {c:,}, N = {n}" for c, n in sizes) + " |"]
-    lines += ["|---|" + "---:|" * len(sizes), "| C/N | " + " | ".join(f"{c / n:.3g}" for c, n in sizes) + " |"]
-    for layer in sorted(found, key=PIECES_LAYERS.index):
+def pieces_table(n: int) -> str:
+    """Those perplexities where N is n: a row a layer, a column a size."""
+    found = {layer: {size: value for size, value in known.items() if size[2] == n} for layer, known in pieces().items()}
+    sizes = sorted({size for known in found.values() for size in known})
+    names = (f"C = {c:,}" + ("" if first == n else f", {first} + {n} units") for c, first, _ in sizes)
+    lines = [f"| layer | {' | '.join(names)} |"]
+    lines += ["|---|" + "---:|" * len(sizes), "| C/N | " + " | ".join(f"{c / n:.3g}" for c, _, _ in sizes) + " |"]
+    for layer in (layer for layer in PIECES_LAYERS if found.get(layer)):
         cells = (f"{found[layer][size]:.1f}" if size in found[layer] else "–" for size in sizes)
         lines.append(f"| `{layer}` | {' | '.join(cells)} |")
     return "\n".join(lines) + "\n"
@@ -234,7 +238,7 @@ def plot_pieces(path: Path) -> None:
         figure = Figure(figsize=(WIDTH, HEIGHT), layout="constrained")
         axes = figure.subplots()
         for colour, layer in zip(COLOURS, PIECES_LAYERS[1:], strict=False):
-            lost = sorted((c / n, value, n) for (c, n), value in nats.get(layer, {}).items())
+            lost = sorted((c / n, value, n) for (c, _, n), value in nats.get(layer, {}).items())
             line = [(across, value) for across, value, n in lost if n == PIECES_N]
             if line:
                 axes.plot(*zip(*line, strict=True), "o-", color=colour, label=layer)
