@@ -11,10 +11,9 @@ from typing import TYPE_CHECKING, Any
 from embeddings.options import Checked, Count, option
 from fixlm.cli import run
 from fixlm.comparison.grid import requested_plan
-from fixlm.comparison.plan import Plan, Setting, switches
+from fixlm.comparison.plan import Plan, Setting, grouping
 from fixlm.config.command_line import Parser, add_options, read_options
-from fixlm.config.read import by_name
-from fixlm.errors import InputError, RunsFailed, launched_ranks, unknown_name
+from fixlm.errors import InputError, RunsFailed, launched_ranks
 
 if TYPE_CHECKING:
     from fixlm.comparison.comparison import compare
@@ -56,11 +55,7 @@ def command(arguments: list[str], program: str = "python -m fixlm.compare") -> N
         what, fix = "starts its runs by itself", "start it without torchrun; fixlm.train is what torchrun starts"
         raise InputError("fixlm.compare", what, found=f"{launched_ranks()} processes", expected=1, fix=fix)
     directory, config, flags = _parse(make_parser(program), arguments)
-    if config.best_by is not None:
-        (flag,) = by_name({config.best_by: None})
-        if flag not in switches():
-            raise unknown_name("--best-by", "flag", flag, switches())
-        config = dataclasses.replace(config, best_by=flag)
+    best_by = config.best_by and grouping(config.best_by)
     plan = requested_plan(directory, flags, config.plan)
     if plan is None and not config.table_only:
         fix = "name the grid, as in --output-embed tied,pmi,walsh --seed 1,2,3"
@@ -68,9 +63,9 @@ def command(arguments: list[str], program: str = "python -m fixlm.compare") -> N
     from fixlm.comparison.comparison import tabulate, train_plan
 
     if plan is None or config.table_only:
-        comparison = tabulate(directory, plan, config.best_by)
+        comparison = tabulate(directory, plan, best_by)
     else:
-        comparison = train_plan(directory, plan, config.jobs, config.best_by)
+        comparison = train_plan(directory, plan, config.jobs, best_by)
     print((directory / "table.md").read_text(encoding="utf-8"), end="")
     if comparison.failed and not config.table_only:
         count = len(comparison.failed)

@@ -6,11 +6,11 @@ from pathlib import Path
 from typing import Any
 
 from fixlm.comparison import plots
-from fixlm.comparison.plan import PLAN, Plan, PlannedRun, Setting, write_plan
+from fixlm.comparison.plan import PLAN, Plan, PlannedRun, Setting, grouping, write_plan
 from fixlm.comparison.rows import Row, best_by_validation, rows_of, sort_rows
 from fixlm.comparison.status import discover, survey
 from fixlm.comparison.stored_run import DONE, FAILED, StoredRun
-from fixlm.comparison.table import write_tables
+from fixlm.comparison.table import remove_tables, write_tables
 from fixlm.config.schema import DataConfig
 from fixlm.console import progress
 from fixlm.corpus import corpus
@@ -61,7 +61,7 @@ def compare(
             before anything is trained. What goes wrong in a run stands in its row.
         Interrupted: a signal came; everything is saved, and the table is that of what is done.
     """
-    plan = Plan(settings, seeds, common or {})
+    plan, best_by = Plan(settings, seeds, common or {}), best_by and grouping(best_by)
     if table_only:
         return tabulate(Path(directory), plan, best_by)
     return train_plan(Path(directory), plan, jobs, best_by)
@@ -139,4 +139,6 @@ def _write(directory: Path, rows: Sequence[Row], best_by: str | None, notes: Seq
     write_tables(directory, rows, [*notes, *plots.draw(rows, directory)])
     if best_by is not None:
         write_tables(directory, best_by_validation(rows, best_by), notes, "best")
+    else:
+        remove_tables(directory, "best")  # of an earlier command, about rows that may have changed
     return Comparison(directory, rows)

@@ -13,6 +13,7 @@ from typing import Any
 
 from embeddings.files import parse_json, write_json
 from fixlm.config.read import applies, by_name, flag_groups, read_config
+from fixlm.config.schema import RUN_SETTINGS
 from fixlm.config.train_config import TrainConfig
 from fixlm.errors import InputError, InputErrors, unknown_name
 
@@ -219,6 +220,19 @@ def switches() -> dict[str, bool]:
     """The flags a setting may have, without dashes, and whether each is a switch."""
     flags = [flag for group in flag_groups().values() for flag in group]
     return {flag.name: flag.kind.type is bool for flag in flags if flag.name not in OWN}
+
+
+def grouping(best_by: str) -> str:
+    """A flag that rows are grouped by, without dashes in front.
+
+    Raises:
+        InputError: no setting has such a flag, or it is one that changes nothing of what is learned.
+    """
+    (flag,) = by_name({best_by: None})
+    known = [name for name in switches() if name.replace("-", "_") not in RUN_SETTINGS]
+    if flag not in known:
+        raise unknown_name("--best-by", "flag", flag, known)
+    return flag
 
 
 def folder_name(name: str) -> str:

@@ -80,15 +80,17 @@ def sort_rows(rows: Iterable[Row]) -> list[Row]:
 def best_by_validation(rows: Sequence[Row], key: str | Callable[[Row], Any]) -> list[Row]:
     """The row with the lowest mean validation perplexity of each group, in the order of the groups' first rows.
 
-    Rows with a run that failed or is not done are no candidates: the mean of the seeds that came through flatters.
+    Rows of different texts are never of one group. Rows with a run that failed or is not done are no candidates: the
+    mean of the seeds that came through flatters.
 
     Args:
-        key: what the rows of a group have in common: a flag such as ``output-embed``, or a function of the row.
+        key: what the rows of a group have in common: a flag such as ``output-embed``, without dashes in front, or a
+            function of the row.
     """
     best: dict[Any, Row] = {}
     for row in rows:
         if row.complete:
-            group = row.flags.get(f"--{key.removeprefix('--')}") if isinstance(key, str) else key(row)
+            group = row.corpus, row.flags.get(f"--{key}") if isinstance(key, str) else key(row)
             if group not in best or row.validation < best[group].validation:
                 best[group] = row
     return [*best.values()]

@@ -84,6 +84,9 @@ def _look(planned: PlannedRun, corpus: str | None, together: Mapping[str, Any]) 
             for flag, value in asked.items()
             if flag != "--data" and there.get(flag) != value
         ]
+        every, before = planned.config.run.validate_every, run.config["run"]["validate_every"]
+        if planned.config.optimization.validations_decide and every != before:
+            different.append(f"--validate-every {before}, not {every}")
         if corpus is not None and run.config["corpus"]["sha256"] != corpus:
             different.append(f"--data with another text ({run.config['corpus']['name']})")
         if different:

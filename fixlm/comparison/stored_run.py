@@ -95,6 +95,11 @@ class StoredRun:
         """Per word of the original text, where tokens are pieces too; None for a run that is not done."""
         return None if self.result is None else perplexity(self.result[split])
 
+    def perplexity_with_ngrams(self, split: str) -> float | None:
+        """The same of the model mixed with n-grams; None for a run that was not scored so."""
+        mixed = self.number("with_ngrams", split)
+        return perplexity(mixed) if isinstance(mixed, Mapping) else None
+
 
 def perplexity(score: Mapping[str, Any]) -> float:
     """Per word of the original text, of a score in ``result.json``; infinity for one that overflowed."""

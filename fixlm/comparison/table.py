@@ -15,6 +15,8 @@ from fixlm.comparison.rows import Row, mean_and_deviation
 from fixlm.comparison.stored_run import DONE, StoredRun, perplexity
 
 SPLITS = ("valid", "test")
+MIXED = {f"{split}_with_ngrams": split for split in SPLITS}
+"""Names in CSV and JSON of the perplexities with n-grams, and in the table where a run has them."""
 MEASURES = {
     "valid": ("valid",), "test": ("test",), "output_trainable": ("parameters", "output_trainable"),
     "trainable": ("parameters", "trainable"), "fixed": ("parameters", "fixed"), "steps": ("steps",),
@@ -46,12 +48,13 @@ def to_frame(rows: Sequence[Row], directory: Path) -> pd.DataFrame:
             "runs_at_a_time": run.runs_at_a_time,
             **{name: run.number(*keys) for name, keys in MEASURES.items()},
             **{split: run.perplexity(split) for split in SPLITS},
+            **{name: run.perplexity_with_ngrams(split) for name, split in MIXED.items()},
             "epochs": run.epochs,
         }
         for place, row in enumerate(rows)
         for run in row.runs
     ]
-    return pd.DataFrame(runs, columns=["place", "setting", *RUN, *MEASURES, "epochs"], dtype=object)
+    return pd.DataFrame(runs, columns=["place", "setting", *RUN, *MEASURES, *MIXED, "epochs"], dtype=object)
 
 
 def summarize(frame: pd.DataFrame) -> pd.DataFrame:
@@ -63,7 +66,7 @@ def summarize(frame: pd.DataFrame) -> pd.DataFrame:
     def sd(values: pd.Series) -> float | None:
         return mean_and_deviation([*values.dropna()])[1]
 
-    return frame.groupby("place")[[*MEASURES, "epochs"]].agg([mean, sd])
+    return frame.groupby("place")[[*MEASURES, *MIXED, "epochs"]].agg([mean, sd])
 
 
 def markdown(rows: Sequence[Row], directory: Path, notes: Sequence[str] = ()) -> str:
@@ -79,6 +82,7 @@ def markdown(rows: Sequence[Row], directory: Path, notes: Sequence[str] = ()) ->
             "trained": _numbers(first["trainable"]),
             "fixed": _numbers(first["fixed"]),
             **{split: [_score(row, split) for row in rows] for split in SPLITS},
+            **{f"{split} with n-grams": mixed for split, mixed in _with_ngrams(rows).items()},
             "seeds": [", ".join(_seed(run, directory) for run in row.runs) for row in rows],
             "epochs": _numbers(means["epochs"], ".3g"),
             "steps": _numbers(means["steps"]),
@@ -88,7 +92,10 @@ def markdown(rows: Sequence[Row], directory: Path, notes: Sequence[str] = ()) ->
         },
         dtype=object,
     )
-    header, *lines = (f"| {' | '.join(line)} |\n" for line in [[*cells], *cells.to_numpy().tolist(), *_unigrams(rows)])
+    header, *lines = (
+        f"| {' | '.join(line)} |\n"
+        for line in [[*cells], *cells.to_numpy().tolist(), *_unigrams(rows, len(cells.columns))]
+    )
     table = header + "|---|" + "---:|" * (len(cells.columns) - 1) + "\n" + "".join(lines)
     return table + "\n" + "".join(f"- {note}\n" for note in [*explain(rows), *notes])
 
@@ -102,7 +109,7 @@ def to_csv(rows: Sequence[Row], directory: Path) -> str:
         for of in ("mean", "sd"):
             frame[f"{split}_{of}"] = frame["place"].map(summary[split, of])
     after = ["runs_at_a_time", "n", "valid_mean", "valid_sd", "test_mean", "test_sd"]
-    columns = ["setting", *RUN[:-1], *MEASURES, *after]
+    columns = ["setting", *RUN[:-1], *MEASURES, *after, *MIXED]
     return frame.to_csv(columns=columns, index=False, lineterminator="\n")
 
 
@@ -112,8 +119,10 @@ def to_json(rows: Sequence[Row], directory: Path, notes: Sequence[str] = ()) -> 
     summary = summarize(frame)
     found = []
     for place, row in enumerate(rows):
-        runs = frame.loc[frame["place"] == place, [*RUN, *MEASURES]].to_dict("records")
-        measures = {name: {of: _finite(summary.loc[place, (name, of)]) for of in ("mean", "sd")} for name in MEASURES}
+        runs = frame.loc[frame["place"] == place, [*RUN, *MEASURES, *MIXED]].to_dict("records")
+        measures = {
+            name: {of: _finite(summary.loc[place, (name, of)]) for of in ("mean", "sd")} for name in (*MEASURES, *MIXED)
+        }
         found.append(
             {
                 "setting": row.name,
@@ -132,6 +141,12 @@ def write_tables(directory: Path, rows: Sequence[Row], notes: Sequence[str] = ()
     write_json(directory / f"{stem}.json", to_json(rows, directory, notes))
     for ending, text in {"md": markdown(rows, directory, notes), "csv": to_csv(rows, directory)}.items():
         write_atomically(directory / f"{stem}.{ending}", text.encode())
+
+
+def remove_tables(directory: Path, stem: str) -> None:
+    """Removes what `write_tables` wrote, if it is there."""
+    for ending in ("json", "md", "csv"):
+        (directory / f"{stem}.{ending}").unlink(missing_ok=True)
 
 
 def explain(rows: Sequence[Row]) -> list[str]:
@@ -196,13 +211,22 @@ def _score(row: Row, split: str) -> str:
     return plus_minus(row.perplexities(split))
 
 
+def _with_ngrams(rows: Sequence[Row]) -> dict[str, list[str]]:
+    """By split the perplexities with n-grams of each row; nothing where no run has them."""
+    found = {
+        split: [[value for run in row.done if (value := run.perplexity_with_ngrams(split)) is not None] for row in rows]
+        for split in SPLITS
+    }
+    return {split: [plus_minus(values) for values in each] for split, each in found.items() if any(each)}
+
+
 def _seed(run: StoredRun, directory: Path) -> str:
     place = run.log if run.log.is_file() else run.file or run.path
     shown = f"[{run.seed}]({_link(place, directory)})" if place.exists() else str(run.seed)
     return shown if run.state == DONE else f"{shown} ({run.state})"
 
 
-def _unigrams(rows: Sequence[Row]) -> list[list[str]]:
+def _unigrams(rows: Sequence[Row], columns: int) -> list[list[str]]:
     """A line of what word frequencies alone reach, for each text."""
     found = {}
     for row in rows:
@@ -210,7 +234,8 @@ def _unigrams(rows: Sequence[Row]) -> list[list[str]]:
             assert run.result is not None
             scores = [number(perplexity(run.result["unigram"][split])) for split in SPLITS]
             name = f"word frequencies alone ({_escape(run.result['corpus'].get('name', 'text'))})"
-            found[row.corpus] = [name, *[NOTHING] * 3, *scores, *[NOTHING] * 6]
+            line = [name, *[NOTHING] * 3, *scores]
+            found[row.corpus] = line + [NOTHING] * (columns - len(line))
     return [*found.values()]
 
 

@@ -13,6 +13,12 @@ from fixlm.config.schema import GROUPS, ModelConfig
 from fixlm.config.train_config import TrainConfig
 from fixlm.output import registry
 
+EMBEDS = ("output-embed", "input-embed", "input-start", "output-start")
+"""Flags that may name a file of vectors."""
+
+
+REMOVE_ONE = "remove one of the two flags"
+
 
 def flag_groups() -> dict[str, list[Flag]]:
     """All flags of a training run, by the title of their group in ``--help``; each flag once."""
@@ -51,9 +57,8 @@ def _by_names(given: Mapping[str, Any]) -> TrainConfig:
     """A configuration with the names of layers and matrices alone, which say what it builds."""
     given = by_name(given)
     preset = PRESETS.get(str(given.get("recipe")), {})
-    names = ("output-embed", "input-embed", "input-start", "output-start")
-    chosen = {name: preset[flag] for name in names if (flag := name.replace("-", "_")) in preset}
-    chosen |= {name: given[name] for name in names if name in given}
+    chosen = {name: preset[flag] for name in EMBEDS if (flag := name.replace("-", "_")) in preset}
+    chosen |= {name: given[name] for name in EMBEDS if name in given}
     model = read_options(chosen, ModelConfig)
     return TrainConfig(model=model, output=read_options(chosen, registry.entry(model.output_embed).options))
 
@@ -74,7 +79,7 @@ def read_config(given: Mapping[str, Any]) -> TrainConfig:
     Raises:
         InputErrors: with everything that is wrong with it, not only the first problem.
     """
-    given = by_name(given)
+    given = _with_paths(by_name(given))
     errors: dict[str, InputError] = {}  # by text: two layers may share an option
 
     def read(kind: type[Any], prefix: str = "") -> Any:
@@ -114,9 +119,20 @@ def by_name(given: Mapping[str, Any]) -> dict[str, Any]:
     return {aliases.get(name, name): value for name, value in dashed.items()}
 
 
+def _with_paths(given: Mapping[str, Any]) -> dict[str, Any]:
+    """The flags with a file ``glove`` as ``./glove``, so that a stored name is a path wherever it is read."""
+    names = {*registry.names(), "learned", "same", "fixed", "random"}
+    values = dict(given)
+    for flag in EMBEDS:
+        name = given.get(flag)
+        if isinstance(name, str) and name not in names and not registry.looks_like_path(name) and os.path.isfile(name):
+            values[flag] = os.path.join(".", name)
+    return values
+
+
 def _missing_files(given: Mapping[str, Any]) -> Iterator[InputError]:
     """Paths to vectors that are not there. A finished run needs its file no more, so only flags are held to it."""
-    for flag in ("output-embed", "input-embed", "input-start", "output-start"):
+    for flag in EMBEDS:
         path = given.get(flag)
         if isinstance(path, str) and registry.looks_like_path(path) and not os.path.isfile(os.path.expanduser(path)):
             yield InputError(f"--{flag}", "there is no such file of vectors", found=path, fix="check the path")
@@ -139,19 +155,26 @@ def _without_effect(config: TrainConfig, given: Mapping[str, Any]) -> Iterator[I
             what, found = f"has no effect without {flag_name(owner)} {needed}", f"{flag_name(owner)} {chosen}"
             fix = f"remove the flag, or add {flag_name(owner)} {needed}"
             yield InputError(flag_name(name), what, found=found, fix=fix)
-    pmi = config.matrices.get("pmi")
-    if pmi is not None and pmi.lags is not None and "pmi-window" in given:
-        what, fix = "has no effect beside --pmi-lags, whose last number is the window", "remove one of the two flags"
-        yield InputError("--pmi-window", what, found=f"--pmi-lags {pmi.lags}", fix=fix)
+    for method, options in config.matrices.items():
+        if (lags := getattr(options, "lags", None)) is not None and f"{method}-window" in given:
+            what, fix = f"has no effect beside --{method}-lags, whose last number is the window", REMOVE_ONE
+            yield InputError(f"--{method}-window", what, found=f"--{method}-lags {lags}", fix=fix)
+    alpha, signs = getattr(config.output, "alpha", None), config.matrices.get("pmi-signs")
     for flag, needed, idle in (
         ("tokenizer-type", "--tokenizer sentencepiece", config.data.tokenizer != "sentencepiece"),
         ("learned-words-scale", "--learned-words", not getattr(config.output, "learned_words", 1)),
+        ("pmi-signs-iterations", "--pmi-signs-rotation itq", getattr(signs, "rotation", "itq") != "itq"),
     ):
         if flag in given and idle:
             yield InputError(f"--{flag}", f"has no effect without {needed}", fix=f"remove the flag, or add {needed}")
-    if "alpha-start" in given and getattr(config.output, "alpha", None) is not None:
-        what = "has no effect beside --alpha, which holds α"
-        yield InputError("--alpha-start", what, fix="remove one of the two flags")
+    for flag, other, idle in (
+        ("alpha-start", "--alpha, which holds α", alpha is not None),
+        ("alpha-weight-decay", "--alpha, which holds α", alpha is not None),
+        ("alpha-start", "--fine-tune, whose run has its own α", settings.fine_tune is not None),
+        ("bias-start", "--fine-tune, whose run has its own b", settings.fine_tune is not None),
+    ):
+        if flag in given and idle:
+            yield InputError(f"--{flag}", f"has no effect beside {other}", fix=REMOVE_ONE)
     if "cross-fit" in given and config.model.cross_fit and not config.cross_fitted():
         what, fix = "has no effect: this run has no vectors that are counted on the train split", "remove the flag"
         found = f"--output-embed {config.model.output_embed}"

@@ -164,10 +164,18 @@ class OptimizationConfig(Checked):
         assert self.lr is not None
         return self.lr
 
+    @property
+    def validations_decide(self) -> bool:
+        """Whether the training itself depends on when it validates: when it ends, or averages its weights."""
+        return self.patience is not None or self.average == "nt-asgd"
+
 
 @dataclass(frozen=True)
 class RunConfig(Checked):
-    """Where it runs and what is kept of it; none of this changes what is learned."""
+    """Where it runs and what is kept of it.
+
+    None of this changes what is learned, but for ``validate_every`` where `OptimizationConfig.validations_decide`.
+    """
 
     run: str | None = option(
         None, "the run directory (none: a name under runs/ made of data, layer, size and seed)", place="first"

@@ -40,7 +40,8 @@ def encode_text(text: str, vocabulary: Sequence[str], tokenizer: Tokenizer | Non
         tokenizer: what cuts words into pieces; None where ids stand for words.
 
     Raises:
-        InputError: there is no word in the text, or one that the vocabulary lacks and no ``<unk>`` can take.
+        InputError: there is no word in the text, or one that the vocabulary lacks and no ``<unk>`` can take; or the
+            tokenizer cuts a line otherwise than its words.
     """
     identities = {word: i for i, word in enumerate(vocabulary)}
     end = tokenizer.end if tokenizer else EOS
@@ -59,8 +60,13 @@ def encode_text(text: str, vocabulary: Sequence[str], tokenizer: Tokenizer | Non
 
     lines = text.split("\n")
     for number, line in enumerate(lines):
+        first = len(ids)
         for word in line.split():
             add(word, tokenizer.split(word) if tokenizer else [word])
+        if tokenizer and ids[first:] != [identities[piece] for piece in tokenizer.split(line)]:
+            what = "its pieces of a line are not those of the line's words, so that no word has a score of its own"
+            fix = "a model with add_dummy_prefix and split_by_whitespace"
+            raise InputError("tokenizer", what, found=repr(line[:40]), fix=fix)
         if number < len(lines) - 1:
             add(EOS, [end])
     if len(words) == len(lines) - 1:

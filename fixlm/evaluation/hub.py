@@ -11,6 +11,7 @@ from fixlm.cache_directory import cache_directory
 from fixlm.errors import InputError
 from fixlm.evaluation.run import Run, load
 from fixlm.runs.export import VECTORS
+from fixlm.runs.run_files import RunFiles
 
 
 class HubRun(Run, ModelHubMixin, library_name="fixlm", tags=["language-model"]):
@@ -101,7 +102,13 @@ def push(folder: str | Path, repository: str, where: str, *, private: bool = Fal
     api = HfApi()
     try:
         name = api.create_repo(repository, private=private or None, exist_ok=True).repo_id
-        api.upload_folder(repo_id=name, folder_path=folder, commit_message="Export of a fixlm run")
+        # An older export may have had files that this one lacks, such as a tokenizer.
+        api.upload_folder(
+            repo_id=name,
+            folder_path=folder,
+            commit_message="Export of a fixlm run",
+            delete_patterns=[*(path.name for path in RunFiles(folder).files), VECTORS],
+        )
     except Exception as error:  # a network library's: of any class
         fix = "the folder is written; try again"
         raise InputError(where, "could not be uploaded", found=_first_line(error), fix=fix) from error

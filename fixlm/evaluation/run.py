@@ -116,9 +116,7 @@ class Run:
             what = f"it names the corpus {source.data}, which is not there"
             fix = "name the folder that has the corpus now: --data FOLDER (data= in Python)"
             raise InputError(self.directory.config, what, fix=fix)
-        source = dataclasses.replace(source, data=self.data or source.data)
-        if self.directory.tokenizer.exists():  # the run's own: nothing is trained again, and a file may have moved
-            source = dataclasses.replace(source, tokenizer=str(self.directory.tokenizer), vocab_size=None)
+        source = self.directory.with_own_tokenizer(dataclasses.replace(source, data=self.data or source.data))
         with progress() as show:
             text = corpus.load(**vars(source), progress=show)
         check_corpus(self.directory, text)
@@ -208,8 +206,8 @@ class Run:
     @cached_property
     def tokenizer(self) -> Tokenizer | None:
         """What cuts words into pieces; None where ids stand for words."""
-        model = self.directory.tokenizer
-        return Tokenizer(model.read_bytes()) if model.exists() else None
+        of_pieces = self.config["corpus"]["unit"] == "piece"
+        return Tokenizer(self.directory.tokenizer.read_bytes()) if of_pieces else None
 
     def metrics(self) -> pandas.DataFrame:
         """``metrics.jsonl`` as a frame: a row a record of training or of validation, a column a number."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import json
 import os
 import stat
@@ -12,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from embeddings.files import parse_json, write_atomically, write_json
 from embeddings.readers.vocabulary import read_vocabulary
-from fixlm.config.schema import RUN_SETTINGS, RunConfig
+from fixlm.config.schema import RUN_SETTINGS, DataConfig, RunConfig
 from fixlm.config.train_config import TrainConfig, values_before
 from fixlm.errors import InputError, WriteError
 from fixlm.runs.run_files import RunFiles
@@ -89,6 +90,12 @@ class RunDirectory(RunFiles):
             return checked_result(parse_json(self.result.read_bytes()))
         except (OSError, ValueError, KeyError, TypeError, AttributeError):
             return None
+
+    def with_own_tokenizer(self, data: DataConfig) -> DataConfig:
+        """Where a text is, to be cut by the run's own tokenizer: it is not trained again, and its file may move."""
+        if not self.tokenizer.exists():
+            return data
+        return dataclasses.replace(data, tokenizer=str(self.tokenizer), vocab_size=None)
 
     def words(self) -> list[str]:
         """The vocabulary in order of ids."""

@@ -76,11 +76,12 @@ class RunFiles:
                         fix = "--resume to go on with it, or another --run"
                     raise InputError(where, "the directory is not empty", fix=fix)
                 try:
-                    self._clear()
-                    self.checkpoints.mkdir()  # by which `_never_started` knows the directory again
+                    try:
+                        self._clear()
+                        self.checkpoints.mkdir()  # by which `_never_started` knows the directory again
+                    except OSError as error:
+                        raise _unwritable(where, error) from None
                     yield
-                except OSError as error:
-                    raise _unwritable(where, error) from None
                 finally:
                     if not self.config.exists():
                         self._clear()

@@ -55,8 +55,9 @@ def train(
                 check_default_root()
             else:  # before the corpus is read: what is wrong with the directory is told at once
                 config = _open(directory, config, given or {}, held, ranks)
+            source = directory.with_own_tokenizer(config.data) if directory and config.run.resume else config.data
             with progress() as show:
-                text = corpus.load(**vars(config.data), progress=show)
+                text = corpus.load(**vars(source), progress=show)
             if directory is None:
                 directory = RunDirectory(default_path(config, text.name))
                 config = _open(directory, config, given or {}, held, ranks)
@@ -154,8 +155,13 @@ def finished(directory: RunDirectory, config: TrainConfig) -> dict[str, Any] | N
     result = directory.read_result() if directory.config.is_file() else None
     if result is None:
         return None
-    stored = directory.read_config()
-    return result if all(stored[name] == value for name, value in config.to_json().items()) else None
+    stored, asked = directory.read_config(), config.to_json()
+    if config.run.resume:  # the text may have moved, and was compared
+        stored["data"]["data"] = asked["data"]["data"]
+    same = all(stored[name] == value for name, value in asked.items())
+    if config.optimization.validations_decide:
+        same &= stored["run"]["validate_every"] == config.run.validate_every
+    return result if same else None
 
 
 def set_up_torch(config: TrainConfig) -> None:

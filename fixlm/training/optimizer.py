@@ -108,9 +108,11 @@ def optimizer_tensors(optimizer: torch.optim.Optimizer, model: nn.Module) -> dic
 
 
 def restore_optimizer(
-    optimizer: torch.optim.Optimizer, model: nn.Module, config: OptimizationConfig, tensors: Mapping[str, Tensor]
+    optimizer: torch.optim.Optimizer, model: LanguageModel, config: OptimizationConfig, tensors: Mapping[str, Tensor]
 ) -> None:
     """Puts back what `optimizer_tensors` gave after at least one step.
+
+    Where the output layer leaves gradients out, a weight that had none yet has no state either.
 
     Raises:
         KeyError, ValueError: a tensor is missing, or has another shape or type.
@@ -122,10 +124,13 @@ def restore_optimizer(
     for index, parameter in enumerate(in_order):
         if parameter.dim() not in examples:
             examples[parameter.dim()] = _state_of_one_step(config, parameter.dim())
+        wanted = {key: f"optimizer.{key}.{names[parameter]}" for key in examples[parameter.dim()]}
+        if model.output.leaves_gradients_out and tensors.keys().isdisjoint(wanted.values()):
+            continue
         state[index] = {}
         sizes = dict(zip(EXAMPLE_SHAPE, parameter.shape, strict=False))
         for key, example in examples[parameter.dim()].items():
-            name, like = f"optimizer.{key}.{names[parameter]}", torch.as_tensor(example)
+            name, like = wanted[key], torch.as_tensor(example)
             shape = [sizes.get(size, size) for size in like.shape]
             require_like(name, tensors[name], torch.empty(shape, dtype=like.dtype, device="meta"))
             state[index][key] = tensors[name] if isinstance(example, Tensor) else tensors[name].item()

@@ -88,7 +88,7 @@ def large_corpus(settings: Settings, folder: Path, stage: Callable[[str], None])
             "pmi", text.statistics(), settings.dim, 1, pmi.Options(), show, directory=cache_directory() / "matrices"
         ).sha256
     stage("co-occurrence and PMI")
-    _train(["--data", str(data), "--output-embed", "pmi"], settings, folder)
+    _train(["--data", str(data), "--output-embed", "pmi", "--cross-fit", "0"], settings, folder)
     stage(f"{settings.steps} steps of training")
     size = (data / "train.txt").stat().st_size
     return {"tokens": len(text.splits["train"]), "V": len(text), "matrix": sha256, "bytes of text": size}

@@ -232,6 +232,41 @@ def test_the_best_of_each_layer_is_chosen_by_validation_among_whole_rows(tmp_pat
     assert [row.name for row in fast] == ["tied-lr0.003", "pmi-lr0.006"]
 
 
+def test_the_best_rows_are_those_of_each_text_and_of_the_last_command(tmp_path: Path) -> None:
+    commit(tmp_path / "pmi-seed1", 1, 210.0)
+    other = commit(tmp_path / "other-text-seed1", 1, 20.0)
+    config = json.loads((other / "config.json").read_text())
+    config["corpus"]["sha256"] = "0" * 64
+    (other / "config.json").write_text(json.dumps(config))
+    assert tabulate(tmp_path, "--best-by", "output_embed") == 0
+    assert {row["setting"] for row in json.loads((tmp_path / "best.json").read_text())["rows"]} == {"pmi", "other-text"}
+    assert tabulate(tmp_path) == 0
+    assert not [*tmp_path.glob("best.*")]
+
+
+@pytest.mark.parametrize("flag", ["threads", "validate-every", "ngram-order"])
+def test_rows_are_not_grouped_by_what_changes_nothing(
+    flag: str, grid: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert tabulate(grid, "--best-by", flag) == 2
+    assert f"--best-by: unknown flag '{flag}'" in capsys.readouterr().err
+
+
+def test_scores_with_ngrams_stand_in_columns_of_their_own(grid: Path) -> None:
+    assert tabulate(grid) == 0
+    assert "n-grams" not in (grid / "table.md").read_text()
+    mixed = {split: {"perplexity": value} for split, value in (("valid", 180.25), ("test", 170.5))}
+    commit(grid / "mixed-seed1", 1, 199.0, lr=0.1, with_ngrams={"order": 4, "lambda": 0.1, **mixed})
+    assert tabulate(grid) == 0
+    header, *lines = (grid / "table.md").read_text().splitlines()
+    assert "| valid | test | valid with n-grams | test with n-grams |" in header
+    (line,) = (line for line in lines if line.startswith("| [mixed]"))
+    assert "| 199.0 | 189.0 | 180.2 | 170.5 |" in line
+    row = table(grid)["mixed"]
+    assert (row["valid"]["mean"], row["valid_with_ngrams"]["mean"]) == (199.0, 180.25)
+    assert table(grid)["tied"]["test_with_ngrams"]["mean"] is None
+
+
 def test_the_same_run_twice_is_no_second_seed(tmp_path: Path) -> None:
     for name in ("one", "other"):
         commit(tmp_path / name)

@@ -239,7 +239,8 @@ def test_ratios_of_matrices_without_meaning_are_those_of_their_runs() -> None:
     few = pieces[2000] / perplexity("subwords/learned-pieces2000-lr0.012", "valid")
     many = pieces[8000] / perplexity("subwords/learned-pieces8000", "valid")
     assert f"has {few:.1f} times the perplexity of `learned`, and at 8,000 pieces {many:.1f} times" in text
-    ratios = (perplexity(f"layers/{name}") / perplexity("layers/word2vec") for name in ("hadamard", "random-orthogonal"))
+    meaning = perplexity("layers/word2vec")
+    ratios = (perplexity(f"layers/{name}") / meaning for name in ("hadamard", "random-orthogonal"))
     assert "have {:.1f} and {:.1f} times the perplexity of `word2vec`".format(*ratios) in text
     words = perplexity("layers/random-orthogonal", "valid") / perplexity("layers/learned", "valid")
     assert f"`random-orthogonal` has {words:.1f} times the perplexity of `learned` after two epochs" in text
@@ -381,7 +382,9 @@ def test_rows_of_seeds_are_those_of_their_runs() -> None:
 CLAIMS = {
     "end 6.5 % below": ("subwords/hadamard-bytes", "subwords/learned-bytes"),
     "end between 7 % below `learned`": ("subwords/random-orthogonal-bytes", "subwords/learned-bytes"),
-    "and 12 % above it on the validation split": ("subwords/hadamard-pieces512-n512", "subwords/learned-pieces512-n512"),
+    "and 12 % above it on the validation split": (
+        "subwords/hadamard-pieces512-n512", "subwords/learned-pieces512-n512"
+    ),
     "N = 256, `hadamard` ends 3 % above": ("subwords/hadamard-pieces512", "subwords/learned-pieces512"),
     "and `random-orthogonal` 9 %.": ("subwords/random-orthogonal-pieces512", "subwords/learned-pieces512"),
     "With N = 512 they end 12 %": ("subwords/hadamard-pieces512-n512", "subwords/learned-pieces512-n512"),
@@ -479,7 +482,7 @@ def test_a_percentage_is_that_of_its_two_runs(claim: str) -> None:
     given = re.findall(r"(\d+(?:\.\d)?) %", claim)
     said = float(given[0]) if given else 0.0
     one, other = CLAIMS[claim]
-    # The text compares test perplexities, but for pieces and where it says so. A claim may be off by the rounding alone.
+    # The text compares test perplexities, but for pieces and where it says so. It may be off by the rounding alone.
     split = "valid" if one.startswith("subwords/") or "validation split" in claim else "test"
     assert abs(100 * abs(perplexity(one, split) / perplexity(other, split) - 1) - said) <= 0.5
 

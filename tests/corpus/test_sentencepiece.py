@@ -12,6 +12,7 @@ import sentencepiece
 
 from embeddings.errors import InputError
 from fixlm.corpus import corpus
+from fixlm.corpus.encoding import encode_text
 from fixlm.corpus.sentencepiece import Tokenizer, is_whole
 
 LINES = [
@@ -212,6 +213,15 @@ def test_a_model_has_its_own_size(data: Path, tmp_path: Path) -> None:
         f"--vocab-size: {path} has its own size (found 284, expected 28). "
         "Fix: leave --vocab-size out, or train with --tokenizer sentencepiece"
     )
+
+
+def test_words_have_no_score_of_their_own_where_a_line_is_cut_otherwise() -> None:
+    tokenizer = Tokenizer(trained(add_dummy_prefix=False))
+    with pytest.raises(InputError, match="its pieces of a line are not those of the line's words"):
+        encode_text("the cat sat on the mat", tokenizer.pieces, tokenizer)
+    tokenizer = Tokenizer(trained())
+    encoded = encode_text("the  cat\nsat", tokenizer.pieces, tokenizer)
+    assert encoded.words == ["the", "cat", "<eos>", "sat"]
 
 
 def test_no_text_is_an_error() -> None:

@@ -228,7 +228,14 @@ class Hub:
 
     def upload_folder(self, *, repo_id: str, folder_path: Path, **options: Any) -> str:
         Hub.files = {path.name: path.read_bytes() for path in Path(folder_path).iterdir()}
+        Hub.removed = options["delete_patterns"]
         return f"https://hub/{repo_id}"
+
+
+def test_a_tokenizer_of_another_run_is_not_read(run: fixlm.Run, tmp_path: Path) -> None:
+    run.export(tmp_path / "a")
+    (tmp_path / "a" / "tokenizer.model").write_bytes(b"of an older export")
+    assert fixlm.load(tmp_path / "a").score("the cat").words == ["the", "cat"]
 
 
 @pytest.fixture
@@ -255,6 +262,7 @@ def test_push_uploads_the_folder(run: fixlm.Run, tmp_path: Path, capsys: pytest.
     assert capsys.readouterr().out.endswith("https://hub/me/model\n")
     assert Hub.private is True
     assert Hub.files == {path.name: path.read_bytes() for path in (tmp_path / "a").iterdir()}
+    assert {"tokenizer.model", "output_vectors.txt", "result.json"} <= {*Hub.removed}  # of an older export
     assert cli.main([*command, "me/forbidden"]) == 2
     assert (
         "--push me/forbidden: could not be uploaded (found LookupError: 403 Forbidden). Fix: "

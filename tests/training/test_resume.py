@@ -78,6 +78,34 @@ def test_a_run_can_be_stopped_at_any_step(small: list[str], tmp_path: Path, at_s
     assert_same_end(tmp_path / "whole", tmp_path / "cut")
 
 
+@pytest.mark.slow
+def test_a_run_goes_on_that_has_seen_no_word_of_a_cluster(
+    small: list[str], tmp_path: Path, at_step: Callable[..., None]
+) -> None:
+    flags = [*small, *["--output-embed", "adaptive", "--adaptive-cutoffs", "8,13", "--batch-size", "1", "--bptt", "4"]]
+    assert train(*flags, "--run", str(tmp_path / "whole")) == 0
+    at_step(1, interrupt)
+    assert train(*flags, "--run", str(tmp_path / "cut")) == 130
+    saved = checkpoint.newest(tmp_path / "cut" / "checkpoints")
+    assert saved is not None
+    assert not [name for name in saved.training() if name.startswith("optimizer.exp_avg.output.softmax.tail.1")]
+    assert train("--resume", "--run", str(tmp_path / "cut")) == 0
+    assert_same_end(tmp_path / "whole", tmp_path / "cut")
+
+
+def test_a_run_on_pieces_goes_on_where_its_model_has_moved(
+    small: list[str], tmp_path: Path, at_step: Callable[..., None]
+) -> None:
+    flags = [*small, "--output-embed", "hadamard"]
+    pieces = ["--tokenizer", "sentencepiece", "--vocab-size", "280", "--max-steps", "1"]
+    assert train(*flags, *pieces, "--run", str(tmp_path / "first")) == 0
+    model = (tmp_path / "first" / "tokenizer.model").rename(tmp_path / "own.model")
+    at_step(3, interrupt)
+    assert train(*flags, "--tokenizer", str(model), "--run", str(tmp_path / "run")) == 130
+    model.unlink()
+    assert train("--resume", "--run", str(tmp_path / "run")) == 0
+
+
 # --- signals -----------------------------------------------------------------------------------------------
 
 

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
+import shutil
 import signal
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -14,10 +17,12 @@ from safetensors.torch import load_file
 
 from embeddings.output_matrix import OutputMatrix, hash_vectors
 from fixlm.config.read import read_config
+from fixlm.corpus import corpus
 from fixlm.corpus.corpus import load
 from fixlm.runs.directory import RunDirectory
 from fixlm.runs.load_model import load_model
 from fixlm.runs.new_model import build_matrix, new_model
+from fixlm.training import fit
 from fixlm.training.optimizer import learning_rate, make_optimizer
 from fixlm.training.trainer import Trainer
 
@@ -178,6 +183,49 @@ def test_a_finished_run_is_reported_and_not_trained_again(
     assert again.out == first
     assert "is finished already" in again.err
     assert (tmp_path / "run" / "checkpoints" / "last" / "state.json").stat().st_mtime_ns == written
+
+
+def test_a_run_that_its_validations_ended_is_another_one_with_others(
+    small: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    arguments = [*small, "--output-embed", "tied", "--patience", "1", "--run", str(tmp_path / "run")]
+    assert train(*arguments) == 0
+    assert train(*arguments, "--validate-every", "6") == 2
+    assert "the directory is not empty" in capsys.readouterr().err
+
+
+def test_a_finished_run_is_reported_though_its_text_has_moved(
+    small: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    arguments = ["--output-embed", "tied", "--run", str(tmp_path / "run")]
+    assert train(*small, *arguments) == 0
+    written = (tmp_path / "run" / "result.json").stat().st_mtime_ns
+    shutil.copytree(small[1], tmp_path / "moved")
+    assert train(*arguments, "--resume", "--data", str(tmp_path / "moved")) == 0
+    assert "is finished already" in capsys.readouterr().err
+    assert (tmp_path / "run" / "result.json").stat().st_mtime_ns == written
+
+
+def test_an_error_while_training_is_not_one_of_the_run_directory(
+    small: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fails(*_: Any, **__: Any) -> None:
+        raise OSError(errno.EIO, "Input/output error", "train.txt")
+
+    monkeypatch.setattr(corpus, "load", fails)
+    with pytest.raises(OSError, match=r"train\.txt"):
+        fit.train(read_config({"output-embed": "tied", "data": small[1], "run": str(tmp_path / "r")}))
+    assert not (tmp_path / "r").exists()
+
+
+def test_vectors_in_a_file_with_a_bare_name_are_a_path_in_the_configuration(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "glove").write_text("the 1 2 3\nof 3 2 1\n")
+    (tmp_path / "pmi").write_text("a method of this name goes before it")
+    monkeypatch.chdir(tmp_path)
+    assert read_config({"output-embed": "glove"}).model.output_embed == "./glove"
+    assert read_config({"output-embed": "pmi"}).model.output_embed == "pmi"
 
 
 def test_the_default_run_directory_has_the_name_of_data_layer_size_and_seed(
