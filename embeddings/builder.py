@@ -97,6 +97,8 @@ def build(
 def from_keyed_vectors(keyed: KeyedVectors, statistics: CorpusStatistics, seed: int = 1) -> OutputMatrix:
     """An output matrix from gensim's vectors: aligned by word, missing words as in `missing_words`.
 
+    A word whose vector is zero is missing too.
+
     Args:
         keyed: vectors of length N under words.
         statistics: the vocabulary to align with.
@@ -105,13 +107,14 @@ def from_keyed_vectors(keyed: KeyedVectors, statistics: CorpusStatistics, seed: 
     Raises:
         InputError: not one word of the vocabulary is in ``keyed``.
     """
-    missing = np.array([word not in keyed.key_to_index for word in statistics.words])
+    empty = {word for word, row in keyed.key_to_index.items() if not keyed.vectors[row].any()}
+    missing = np.array([word not in keyed.key_to_index or word in empty for word in statistics.words])
     if missing.all():
         examples = ", ".join(map(repr, list(keyed.key_to_index)[:5]))
         raise InputError("keyed vectors", "no word in common with the vocabulary", found=f"words such as {examples}")
     vectors = np.zeros((len(statistics), keyed.vector_size), dtype=np.float32)
-    rows = [keyed.key_to_index[word] for word in statistics.words if word in keyed.key_to_index]
-    vectors[~missing] = keyed.vectors[rows]
+    there = [word for word, lacks in zip(statistics.words, missing, strict=True) if not lacks]
+    vectors[~missing] = keyed.vectors[[keyed.key_to_index[word] for word in there]]
     recipe = describe("keyed-vectors", statistics, keyed.vector_size, seed, {"sha256": hash_vectors(keyed.vectors)})
     fill_missing(vectors, missing, np.random.default_rng(seed))
     return finish(vectors, recipe)

@@ -15,6 +15,9 @@ if TYPE_CHECKING:
 
     from fixlm.model.language_model import LanguageModel
 
+COLDEST = 1e-30
+"""The lowest temperature above 0 by which float32 can be divided."""
+
 
 @torch.inference_mode()
 def generate(model: LanguageModel, prompt: np.ndarray, sampling: Sampling, never: Sequence[int] = ()) -> Iterator[int]:
@@ -51,7 +54,7 @@ def draw(logits: Tensor, sampling: Sampling, random: torch.Generator) -> int:
     """A word from softmax(logits / temperature), cut to the k and to the share p that are most probable: (V,) → id."""
     if sampling.temperature == 0:
         return int(logits.argmax())
-    logits = logits / sampling.temperature
+    logits = (logits - logits.max()) / max(sampling.temperature, COLDEST)
     if 0 < sampling.top_k < len(logits):
         logits = logits.masked_fill(logits < logits.topk(sampling.top_k).values[-1], -torch.inf)
     probability = logits.softmax(0)

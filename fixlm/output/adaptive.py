@@ -24,7 +24,7 @@ class AdaptiveOutput(OutputLayer):
         words: (V,) ids of the words by falling frequency.
         cutoffs: ranks at which a cluster begins, rising; those that V does not reach are left out.
         divisor: by which the vectors of each further cluster are shorter.
-        options: ``log_unigram`` and ``precision``, as of `OutputLayer`; the head's bias starts at the former.
+        options: ``log_unigram``, ``bias`` and ``precision``, as of `OutputLayer`; they act on the head's bias.
 
     Raises:
         InputError: V reaches no cutoff, or the vectors of the last cluster would have no entry.
@@ -42,9 +42,10 @@ class AdaptiveOutput(OutputLayer):
         cutoffs: list[int],
         divisor: float = ADAPTIVE_DIVISOR,
         log_unigram: Tensor | None = None,
+        bias: bool = True,
         **options: Any,
     ) -> None:
-        super().__init__(hidden_size, vocabulary_size, **options)
+        super().__init__(hidden_size, vocabulary_size, log_unigram, **options)
         del self.bias  # of V numbers; torch's class has one in its head
         self.register_buffer("words", words)
         inside = [cutoff for cutoff in cutoffs if cutoff < vocabulary_size]
@@ -57,10 +58,10 @@ class AdaptiveOutput(OutputLayer):
             fix = "a smaller divisor, fewer cutoffs or more units"
             raise InputError("adaptive_divisor", what, found=divisor, fix=fix)
         self.softmax = nn.AdaptiveLogSoftmaxWithLoss(
-            hidden_size, vocabulary_size, inside, div_value=divisor, head_bias=True
+            hidden_size, vocabulary_size, inside, div_value=divisor, head_bias=bias
         )
         self.edges = [*inside, vocabulary_size]
-        if log_unigram is not None:
+        if log_unigram is not None and bias:
             self._start_bias(log_unigram)
 
     @torch.no_grad()

@@ -79,6 +79,9 @@ def linear_cross_entropy(
         bias = features.new_zeros(len(weight))
     elif bias.shape != weight.shape[:1]:
         raise InputError("bias", "not one for each word", found=list(bias.shape), expected=[len(weight)])
+    elif widened(bias).dtype != widened(features).dtype:
+        raise InputError("bias", "not of the type of the features", found=bias.dtype, expected=features.dtype)
+    bias = bias.contiguous()
     parts = Arithmetic(
         lambda x, ids: dense_loss(x, weight, bias, ids, precision),
         lambda x, ids: dense_nll(x, weight, bias, ids),
@@ -109,7 +112,7 @@ def cross_entropy(
             nats = nats.new_zeros(len(counted)).masked_scatter(counted, nats)
         return nats.view(targets.shape)
     if not len(ids):  # as torch has it: the sum of no losses is 0, their mean is not a number
-        total = widened(hidden * 0).sum()
+        total = widened(parts.logits(rows)).sum()  # of none, but with the gradients of all parameters
         return total / len(ids) if reduction == "mean" else total
     mean = parts.loss(rows, ids)
     return mean if reduction == "mean" else mean * len(ids)
@@ -118,7 +121,7 @@ def cross_entropy(
 def _each(parts: Arithmetic, rows: Tensor, ids: Tensor, words: int) -> Tensor:
     """(n,) nats. Their gradients differ by a factor that only the backward pass knows, so it computes logits again."""
     if not len(ids):
-        return widened(rows).sum(-1)
+        return widened(parts.logits(rows)).sum(-1)
     if not torch.is_grad_enabled():
         return parts.nll(rows, ids)
 
@@ -185,7 +188,7 @@ def flat(hidden: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
 
 def require_words(ids: Tensor, words: int) -> None:
     """Raises InputError where an id is none of 0 … ``words`` − 1: the kernels check nothing."""
-    # On a GPU the look at the largest would wait for the device; torch's own kernels check it there.
+    # On a GPU the look at the largest would wait for the device; the indexing of torch's own kernels refuses it there.
     if ids.device.type == "cpu" and ids.numel():
         low, high = (int(each) for each in ids.aminmax())
         if low < 0 or high >= words:
@@ -197,9 +200,17 @@ def wrong_ids(ids: Tensor | None, vocabulary_size: int) -> str | None:
     """What is wrong with ids of different words that a file holds; None if nothing is."""
     if ids is None or not ids.numel():
         return None
-    if ids.dtype != torch.int64 or ids.min() < 0 or ids.max() >= vocabulary_size or len(ids.unique()) < ids.numel():
+    if ids.dtype != torch.int64:
+        return f"ids are int64, not {ids.dtype}"
+    if ids.min() < 0 or ids.max() >= vocabulary_size or len(ids.unique()) < ids.numel():
         return f"the ids are not those of different words among {vocabulary_size:,}"
     return None
+
+
+def require_head(ids: Tensor, vocabulary_size: int) -> None:
+    """Raises InputError unless these are the ids of one or more words."""
+    if wrong := wrong_ids(ids, vocabulary_size) or (not len(ids) and "there is no word"):
+        raise InputError("head_words", wrong, found=f"{len(ids):,} ids")
 
 
 def widened(tensor: Tensor) -> Tensor:

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from embeddings.errors import InputError
-from fixlm.output.cross_entropy import dense_loss, dense_nll, widened, wrong_ids
+from fixlm.output.cross_entropy import dense_loss, dense_nll, require_head, widened, wrong_ids
 from fixlm.output.kernels.head_and_tail import Head, Tail
 from fixlm.output.layer import OutputLayer
 from fixlm.output.options import LEARNED_WORDS_SCALE
@@ -58,7 +58,8 @@ class FixedOutput(ScaledOutput):
         in_state_dict: bool = True,
         **options: Any,
     ) -> None:
-        vectors = unit_rows(vectors)
+        # What a state dict may fill is the layer's own.
+        vectors = unit_rows(vectors, copy=in_state_dict)
         super().__init__(hidden_size, *vectors.shape, **options)
         if word_scales and head_words is not None:
             raise InputError("word_scales", "the trained rows have a length of their own", found=word_scales)
@@ -67,11 +68,13 @@ class FixedOutput(ScaledOutput):
         self.head: nn.Parameter | None = None
         self.scale = 1.0
         if head_words is not None:
-            if wrong := wrong_ids(head_words, len(vectors)) or (not len(head_words) and "there is no word"):
-                raise InputError("head_words", wrong, found=f"{len(head_words):,} ids")
+            require_head(head_words, len(vectors))
+            if learned_words_scale <= 0:
+                expected = "above 0"
+                raise InputError("learned_words_scale", "out of range", found=learned_words_scale, expected=expected)
             self.scale = learned_words_scale
             self.head = nn.Parameter(torch.zeros(len(head_words), vectors.shape[1]))
-            self.register_buffer("head_words", head_words)
+            self.register_buffer("head_words", head_words.clone())
             self._find_places()
             with torch.no_grad():
                 self.alpha /= self.scale
@@ -233,7 +236,15 @@ class TailedOutput(FixedOutput):
         return self.vectors.index_select(0, self.head_words) + head.added.to(self.vectors.dtype)
 
     def matrix(self) -> Tensor:
-        return OutputLayer.word_matrix(self)  # rows of H numbers, since those of head and tail differ in length
+        """Rows of H numbers, since those of head and tail differ in length.
+
+        Raises:
+            InputError: what stands before them is no linear map.
+        """
+        if self.normalize or self.hidden_map is not None:
+            what = "x or P x is normalised, or goes through a perceptron, so that no matrix gives the logits"
+            raise InputError("output layer", what, found="--tail-dim")
+        return OutputLayer.word_matrix(self)
 
 
 def by_fold(hidden: Tensor, targets: Tensor, folds: Tensor, groups: int) -> tuple[Tensor, Tensor, list[int]]:
@@ -242,11 +253,19 @@ def by_fold(hidden: Tensor, targets: Tensor, folds: Tensor, groups: int) -> tupl
     return hidden[order], targets[order], folds.bincount(minlength=groups).tolist()
 
 
-def unit_rows(vectors: Any) -> Tensor:
-    """(V, N) rows of norm 1, without gradient: the very numbers that were given where their rows are so already."""
+def unit_rows(vectors: Any, *, copy: bool = False) -> Tensor:
+    """(V, N) rows of norm 1, without gradient: the very numbers that were given where their rows are so already.
+
+    Args:
+        copy: in memory of their own.
+    """
     rows = getattr(vectors, "vectors", vectors)
-    if isinstance(rows, np.ndarray) and not rows.flags.writeable:  # a trained head is added to rows for a moment
-        rows = rows.copy()
+    if isinstance(rows, np.ndarray):
+        if not rows.flags.writeable:  # a trained head is added to rows for a moment
+            rows = rows.copy()
+        rows = torch.from_numpy(rows)
+        if rows.dtype == torch.float64:  # numpy's default, which nobody chose
+            rows = rows.to(torch.get_default_dtype())
     rows = torch.as_tensor(rows)
     rows = rows.detach() if rows.requires_grad else rows
     if rows.dim() != 2 or not rows.is_floating_point():
@@ -259,5 +278,5 @@ def unit_rows(vectors: Any) -> Tensor:
         found = f"{int((norms == 0).sum())} of {len(rows)}, the first is row {int((norms == 0).nonzero()[0])}"
         raise InputError("vectors", "rows of zeros, which have no direction", found=found)
     if (norms - 1).abs().max() <= UNIT_TOLERANCE:
-        return rows
+        return rows.clone() if copy else rows
     return (rows / norms[:, None]).to(rows.dtype)

@@ -70,11 +70,11 @@ class HadamardOutput(ScaledOutput):
     def _tile_loss(self, hidden: Tensor, targets: Tensor) -> Tensor:
         features, signs = self._padded(hidden)
         with without_autocast(hidden):
-            return block_hadamard_cross_entropy(features, signs, self._slot_bias(), targets, self.scale)
+            return block_hadamard_cross_entropy(features, signs, self._slot_bias(), self._slots(targets), self.scale)
 
     def _nll(self, hidden: Tensor, targets: Tensor) -> Tensor:
         features, signs = self._padded(hidden)
-        return block_hadamard_nll(features, signs, self._slot_bias(), targets, self.scale)
+        return block_hadamard_nll(features, signs, self._slot_bias(), self._slots(targets), self.scale)
 
     def _logits(self, hidden: Tensor) -> Tensor:
         features, signs = self._padded(hidden)
@@ -91,6 +91,12 @@ class HadamardOutput(ScaledOutput):
         """Features with zeros from N to P, (n, P), and signs; in float32 or better."""
         features = F.pad(self.features(hidden), (0, order_for(self.dim) - self.dim))  # (n, N) → (n, P)
         return widened(features), widened(self.signs)
+
+    def _slots(self, targets: Tensor) -> Tensor:
+        """The ids; off the CPU, where nobody has looked at them, by an index that refuses those of no word."""
+        if targets.device.type == "cpu":
+            return targets
+        return torch.arange(len(self.bias), device=targets.device).index_select(0, targets)
 
     def _slot_bias(self) -> Tensor:
         bias = widened(self.bias)

@@ -90,7 +90,9 @@ class OutputLayer(nn.Module, ABC):
         if log_unigram is not None and log_unigram.shape != (vocabulary_size,):
             found, expected = list(log_unigram.shape), [vocabulary_size]
             raise InputError("log_unigram", "not one number for each word", found=found, expected=expected)
-        start = torch.zeros(vocabulary_size) if log_unigram is None else log_unigram.float().clone()
+        start = torch.zeros(vocabulary_size)
+        if log_unigram is not None:
+            start.copy_(log_unigram)
         if bias:
             self.bias = nn.Parameter(start)
         else:

@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 from embeddings.errors import InputError, unknown_name
-from fixlm.output.fixed import FixedOutput
+from fixlm.output.fixed import FixedOutput, unit_rows
 from fixlm.output.layer import OutputLayer
 from fixlm.output.learned import LearnedOutput
 from fixlm.output.registry import build, names
@@ -71,7 +71,7 @@ def replace_head(model: nn.Module, layer: Any, *, name: str | None = None, **opt
     """  # noqa: E501
     rows = None
     if not isinstance(layer, str | OutputLayer):
-        layer = FixedOutput(1, layer).vectors  # checked
+        layer = unit_rows(layer)
         rows = len(layer)
     elif isinstance(layer, OutputLayer):
         rows = layer.out_features

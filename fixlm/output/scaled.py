@@ -5,9 +5,11 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from embeddings.errors import unknown_name
 from fixlm.output.layer import DenseOutput, joining_projection
 from fixlm.output.options import ALPHA_START
 
+MAPS = ("auto", "linear", "mlp")
 NORM_EPSILON = 1e-6
 """Keeps x/‖x‖ and its gradient finite at x = 0, and is far below the norm of any real feature vector."""
 
@@ -46,6 +48,8 @@ class ScaledOutput(DenseOutput):
         **options: Any,
     ) -> None:
         super().__init__(hidden_size, vocabulary_size, **options)
+        if map not in MAPS:
+            raise unknown_name("map", "map", map, MAPS)
         self.dim = dim
         width = hidden_size  # of what the projection reads
         self.hidden_map: nn.Linear | None = None

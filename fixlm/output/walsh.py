@@ -7,14 +7,17 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from embeddings.errors import InputError
+from embeddings.errors import InputError, unknown_name
 from embeddings.methods.hadamard import block_signs
 from embeddings.methods.walsh import Options, codes
-from fixlm.output.cross_entropy import LOW_TYPES, autocast_type, widened, without_autocast, wrong_ids
+from fixlm.output.cross_entropy import LOW_TYPES, autocast_type, require_head, widened, without_autocast, wrong_ids
 from fixlm.output.kernels.block_hadamard import UNUSED, block_hadamard_logits, block_hadamard_nll, walsh_hadamard
 from fixlm.output.kernels.projected_cross_entropy import nll_with_rows, projected_cross_entropy
 from fixlm.output.kernels.top_k import block_hadamard_top_k
 from fixlm.output.layer import Ingredients, OutputLayer
+
+HALVES = ("both", "shared", "own")
+BASES = ("families", "codes")
 
 
 class WalshOutput(OutputLayer):
@@ -40,6 +43,9 @@ class WalshOutput(OutputLayer):
             zero. They are in one softmax with all others.
         in_state_dict: whether the slots are a part of the state dict. A run says no, since it keeps them in a file.
         options: ``log_unigram``, ``precision`` and ``bias``, as of `OutputLayer`.
+
+    Raises:
+        InputError: ``families`` is no power of two, two words have one slot, or another argument is none of these.
 
     >>> head = WalshOutput(512, 33_278, families=1024)
     >>> sum(parameter.numel() for parameter in head.parameters())  # A, g and b
@@ -68,8 +74,13 @@ class WalshOutput(OutputLayer):
         **options: Any,
     ) -> None:
         super().__init__(hidden_size, vocabulary_size, **options)
+        for name, value, known in (("halves", halves, HALVES), ("basis", basis, BASES)):
+            if value not in known:
+                raise unknown_name(name, name, value, known)
+        if families < 1 or families & (families - 1):
+            raise InputError("families", "not a power of two", found=families)
         self.families, self.halves, self.basis, self.tied = families, halves, basis, tied
-        slots = torch.arange(vocabulary_size) if slots is None else slots.long()
+        slots = torch.arange(vocabulary_size) if slots is None else torch.as_tensor(slots).long().clone()
         self.register_buffer("signs", self._signs_for(slots), persistent=False)
         self.register_buffer("slots", slots, persistent=in_state_dict)
         self._words: Tensor | None = None
@@ -80,8 +91,9 @@ class WalshOutput(OutputLayer):
         self.gain = nn.Parameter(torch.ones(()))
         self.head: nn.Parameter | None = None
         if head_words is not None:
+            require_head(head_words, vocabulary_size)
             self.head = nn.Parameter(torch.zeros(len(head_words), hidden_size))
-            self.register_buffer("head_words", head_words)
+            self.register_buffer("head_words", head_words.clone())
 
     @classmethod
     def create(cls, hidden_size: int, vocabulary_size: int, given: Ingredients, **options: Any) -> Self:
@@ -93,9 +105,10 @@ class WalshOutput(OutputLayer):
     def _signs_for(self, slots: Tensor) -> Tensor:
         """d_c of as many blocks as the slots need: (blocks, M) ±1."""
         words, blocks = len(self.bias), int(slots.max()) // self.families + 1
-        if blocks > words:
-            what = f"not those of {words:,} words in {self.families:,} families"
-            raise InputError("slots", what, found=int(slots.max()))
+        if len(slots) != words or blocks > words or wrong_ids(slots, blocks * self.families):
+            what = f"not those of {words:,} words in {self.families:,} families, no two words in one"
+            found = f"{len(slots):,} from {int(slots.min()):,} to {int(slots.max()):,}"
+            raise InputError("slots", what, found=found)
         signs = torch.from_numpy(block_signs(blocks, self.families)).to(torch.get_default_dtype())
         return torch.ones_like(signs) if self.halves == "shared" else signs
 

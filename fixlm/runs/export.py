@@ -53,7 +53,7 @@ def export(
     target = RunDirectory(to)
     require_free(run, target)
     values = run.read_config()
-    weights = {name: tensor.detach().cpu().contiguous() for name, tensor in model.state_dict().items()}
+    weights = {name: _as_stored(tensor) for name, tensor in model.state_dict().items()}
     are_best = run.read_result() is not None and _same(weights, find_checkpoint(run).model())
     content = safetensors.torch.save(_without_shared(run, weights, values), metadata={"format": "pt"})
     matrix = _word_vectors(model) if vectors else None
@@ -98,6 +98,12 @@ def is_export(folder: RunDirectory) -> bool:
         return "export" in folder.read_config()
     except InputError:
         return False
+
+
+def _as_stored(tensor: Tensor) -> Tensor:
+    """In memory of the CPU, and in float32 whatever type the model was turned to since it was opened."""
+    tensor = tensor.detach().cpu().contiguous()
+    return tensor.float() if tensor.is_floating_point() else tensor
 
 
 def _same(one: Mapping[str, Tensor], other: Mapping[str, Tensor]) -> bool:

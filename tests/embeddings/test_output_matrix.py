@@ -88,6 +88,8 @@ def test_vectors_from_gensim_are_aligned_by_word_and_missing_ones_filled() -> No
     np.testing.assert_allclose(np.linalg.norm(first.vectors, axis=1), 1, rtol=1e-6)
     assert len(np.unique(first.vectors, axis=0)) == len(WORDS)
     assert first.sha256 == again.sha256
+    keyed.add_vectors(["cat"], np.zeros((1, 2), dtype=np.float32))  # as a word without a vector
+    np.testing.assert_array_equal(embeddings.from_keyed_vectors(keyed, STATISTICS, seed=1).vectors, first.vectors)
     with pytest.raises(InputError, match="no word in common with the vocabulary"):
         embeddings.from_keyed_vectors(keyed, CorpusStatistics(["a", "b"], np.ones(2)))
 

@@ -96,6 +96,13 @@ def test_clusters_without_words_or_entries_are_refused(options: dict[str, object
         layer(**options)
 
 
+def test_the_head_may_have_no_bias_and_its_start_has_a_number_for_each_word() -> None:
+    assert layer(bias=False).softmax.head.bias is None
+    assert layer(bias=False, log_unigram=torch.zeros(V)).softmax.head.bias is None
+    with pytest.raises(InputError, match="log_unigram: not one number for each word"):
+        layer(log_unigram=torch.zeros(V + 1))
+
+
 def test_ids_of_a_file_that_are_no_words_are_refused() -> None:
     built = layer()
     with pytest.raises(RuntimeError, match="the ids are not those of different words among 23"):

@@ -9,50 +9,17 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
+from heads import NAMES, H, V, batch, layer, vectors
 from torch import Tensor, nn
 
 from fixlm.errors import InputError
 from fixlm.output import cross_entropy
-from fixlm.output.clustered import ClusteredOutput
 from fixlm.output.cross_entropy import linear_cross_entropy
 from fixlm.output.fixed import FixedOutput
 from fixlm.output.hadamard import HadamardOutput
-from fixlm.output.layer import OutputLayer
-from fixlm.output.learned import LearnedOutput
 from fixlm.output.walsh import WalshOutput
 
-H, V = 32, 150
-NAMES = ("learned", "fixed", "clusters", "hadamard", "walsh", "walsh with rows")
 SHAPES = [(), (5,), (2, 3), (2, 2, 2)]
-
-
-def vectors(words: int = V, dim: int = H) -> Tensor:
-    return torch.randn(words, dim, generator=torch.Generator().manual_seed(1))
-
-
-def layer(name: str, words: int = V, **options: object) -> OutputLayer:
-    torch.manual_seed(2)
-    made: dict[str, OutputLayer] = {
-        "learned": LearnedOutput(H, words, **options),
-        "fixed": FixedOutput(H, vectors(words), **options),
-        "clusters": ClusteredOutput(
-            H, vectors(words), words=torch.arange(words), learned_words=20, tail_clusters=2, **options
-        ),
-        "hadamard": HadamardOutput(H, words, **options),
-        "walsh": WalshOutput(H, words, families=16, **options),  # type: ignore[arg-type]
-        "walsh with rows": WalshOutput(H, words, families=16, head_words=torch.arange(0, words, 2), **options),  # type: ignore[arg-type]
-    }
-    with torch.no_grad():
-        made[name].bias.normal_()
-        if getattr(made[name], "head", None) is not None:
-            made[name].head.normal_()
-    return made[name]
-
-
-def batch(*shape: int, dtype: torch.dtype = torch.float32) -> tuple[Tensor, Tensor]:
-    generator = torch.Generator().manual_seed(3)
-    x = torch.randn(*shape, H, generator=generator).to(dtype).requires_grad_()
-    return x, torch.randint(0, V, shape, generator=generator)
 
 
 @pytest.mark.parametrize(
@@ -240,9 +207,15 @@ def test_a_layer_without_bias(name: str) -> None:
 
 def test_rows_that_are_not_of_norm_1_are_scaled_and_others_keep_their_bits() -> None:
     unit = F.normalize(vectors(), dim=1)
-    assert FixedOutput(H, unit).vectors is unit
+    assert torch.equal(FixedOutput(H, unit).vectors, unit)
+    assert FixedOutput(H, unit, in_state_dict=False).vectors is unit
     torch.testing.assert_close(FixedOutput(H, 7 * unit).matrix(), unit)
-    torch.testing.assert_close(FixedOutput(H, unit.double().numpy()).matrix(), unit.double())
+
+
+def test_vectors_of_numpy_have_the_type_of_the_layer_and_tensors_their_own() -> None:
+    unit = F.normalize(vectors(), dim=1).double()
+    torch.testing.assert_close(FixedOutput(H, unit.numpy()).matrix(), unit.float())
+    torch.testing.assert_close(FixedOutput(H, unit).matrix(), unit)
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -254,6 +227,15 @@ def test_targets_may_lie_apart_in_memory_and_there_may_be_none(name: str) -> Non
     torch.testing.assert_close(head.loss(x, apart), head.loss(x, targets))
     torch.testing.assert_close(head.nll(x, apart), head.nll(x, targets))
     assert head.nll(x[:0], targets[:0]).shape == (0,)
+
+
+def test_a_map_and_a_scale_that_cannot_be_are_refused() -> None:
+    with pytest.raises(InputError, match="map: unknown map 'MLP'"):
+        HadamardOutput(H, V, map="MLP")
+    with pytest.raises(InputError, match=r"learned_words_scale: out of range \(found 0.0, expected above 0\)"):
+        FixedOutput(H, vectors(), head_words=torch.arange(3), learned_words_scale=0.0)
+    with pytest.raises(InputError, match=r"head_words: ids are int64, not torch\.int32"):
+        FixedOutput(H, vectors(), head_words=torch.arange(3).int())
 
 
 def test_the_start_of_a_bias_has_a_number_for_each_word() -> None:
@@ -296,6 +278,12 @@ class TestLinearCrossEntropy:
         assert weight.grad is None
         assert x.grad is not None
 
+    def test_the_bias_may_lie_apart_in_memory(self) -> None:
+        x, targets = batch(4)
+        apart = torch.randn(V, 3)[:, 0]
+        expected = F.cross_entropy(F.linear(x, vectors(), apart), targets)
+        torch.testing.assert_close(linear_cross_entropy(x, vectors(), apart, targets), expected)
+
     def test_a_frozen_bfloat16_weight_serves_float32_features(self) -> None:
         x, targets = batch(4)
         weight = torch.randn(V, H).bfloat16()
@@ -309,6 +297,7 @@ class TestLinearCrossEntropy:
             (torch.ones(V, H + 1), None, r"hidden: not the features .*\[…, 33\]"),
             (torch.ones(V, H).double(), None, r"weight: not of the type of the features"),
             (torch.ones(V, H), torch.ones(2), r"bias: not one for each word"),
+            (torch.ones(V, H), torch.ones(V).double(), r"bias: not of the type of the features"),
         ],
     )
     def test_what_does_not_fit_is_named(self, weight: Tensor, bias: Tensor | None, message: str) -> None:

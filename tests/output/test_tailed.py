@@ -89,6 +89,17 @@ def test_at_the_start_the_tail_reads_the_first_numbers_of_the_features() -> None
     torch.testing.assert_close(built(hidden)[:, M:], 16 * hidden[:, :DIM] @ short.t())
 
 
+def test_there_is_a_matrix_only_where_its_features_are_linear() -> None:
+    built = layer(normalize=False)
+    with torch.no_grad():
+        built.tail_map.weight.normal_()
+    hidden, _, _ = tokens()
+    torch.testing.assert_close(built(hidden) - built.bias, hidden @ built.word_matrix().t())
+    for options in ({"normalize": True}, {"normalize": False, "map": "mlp"}):
+        with pytest.raises(InputError, match="no matrix gives the logits"):
+            layer(**options).word_matrix()
+
+
 def test_alpha_is_held_at_both_ends() -> None:
     names = dict(layer(alpha=0.5).named_parameters())
     assert names.keys() == {"bias", "head", "tail_map.weight"}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -23,6 +24,7 @@ from fixlm.evaluation.perplexity import evaluate
 from fixlm.model.embedding import input_embedding
 from fixlm.model.language_model import LanguageModel
 from fixlm.output.kernels.block_hadamard import sylvester
+from fixlm.output.walsh import WalshOutput
 from fixlm.runs.directory import RunDirectory
 from fixlm.runs.load_model import load_model, read_matrix
 
@@ -108,11 +110,31 @@ def test_an_option_that_is_not_given_leaves_the_recipe_of_the_slots_as_it_was() 
     assert walsh.used(walsh.Options(family_size=30))["family_size"] == 30
 
 
-def test_slots_that_no_family_can_have_are_refused() -> None:
-    found = torch.arange(V)
-    found[7] = (V + 1) * M
-    with pytest.raises(InputError, match=r"slots: not those of 100 words in 16 families \(found 1616"):
-        output.build("walsh", 12, V, families=M, slots=found)
+FAR = torch.arange(V)
+FAR[7] = (V + 1) * M
+
+
+@pytest.mark.parametrize(
+    ("slots", "found"),
+    [(FAR, "100 from 0 to 1,616"), (torch.arange(V) % M, "100 from 0 to 15"), (torch.arange(V - 1), "99 from 0 to 98"),
+     (torch.arange(V) - 1, "100 from -1 to 98")],
+)  # fmt: skip
+def test_slots_that_words_cannot_have_are_refused(slots: torch.Tensor, found: str) -> None:
+    said = rf"slots: not those of 100 words in 16 families, no two words in one \(found {found}\)"
+    with pytest.raises(InputError, match=said):
+        output.build("walsh", 12, V, families=M, slots=slots)
+
+
+@pytest.mark.parametrize(
+    ("wrong", "said"),
+    [({"families": 24}, "families: not a power of two"), ({"halves": "share"}, "halves: unknown halves 'share'"),
+     ({"basis": "family"}, "basis: unknown basis 'family'"),
+     ({"head_words": torch.tensor([], dtype=torch.int64)}, "head_words: there is no word"),
+     ({"head_words": torch.tensor([3, 3])}, "head_words: the ids are not those of different words")],
+)  # fmt: skip
+def test_arguments_of_the_layer_that_are_wrong_are_refused(wrong: dict[str, Any], said: str) -> None:
+    with pytest.raises(InputError, match=said):
+        WalshOutput(12, V, **({"families": M} | wrong))
 
 
 def test_the_vectors_that_form_families_may_be_discounted() -> None:

@@ -232,6 +232,14 @@ class Hub:
         return f"https://hub/{repo_id}"
 
 
+def test_a_model_that_was_turned_to_another_type_is_exported_in_float32(run: fixlm.Run, tmp_path: Path) -> None:
+    turned = fixlm.load(run.directory.path)
+    turned.model.bfloat16()
+    assert "result.json" not in turned.export(tmp_path / "a")  # its weights are not those that were scored
+    weight = fixlm.load(tmp_path / "a").model.input_embedding.weight
+    assert torch.equal(weight, run.model.input_embedding.weight.bfloat16().float())
+
+
 def test_a_tokenizer_of_another_run_is_not_read(run: fixlm.Run, tmp_path: Path) -> None:
     run.export(tmp_path / "a")
     (tmp_path / "a" / "tokenizer.model").write_bytes(b"of an older export")

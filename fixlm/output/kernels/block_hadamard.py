@@ -15,9 +15,9 @@ from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
-from torch.autograd.function import once_differentiable
 
 from fixlm.output.kernels.arrays import as_numpy
+from fixlm.output.kernels.gradients import once, without_graph
 from fixlm.output.kernels.threads import in_threads
 
 KERNEL_POSITIONS = (16, 8192)
@@ -61,6 +61,7 @@ def block_hadamard_cross_entropy(
     Returns:
         A scalar, nats a token.
     """
+    features, bias = without_graph(features, bias)
     loss: Tensor = _CrossEntropy.apply(features, signs, bias, slots, scale)
     return loss
 
@@ -156,7 +157,7 @@ class _CrossEntropy(torch.autograd.Function):
         return nll.mean()
 
     @staticmethod
-    @once_differentiable
+    @once
     def backward(ctx: Any, grad_loss: Tensor) -> tuple[Tensor | None, ...]:
         gradient, grad_bias = ctx.saved_tensors
         scale = grad_loss / len(gradient)

@@ -20,9 +20,9 @@ from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
-from torch.autograd.function import once_differentiable
 
 from fixlm.output.kernels.arrays import as_numpy, scratch
+from fixlm.output.kernels.gradients import once, without_graph
 from fixlm.output.kernels.head_and_tail import Head, Tail
 from fixlm.output.kernels.threads import in_threads
 
@@ -56,26 +56,18 @@ def linear_cross_entropy(
     Returns:
         A scalar, nats a token.
     """
-    added = None if head is None else head.added
-    ends = (None, None) if tail is None else tail
-    loss: Tensor = _LinearCrossEntropy.apply(features, weight, bias, targets, precision, added, head, sizes, *ends)
+    trained = features, weight, bias, head and head.added, tail and tail.features
+    features, weight, bias, added, short = without_graph(*trained)
+    rest = precision, added, head, sizes, short, tail and tail.weight
+    loss: Tensor = _LinearCrossEntropy.apply(features, weight, bias, targets, *rest)
     return loss
 
 
 @torch.no_grad()
-def linear_nll(
-    features: Tensor,
-    weight: Tensor,
-    bias: Tensor,
-    targets: Tensor,
-    precision: torch.dtype | None = None,
-    tail: Tail | None = None,
-) -> Tensor:
+def linear_nll(features: Tensor, weight: Tensor, bias: Tensor, targets: Tensor, tail: Tail | None = None) -> Tensor:
     """Negative log-likelihood of each target: (n,) nats. Arguments as in `linear_cross_entropy`; no gradient."""
     nll = features.new_empty(len(targets))
-    if tail is not None:
-        tail = tail._replace(weight=_in(tail.weight, precision))
-    for tile in _tiles(features, _in(weight, precision), bias, targets, tail=tail):
+    for tile in _tiles(features, weight, bias, targets, tail=tail):
         nll[tile.rows] = tile.nll
     return nll
 
@@ -161,10 +153,6 @@ def _kernel_fits(features: Tensor, weight: Tensor) -> bool:
     return features.device.type == "cpu" and (same or (features.dtype, weight.dtype) == (torch.float32, torch.bfloat16))
 
 
-def _in(weight: Tensor, precision: torch.dtype | None) -> Tensor:
-    return weight if precision is None else weight.to(precision)
-
-
 class _LinearCrossEntropy(torch.autograd.Function):
     @staticmethod
     def forward(
@@ -215,7 +203,7 @@ class _LinearCrossEntropy(torch.autograd.Function):
         return total / len(targets)
 
     @staticmethod
-    @once_differentiable
+    @once
     def backward(ctx: Any, grad_loss: Tensor) -> tuple[Tensor | None, ...]:
         scale = grad_loss / ctx.tokens
         *gradients, added, tail = (None if grad is None else grad * scale for grad in ctx.saved_tensors)
@@ -261,7 +249,7 @@ def _group_tiles(
     for own, end, count in zip(weights, ends, sizes, strict=False):
         if count == 0:
             continue
-        in_use = own.detach().to(kind)
+        in_use = own.data.to(kind)  # not `detach`: what the head adds for a moment is no change to autograd
         part = slice(start, start + count)
         rest = None if tail is None or end is None else Tail(tail.features[part], end.to(kind))
         with nullcontext() if head is None else head.put_into(in_use):

@@ -8,10 +8,10 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.autograd.function import once_differentiable
 
 from fixlm.output.kernels.arrays import scratch
 from fixlm.output.kernels.block_hadamard import KERNEL_TOKENS, AddedLogits, block_hadamard_nll, implementation_for
+from fixlm.output.kernels.gradients import once, without_graph
 
 FEATURE_BYTES = 44 * 2**20
 """Of projected features at a time: the more tokens, the faster the products."""
@@ -45,6 +45,7 @@ def projected_cross_entropy(
     Returns:
         A scalar, nats a token, differentiable in hidden, weight, bias, gain and rows.
     """
+    hidden, weight, bias, gain, rows = without_graph(hidden, weight, bias, gain, rows)
     loss: Tensor = _ProjectedCrossEntropy.apply(hidden, weight, signs, bias, slots, gain, precision, rows, row_slots)
     return loss
 
@@ -136,7 +137,7 @@ class _ProjectedCrossEntropy(torch.autograd.Function):
         return total / len(hidden)
 
     @staticmethod
-    @once_differentiable
+    @once
     def backward(ctx: Any, grad_loss: Tensor) -> tuple[Tensor | None, ...]:
         scale = grad_loss / len(ctx.saved_tensors[0])
         grad_hidden, grad_weight, grad_bias, grad_gain, *rest = (saved * scale for saved in ctx.saved_tensors)

@@ -5,7 +5,8 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.autograd.function import once_differentiable
+
+from fixlm.output.kernels.gradients import once
 
 TILE_BYTES = 6 * 2**20
 """Of the hidden states of a tile; a layer makes several arrays of that size of them."""
@@ -55,7 +56,7 @@ class _LossByTiles(torch.autograd.Function):
         return total
 
     @staticmethod
-    @once_differentiable
+    @once
     def backward(ctx: Any, grad_loss: Tensor) -> tuple[Tensor | None, ...]:
         grad_hidden, *sums = (grad * grad_loss for grad in ctx.saved_tensors)
         return None, None, grad_hidden, None, *sums
