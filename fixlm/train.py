@@ -47,7 +47,12 @@ def command(arguments: list[str], program: str = "python -m fixlm.train") -> Non
     from fixlm.config.read import read_config
 
     given = vars(make_parser(program).parse_args(arguments))
-    config = read_config(given)
+    stored = None
+    if given.get("resume"):  # brings torch with it, and a wrong flag is to be told at once
+        from fixlm.runs.resume_check import flags_of_run
+
+        stored = flags_of_run(given)
+    config = read_config(given, stored)
     from fixlm.training.fit import train
 
     result = train(config, given)

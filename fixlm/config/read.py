@@ -70,31 +70,33 @@ def by_flag(values: Mapping[str, Any]) -> dict[str, Any]:
     return {flag_name(name, prefix): value for prefix, part in parts for name, value in part.items()}
 
 
-def read_config(given: Mapping[str, Any]) -> TrainConfig:
+def read_config(given: Mapping[str, Any], stored: Mapping[str, Any] | None = None) -> TrainConfig:
     """The configuration that flags describe.
 
     Args:
         given: flags by name, with dashes or underscores between words; strings, or values of the right kind.
+        stored: flags by name that a run has, for those that are not given: a flag means what it means beside them.
 
     Raises:
         InputErrors: with everything that is wrong with it, not only the first problem.
     """
     given = _with_paths(by_name(given))
+    flags = {**(stored or {}), **given}
     errors: dict[str, InputError] = {}  # by text: two layers may share an option
 
     def read(kind: type[Any], prefix: str = "") -> Any:
         try:
-            return read_options(given, kind, prefix)
+            return read_options(flags, kind, prefix)
         except InputError as error:
             errors.update({str(each): each for each in error.errors})
             return kind()
 
     parts = {name: read(kind) for name, kind in GROUPS.items()}
     preset = parts["optimization"].recipe
-    parts |= {name: fill_in(parts[name], preset, given) for name in ("model", "optimization", "run")}
+    parts |= {name: fill_in(parts[name], preset, flags) for name in ("model", "optimization", "run")}
     options = {method: read(embeddings.get(method).Options, method) for method in embeddings.names()}
-    matrices = {method: fill_in(own, preset, given, method) for method, own in options.items()}
-    outputs = {kind: fill_in(read(kind), preset, given) for kind in registry.all_options()}
+    matrices = {method: fill_in(own, preset, flags, method) for method, own in options.items()}
+    outputs = {kind: fill_in(read(kind), preset, flags) for kind in registry.all_options()}
     missing = [*_missing_files(given)]
     errors |= {str(each): each for each in missing}
     if missing:  # whatever they were to be, more cannot be said

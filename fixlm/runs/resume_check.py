@@ -7,13 +7,16 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from fixlm.config.command_line import flag_name
+from fixlm.config.read import by_flag, by_name
 from fixlm.config.schema import GROUPS, RUN_SETTINGS, RunConfig
 from fixlm.config.train_config import TrainConfig
 from fixlm.errors import InputError, InputErrors
+from fixlm.runs.directory import RunDirectory
 
 if TYPE_CHECKING:
     from fixlm.corpus.corpus import Corpus
-    from fixlm.runs.directory import RunDirectory
+
+LAYER = "output-embed"
 
 
 @dataclass(frozen=True)
@@ -51,6 +54,24 @@ def raise_for(differing: Sequence[Difference], what: str, fix: str) -> None:
 
 def _shown(value: object) -> object:
     return "none" if value is None else value
+
+
+def flags_of_run(given: Mapping[str, Any]) -> dict[str, Any]:
+    """The flags of the run that a command goes on with, by name without dashes; none where it begins one.
+
+    Args:
+        given: the command's own. One that names another output layer is told so, and no more.
+    """
+    given = by_name(given)
+    if not (given.get("resume") and given.get("run")):
+        return {}
+    try:
+        stored = by_flag(RunDirectory(given["run"]).read_config())
+    except InputError:  # told where the run is opened
+        return {}
+    if given.get(LAYER, stored[f"--{LAYER}"]) != stored[f"--{LAYER}"]:
+        return {}
+    return {flag.removeprefix("--"): value for flag, value in stored.items() if value is not None}
 
 
 def resumed_config(run: RunDirectory, given: Mapping[str, Any], config: TrainConfig) -> TrainConfig:

@@ -19,7 +19,7 @@ from fixlm.evaluation.run import Run, load
 from fixlm.model.bfloat16 import multiplies_bfloat16
 from fixlm.runs.default_path import check_default_root, default_path
 from fixlm.runs.directory import RunDirectory
-from fixlm.runs.resume_check import check_corpus, resumed_config
+from fixlm.runs.resume_check import check_corpus, flags_of_run, resumed_config
 from fixlm.runs.status import recorded
 from fixlm.training.ranks import Ranks, check_ranks, joined
 from fixlm.training.trainer import Trainer
@@ -104,7 +104,7 @@ def fit(**settings: Any) -> Run:
         if name not in known:
             raise unknown_name(name, "argument", name, known)
     try:
-        config = read_config(given)
+        config = read_config(given, flags_of_run(given))
     except InputError as error:
         InputErrors.raise_if_any([each.at(each.where.removeprefix("--").replace("-", "_")) for each in error.errors])
         raise

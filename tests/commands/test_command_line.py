@@ -162,6 +162,9 @@ def test_resuming_what_is_not_there_or_differs(
         "--lr: differs from the run to resume (found 0.1, expected 0.006). Fix: drop the flag, or start another run",
         "--patience: differs from the run to resume (found 3, expected none). Fix: drop the flag, or start another run",
     ]
+    only = ["--output-map", "mlp", "--alpha-start", "16"]  # flags of its own layer, which is not named again
+    (line,) = refused(capsys, "train", "--resume", "--run", str(run), *only)
+    assert line.startswith("--output-map: differs from the run to resume (found mlp, expected auto).")
     (run / "result.json").unlink()
     for checkpoint in (run / "checkpoints").iterdir():
         checkpoint.unlink() if checkpoint.is_symlink() else [file.unlink() for file in checkpoint.iterdir()]
