@@ -9,7 +9,6 @@ frequent ones. The other times do not depend on the data.
 
 import contextlib
 import ctypes
-import importlib.util
 import json
 import multiprocessing
 import platform
@@ -26,6 +25,7 @@ import torch
 from benchmark_cases import Call
 from benchmark_layers import PLAIN, Sizes, build_layer
 from benchmark_report import plot_growth, print_report
+from places import require_places
 
 from embeddings.options import Count, option
 from fixlm.cli import run
@@ -69,10 +69,10 @@ class Settings(Sizes):
 def command(arguments: Sequence[str]) -> None:
     """Parses, measures, prints and writes."""
     settings = read_command_line(arguments, Settings, __doc__)
-    require_folder("--json", settings.json)
-    require_folder("--plot", settings.plot)
-    if settings.plot is not None and importlib.util.find_spec("matplotlib") is None:
-        raise InputError("--plot", "matplotlib is not installed", fix="pip install matplotlib")
+    require_places(json=settings.json, plot=settings.plot)
+    if settings.plot is not None and (settings.quick or settings.steps_only or settings.pmi_steps or settings.decoding):
+        what = "only the whole benchmark measures how times grow"
+        raise InputError("--plot", what, fix="leave out --quick, --steps-only, --pmi-steps and --decoding")
 
     torch.set_num_threads(settings.threads)
     torch.manual_seed(1)
@@ -80,14 +80,8 @@ def command(arguments: Sequence[str]) -> None:
     print_report(report)
     if settings.json is not None:
         Path(settings.json).write_text(json.dumps(report, indent=2, ensure_ascii=False) + "\n")
-    if settings.plot is not None and "growth" in report:
+    if settings.plot is not None:
         plot_growth(report["growth"], Path(settings.plot))
-
-
-def require_folder(flag: str, path: str | None) -> None:
-    """Raises at once where a file could not be written at the end."""
-    if path is not None and not Path(path).absolute().parent.is_dir():
-        raise InputError(flag, "there is no such directory", found=Path(path).parent)
 
 
 def measure(settings: Settings) -> dict[str, Any]:

@@ -11,12 +11,13 @@ beyond fixlm comes with pip install 'fixlm[images]'.
 
 from __future__ import annotations
 
-import importlib.util
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+from places import require_places
 
 from embeddings.files import write_json
 from embeddings.options import Checked, Count, option
@@ -151,15 +152,6 @@ def counted(network: nn.Module) -> dict[str, Any]:
         "head_percent": round(100 * matrix / replaced.before, 2),
         "trained_with_fixed_head": replaced.after,
     }
-
-
-def require_places(**files: str | None) -> None:
-    """Raises InputError where a file cannot be written when all is done."""
-    for flag, path in files.items():
-        if path is not None and not Path(path).absolute().parent.is_dir():
-            raise InputError(f"--{flag}", "there is no such directory", found=Path(path).parent)
-    if files.get("plot") is not None and importlib.util.find_spec("matplotlib") is None:
-        raise InputError("--plot", "matplotlib is not installed", fix="pip install matplotlib")
 
 
 if __name__ == "__main__":

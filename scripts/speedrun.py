@@ -24,7 +24,8 @@ from pathlib import Path
 from typing import Annotated, Any
 
 from annotated_types import Gt
-from benchmark import processor, require_folder
+from benchmark import processor
+from places import require_places
 from study import to_keep
 
 from embeddings.files import parse_json, write_json
@@ -89,7 +90,7 @@ def split(arguments: Sequence[str], own: Sequence[str] = OWN_FLAGS) -> tuple[lis
 
 def race(settings: Settings, flags: Sequence[str]) -> None:
     """Trains from each seed, prints and writes after each."""
-    require_folder("--json", settings.json)
+    require_places(json=settings.json)
     report: dict[str, Any] = {"flags": shown(flags), "target": settings.target, "runs": []} | conditions()
     for seed in range(1, settings.seeds + 1):
         found = timed_run(seed, flags)
@@ -134,7 +135,7 @@ def perplexities(scores: Mapping[str, Any]) -> dict[str, float]:
 
 def plain(settings: PlainSettings, flags: Sequence[str]) -> None:
     """The plain program on the clock of the whole process; prints and writes."""
-    require_folder("--json", settings.json)
+    require_places(json=settings.json)
     if not any(flag.partition("=")[0] == "--epochs" for flag in flags):
         flags = [*flags, "--epochs", "1"]
     with tempfile.TemporaryDirectory(prefix="speedrun-") as place:
