@@ -90,9 +90,8 @@ class OutputLayer(nn.Module, ABC):
         if log_unigram is not None and log_unigram.shape != (vocabulary_size,):
             found, expected = list(log_unigram.shape), [vocabulary_size]
             raise InputError("log_unigram", "not one number for each word", found=found, expected=expected)
-        start = torch.zeros(vocabulary_size)
-        if log_unigram is not None:
-            start.copy_(log_unigram)
+        start = torch.zeros(vocabulary_size) if log_unigram is None else log_unigram
+        start = start.to(torch.get_default_dtype(), copy=True)
         if bias:
             self.bias = nn.Parameter(start)
         else:

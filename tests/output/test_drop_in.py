@@ -238,6 +238,19 @@ def test_a_map_and_a_scale_that_cannot_be_are_refused() -> None:
         FixedOutput(H, vectors(), head_words=torch.arange(3).int())
 
 
+def test_the_start_of_a_bias_is_copied_in_the_type_of_the_layer() -> None:
+    start = torch.zeros(V)
+    head = HadamardOutput(H, V, log_unigram=start)
+    with torch.no_grad():
+        head.bias += 1
+    assert not start.any()
+    torch.set_default_dtype(torch.float64)
+    try:
+        assert HadamardOutput(H, V, log_unigram=start).bias.dtype == torch.float64
+    finally:
+        torch.set_default_dtype(torch.float32)
+
+
 def test_the_start_of_a_bias_has_a_number_for_each_word() -> None:
     with pytest.raises(InputError, match="log_unigram: not one number for each word"):
         layer("fixed", log_unigram=torch.zeros(V + 1))
