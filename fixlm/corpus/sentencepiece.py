@@ -114,7 +114,7 @@ class Tokenizer:
                 minloglevel=2,
             )
         except RuntimeError as error:
-            raise _training_error(str(error), self._vocab_size) from None
+            raise _training_error(str(error), self._vocab_size, self._type) from None
         self._open(model.getvalue())
 
     def encode(self, lines: Iterable[tuple[list[str], bool]]) -> np.ndarray:
@@ -199,12 +199,13 @@ def _count_words(data_set: DataSet, split: str) -> int:
     return words + lines
 
 
-def _training_error(message: str, vocab_size: int) -> InputError:
+def _training_error(message: str, vocab_size: int, tokenizer_type: str) -> InputError:
     """What sentencepiece's own message means for the user."""
     if most := re.search(r"too high .*<= (\d+)", message):
-        return InputError(
-            "--vocab-size", "more pieces than the train split gives", found=vocab_size, expected=f"at most {most[1]}"
-        )
+        what, fix = "more pieces than the train split gives", None
+        if tokenizer_type == "unigram":
+            fix = "fewer pieces, or --tokenizer-type bpe, which makes more"
+        return InputError("--vocab-size", what, found=vocab_size, expected=f"at most {most[1]}", fix=fix)
     if least := re.search(r"smaller than required_chars\. \d+ vs (\d+)", message):
         what = "fewer pieces than the train split's characters and the 256 bytes need"
         return InputError("--vocab-size", what, found=vocab_size, expected=f"at least {least[1]}")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import re
 from pathlib import Path
 from typing import Any
 
@@ -158,7 +159,8 @@ def test_split_and_join_are_for_prompts(data: Path) -> None:
 def test_a_vocabulary_out_of_range_says_the_range(data: Path, kind: str) -> None:
     line = error_of(data, vocab_size=8000, tokenizer_type=kind)
     assert line.startswith("--vocab-size: more pieces than the train split gives (found 8000, expected at most ")
-    most = int(line.split()[-1].strip(")."))
+    most = int(re.findall(r"at most (\d+)\)", line)[0])
+    assert line.endswith("Fix: fewer pieces, or --tokenizer-type bpe, which makes more") == (kind == "unigram")
     assert len(read(data, vocab_size=most, tokenizer_type=kind)) == most
     line = error_of(data, vocab_size=100, tokenizer_type=kind)
     assert line.startswith(
