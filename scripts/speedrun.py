@@ -1,6 +1,7 @@
 """Times training from a cold start to a test perplexity: the clock is that of the whole process.
 
-  python scripts/speedrun.py fixlm [--target 100.3] [--seeds 3] [--json FILE] -- [FLAGS of python -m fixlm.train]
+  python scripts/speedrun.py fixlm [--target 100.3] [--seeds 3] [--json FILE] [--keep DIRECTORY] -- [FLAGS of
+                                                                                        python -m fixlm.train]
   python scripts/speedrun.py plain [--json FILE] -- DIRECTORY [FLAGS of scripts/plain_lstm.py]
 
 fixlm    Trains once from each seed, with an empty cache. So the minutes hold the start of Python, reading the text,
@@ -57,6 +58,9 @@ class Settings(PlainSettings):
         100.3, "test perplexity to reach, with n-grams where --ngram-order is given"
     )
     seeds: Count = option(3, "number of runs, from seed 1 on")
+    keep: str | None = option(
+        None, "directory to leave the runs in, one for each seed (none: they are removed)"
+    )
 
 
 def command(arguments: Sequence[str]) -> None:
@@ -91,9 +95,12 @@ def split(arguments: Sequence[str], own: Sequence[str] = OWN_FLAGS) -> tuple[lis
 def race(settings: Settings, flags: Sequence[str]) -> None:
     """Trains from each seed, prints and writes after each."""
     require_places(json=settings.json)
+    kept = [Path(settings.keep) / f"seed{seed}" for seed in range(1, settings.seeds + 1)] if settings.keep else []
+    if there := [path for path in kept if path.exists()]:
+        raise InputError("--keep", "there is something already", found=there[0], fix="another directory")
     report: dict[str, Any] = {"flags": shown(flags), "target": settings.target, "runs": []} | conditions()
     for seed in range(1, settings.seeds + 1):
-        found = timed_run(seed, flags)
+        found = timed_run(seed, flags, settings.keep)
         report["runs"].append(found)
         mixed = found.get("with_ngrams")
         reached = "reached" if (mixed or found)["test"] <= settings.target else "missed"
@@ -106,10 +113,10 @@ def race(settings: Settings, flags: Sequence[str]) -> None:
         write_json(Path(settings.json), report)
 
 
-def timed_run(seed: int, flags: Sequence[str]) -> dict[str, Any]:
+def timed_run(seed: int, flags: Sequence[str], keep: str | None) -> dict[str, Any]:
     """One training in a process of its own, whose caches are empty: its figures, and all that `summarise` tells."""
     with tempfile.TemporaryDirectory(prefix="speedrun-") as place:
-        directory = Path(place) / "speedrun" / f"seed{seed}"
+        directory = (Path(place) / "speedrun" if keep is None else Path(keep).absolute()) / f"seed{seed}"
         caches = {"FIXLM_CACHE": f"{place}/fixlm", "NUMBA_CACHE_DIR": f"{place}/numba"}
         training = ["-m", "fixlm.train", "--run", str(directory), "--seed", str(seed), *flags]
         seconds, lines = clock(training, caches)

@@ -14,6 +14,8 @@ from typing import Any
 import pytest
 import torch
 
+import fixlm
+
 SCRIPTS = Path(__file__).parents[2] / "scripts"
 WORDS = ["the", "cat", "sat", "on", "the", "mat", "and", "the", "dog", "sat", "down"]
 TINY = (
@@ -84,7 +86,7 @@ def test_the_plain_program_learns(plain_lstm: Any, text: Path) -> None:
 @pytest.mark.slow
 def test_a_race_is_timed_from_an_empty_cache(tmp_path: Path, text: Path) -> None:
     file, cache = tmp_path / "race.json", tmp_path / "cache"
-    own = f"fixlm --target 1e9 --seeds 2 --json {file} --".split()
+    own = f"fixlm --target 1e9 --seeds 2 --json {file} --keep {tmp_path}/kept --".split()
     flags = f"{TINY} --ngram-order 2"
     done = speedrun(*own, "--data", str(text), *flags.split(), cache=cache)
     assert done.returncode == 0, done.stderr
@@ -103,6 +105,10 @@ def test_a_race_is_timed_from_an_empty_cache(tmp_path: Path, text: Path) -> None
         assert str(tmp_path) not in json.dumps(each)  # nor where the run lay
         assert "speedrun-" not in json.dumps(each)
     assert done.stdout.count("1e+09 reached") == 2
+    kept = fixlm.load(tmp_path / "kept" / "seed2", data=str(text))
+    assert kept.perplexity("test") == pytest.approx(report["runs"][1]["test"])
+    again = speedrun(*own, "--data", str(text), *flags.split(), cache=cache)
+    assert f"--keep: there is something already (found {tmp_path}/kept/seed1)" in again.stderr
     assert not cache.exists()  # what the user has computed before neither helps nor grows
 
 
