@@ -58,9 +58,7 @@ class Settings(PlainSettings):
         100.3, "test perplexity to reach, with n-grams where --ngram-order is given"
     )
     seeds: Count = option(3, "number of runs, from seed 1 on")
-    keep: str | None = option(
-        None, "directory to leave the runs in, one for each seed (none: they are removed)"
-    )
+    keep: str | None = option(None, "directory to leave the runs in, one for each seed (none: they are removed)")
 
 
 def command(arguments: Sequence[str]) -> None:

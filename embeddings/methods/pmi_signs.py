@@ -9,10 +9,13 @@ directions estimate it better than independent ones (Ji et al., "Super-bit local
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
+from threadpoolctl import threadpool_limits
 
 from embeddings.errors import InputError
 from embeddings.methods import pmi, random_orthogonal
@@ -59,21 +62,65 @@ def build(statistics: CorpusStatistics, dim: int, seed: int, options: Options, p
     Raises:
         InputError: as `embeddings.methods.pmi`, or ``keep`` is above N.
     """
+    rank = _rank(statistics, dim, options)
+    with _of_rank(rank, dim):
+        vectors = unit_rows(pmi.build(statistics, rank, seed, options, progress))
+    return _codes(vectors, _rotation(vectors, dim, seed, options, progress), options)
+
+
+def build_with_folds(
+    statistics: CorpusStatistics, dim: int, seed: int, options: Options, bounds: np.ndarray, progress: Progress
+) -> tuple[np.ndarray, Iterator[np.ndarray]]:
+    """The codes of `build`, and for each fold of the text those of the vectors counted without it, rotated alike.
+
+    A word that is missing outside a fold has a row of zeros there. Arguments, returns and errors are those of
+    `embeddings.methods.pmi.build_with_folds`.
+    """
+    rank = _rank(statistics, dim, options)
+    with _of_rank(rank, dim):
+        whole, parts = pmi.build_with_folds(statistics, rank, seed, options, bounds, progress)
+    vectors = unit_rows(whole)
+    rotation = _rotation(vectors, dim, seed, options, progress)
+
+    def coded(part: np.ndarray) -> np.ndarray:
+        codes = _codes(unit_rows(part), rotation, options)
+        codes[~part.any(axis=1)] = 0
+        return codes
+
+    return _codes(vectors, rotation, options), map(coded, parts)
+
+
+def _rank(statistics: CorpusStatistics, dim: int, options: Options) -> int:
+    """r."""
     if options.keep is not None and options.keep > dim:
         raise InputError("keep", "more entries than a row has", found=options.keep, expected=f"at most {dim}")
-    from threadpoolctl import threadpool_limits
-
     most = max(1, min(RANK, len(statistics) // 2)) if options.rank is None else options.rank
-    rank = min(dim, most)
+    return min(dim, most)
+
+
+@contextmanager
+def _of_rank(rank: int, dim: int) -> Iterator[None]:
+    """Names the rank in an error about the length of the PMI vectors, where N is not that length."""
     try:
-        vectors = unit_rows(pmi.build(statistics, rank, seed, options, progress))
+        yield
     except InputError as error:
         raise (error.at("rank") if error.where == "dim" and rank < dim else error) from None
-    codes = np.empty((len(vectors), dim), dtype=np.float32)
+
+
+def _rotation(vectors: np.ndarray, dim: int, seed: int, options: Options, progress: Progress) -> np.ndarray:
+    """R: (r, N)."""
+    rank = vectors.shape[1]
+    rotation = random_rotations(rank, dim, seed)
+    if rank == dim and options.rotation == "itq":
+        with threadpool_limits(1, user_api="blas"):  # small entries must not depend on the number of cores
+            return learn_rotation(vectors, rotation, options.iterations, progress)
+    return rotation
+
+
+def _codes(vectors: np.ndarray, rotation: np.ndarray, options: Options) -> np.ndarray:
+    """The signs of X R: (V, r) → (V, N) float32."""
+    codes = np.empty((len(vectors), rotation.shape[1]), dtype=np.float32)
     with threadpool_limits(1, user_api="blas"):  # the signs of small entries must not depend on the number of cores
-        rotation = random_rotations(rank, dim, seed)
-        if rank == dim and options.rotation == "itq":
-            rotation = learn_rotation(vectors, rotation, options.iterations, progress)
         for start in range(0, len(vectors), CHUNK):
             codes[start : start + CHUNK] = _signs(vectors[start : start + CHUNK] @ rotation, options.keep)
     return codes

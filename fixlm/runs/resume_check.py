@@ -7,14 +7,13 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from fixlm.config.command_line import flag_name
-from fixlm.config.read import by_flag, by_name
 from fixlm.config.schema import GROUPS, RUN_SETTINGS, RunConfig
 from fixlm.config.train_config import TrainConfig
 from fixlm.errors import InputError, InputErrors
-from fixlm.runs.directory import RunDirectory
 
 if TYPE_CHECKING:
     from fixlm.corpus.corpus import Corpus
+    from fixlm.runs.directory import RunDirectory
 
 LAYER = "output-embed"
 
@@ -62,6 +61,9 @@ def flags_of_run(given: Mapping[str, Any]) -> dict[str, Any]:
     Args:
         given: the command's own. One that names another output layer is told so, and no more.
     """
+    from fixlm.config.read import by_flag, by_name
+    from fixlm.runs.directory import RunDirectory
+
     given = by_name(given)
     if not (given.get("resume") and given.get("run")):
         return {}

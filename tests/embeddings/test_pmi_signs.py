@@ -69,6 +69,24 @@ def test_keep_leaves_the_largest_entries_of_each_row() -> None:
     assert (np.where(some != 0, left, np.inf).min(axis=1) >= np.where(some == 0, left, 0).max(axis=1)).all()
 
 
+@pytest.mark.parametrize(("dim", "keep"), [(16, None), (40, 10)])
+def test_a_fold_has_the_signs_of_its_own_vectors_rotated_as_those_of_the_whole(dim: int, keep: int | None) -> None:
+    bounds, options = np.array([0, 3_000, 8_000]), Options(window=3, rank=16, keep=keep)
+    whole, folds = pmi_signs.build_with_folds(TEXT, dim, 1, options, bounds, silent)
+    np.testing.assert_array_equal(whole, codes(dim, keep=keep))
+    rotation = pmi_signs.random_rotations(16, dim, 1)
+    if dim == 16:
+        rotation = pmi_signs.learn_rotation(VECTORS, rotation, options.iterations, silent)
+    _, vectors = pmi.build_with_folds(TEXT, 16, 1, pmi.Options(window=3), bounds, silent)
+    for found, own in zip(folds, vectors, strict=True):
+        known = own.any(axis=1)
+        assert not found[~known].any()
+        rotated = unit_rows(own) @ rotation
+        kept = found != 0
+        np.testing.assert_array_equal(found[kept], np.where(rotated[kept] < 0, -1, 1))
+        assert (kept[known].sum(axis=1) == (keep or dim)).all()
+
+
 def test_the_options_of_pmi_act_on_its_vectors() -> None:
     assert (codes(16) != codes(16, context="left")).any()
     recipe = embeddings.build("pmi-signs", TEXT, 16, options=Options(lags="1,3")).recipe["options"]
