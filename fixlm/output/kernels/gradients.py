@@ -7,8 +7,6 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from embeddings.errors import InputError
-
 
 def once(backward: Callable[..., Any]) -> Callable[..., Any]:
     """For a ``backward`` that hands out finished gradients: refuses to be differentiated itself.
@@ -22,6 +20,8 @@ def once(backward: Callable[..., Any]) -> Callable[..., Any]:
     @functools.wraps(backward)
     def checked(ctx: Any, grad: Tensor) -> Any:
         if torch.is_grad_enabled():  # in a backward pass only with create_graph
+            from embeddings.errors import InputError
+
             fix = "F.cross_entropy(layer(x), targets), or reduction='none'"
             raise InputError("loss", "it has no second derivative", found="create_graph=True", fix=fix)
         return backward(ctx, grad)
