@@ -51,6 +51,10 @@ WHAT = {
 """The README's words for the layers of that study."""
 
 
+LONG_LIST = 8
+"""Settings without a run, from which on they are no longer a line each."""
+
+
 def report() -> None:
     """Renews the tables of all pages, and the pictures that a page shows."""
     from benchmark_report import plot_growth
@@ -117,12 +121,15 @@ def table(study: str, place: Path) -> str:
             links = (f"[{run.seed}]({os.path.relpath(run.file or run.path, place)})" for run in row.done)
             lines.append(f"| {row.name} | {' | '.join([*counts(row), *scores(row)])} | {', '.join(links)} |")
     result = next((row.done[0].result for row in found if row.done), None)
-    if result is not None:
+    if result is not None and len({row.corpus for row in found if row.done}) == 1:
         alone = (f"{perplexity(result['unigram'][split]):,.1f}" for split in ("valid", "test"))
         lines.append(f"| word frequencies alone | – | – | {' | '.join(alone)} | – |")
     missing = {row.name: [str(run.seed) for run in row.runs if run not in row.done] for row in found}
-    listed = "".join(f"- {name} (seed {', '.join(seeds)})\n" for name, seeds in missing.items() if seeds)
-    note = f"\nNot run:\n\n{listed}" if listed else ""
+    listed = [f"{name} (seed {', '.join(seeds)})" for name, seeds in missing.items() if seeds]
+    if len(listed) <= LONG_LIST:
+        note = "\nNot run:\n\n" + "".join(f"- {each}\n" for each in listed) if listed else ""
+    else:
+        note = f"\nNot run: {'; '.join(listed)}.\n"
     return "\n".join(lines) + "\n" + note
 
 

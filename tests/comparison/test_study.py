@@ -76,6 +76,12 @@ LOSSES = {
     "walsh, 8,192 families | 29,662,719 | 102.9": "paper-size/walsh-families8192",
     "tied, dropout 0.1 | 21,274,110 | 108.1": "paper-size/tied-dropout0.1",
     "tied, dropout 0.2 | 21,274,110 | 110.2": "paper-size/tied",
+    "pmi, N = 512 | 16,384 | 134.0 | 126.1": "pmi-signs/pmi-512", "pmi, N = 256 | 8,192 | 136.8 | 128.7": "pmi-signs/pmi-256",
+    "pmi, N = 64 | 2,048 | 152.1 | 141.9": "pmi-signs/pmi-64",
+    "pmi-signs, N = 1,024 | 1,024 | 135.2 | 127.1": "pmi-signs/signs-1024",
+    "pmi-signs, N = 512 | 512 | 139.4 | 131.1": "pmi-signs/signs-512",
+    "pmi-signs, N = 256 | 256 | 146.6 | 137.2": "pmi-signs/signs-256",
+    "pmi-signs, N = 256, random rotation | 256 | 149.5 | 138.9": "pmi-signs/signs-256-random",
     "pmi, PMI start, x not normalised, perceptron, N = 512": "pmi/pmi-unnormalised-mlp-dim512",
     "tied, random start": "learning-rates/tied-lr0.012",
 }  # fmt: skip
