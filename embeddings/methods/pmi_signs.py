@@ -27,6 +27,7 @@ from embeddings.statistics import CorpusStatistics
 SUMMARY = "±1: the signs of rotated PMI vectors, one bit a weight"
 NEEDS_CORPUS = True
 COUNTS_PAIRS = True
+DEFAULT_FOLDS = 8
 RANK = 512
 CHUNK = 4096
 """Rows that are rotated at a time where the codes are long."""
