@@ -192,6 +192,7 @@ def test_a_fold_shorter_than_the_window_is_named_by_its_flag(
     [
         ("--output-embed pmi", 8),
         ("--output-embed pmi --input-embed fixed", 8),
+        ("--output-embed pmi-signs", 8),
         ("--output-embed pmi --cross-fit 0", 0),
         ("--output-embed pmi --cross-fit 3", 3),
         ("--output-embed word2vec", 0),  # its folds take as long as so many matrices
@@ -201,7 +202,7 @@ def test_a_fold_shorter_than_the_window_is_named_by_its_flag(
         ("--output-embed walsh --input-start pmi", 0),
     ],
 )
-def test_pmi_as_the_output_matrix_has_eight_folds_and_nothing_else_has_any_unasked(flags: str, folds: int) -> None:
+def test_an_output_matrix_of_pmi_has_eight_folds_and_nothing_else_has_any_unasked(flags: str, folds: int) -> None:
     given = dict(zip(*[iter(flags.replace("--", "").split())] * 2, strict=True))
     config = read_config(given)
     assert config.folds == folds
