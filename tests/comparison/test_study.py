@@ -44,10 +44,13 @@ def test_every_number_of_nats_in_the_study_is_one_of_a_run() -> None:
 
 def test_ratios_of_matrices_without_meaning_are_those_of_their_runs() -> None:
     text = " ".join(STUDY.split())
-    pieces = {c: perplexity(f"subwords/hadamard-pieces{c}", "valid") for c in (2000, 8000)}
-    few = pieces[2000] / perplexity("subwords/learned-pieces2000-lr0.012", "valid")
-    many = pieces[8000] / perplexity("subwords/learned-pieces8000", "valid")
-    assert f"has {few:.1f} times the perplexity of `learned`, and at 8,000 pieces {many:.1f} times" in text
+    learned = {2000: "2000-lr0.012", 8000: "8000", 32000: "32000"}
+    few, more, most = (
+        perplexity(f"subwords/hadamard-pieces{pieces}", "valid") / perplexity(f"subwords/learned-pieces{name}", "valid")
+        for pieces, name in learned.items()
+    )
+    said = f"has {few:.1f} times the perplexity of `learned`, at 8,000 pieces {more:.1f} times"
+    assert f"{said}, and at 32,000 pieces {most:.1f} times." in text
     meaning = perplexity("layers/word2vec")
     ratios = (perplexity(f"layers/{name}") / meaning for name in ("hadamard", "random-orthogonal"))
     assert "have {:.1f} and {:.1f} times the perplexity of `word2vec`".format(*ratios) in text
@@ -202,6 +205,9 @@ def test_rows_of_seeds_are_those_of_their_runs() -> None:
 
 CLAIMS = {
     "end 6.5 % below": ("subwords/hadamard-bytes", "subwords/learned-bytes"),
+    "6.5 % below, `tied` 2 %": ("subwords/hadamard-bytes", "subwords/learned-bytes"),
+    "`tied` 2 % and `walsh`": ("subwords/tied-bytes", "subwords/learned-bytes"),
+    "and `walsh` 10 %. With": ("subwords/walsh-bytes", "subwords/learned-bytes"),
     "end between 7 % below `learned`": ("subwords/random-orthogonal-bytes", "subwords/learned-bytes"),
     "and 12 % above it on the validation split": (
         "subwords/hadamard-pieces512-n512", "subwords/learned-pieces512-n512"
