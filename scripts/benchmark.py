@@ -30,7 +30,6 @@ from places import require_places
 from embeddings.options import Count, option
 from fixlm.cli import run
 from fixlm.config.command_line import read_command_line
-from fixlm.errors import InputError
 from fixlm.model.bfloat16 import multiplies_bfloat16
 from fixlm.runs.versions import versions
 
@@ -70,9 +69,6 @@ def command(arguments: Sequence[str]) -> None:
     """Parses, measures, prints and writes."""
     settings = read_command_line(arguments, Settings, __doc__)
     require_places(json=settings.json, plot=settings.plot)
-    if settings.plot is not None and (settings.quick or settings.steps_only or settings.pmi_steps or settings.decoding):
-        what = "only the whole benchmark measures how times grow"
-        raise InputError("--plot", what, fix="leave out --quick, --steps-only, --pmi-steps and --decoding")
 
     torch.set_num_threads(settings.threads)
     torch.manual_seed(1)
@@ -80,8 +76,10 @@ def command(arguments: Sequence[str]) -> None:
     print_report(report)
     if settings.json is not None:
         Path(settings.json).write_text(json.dumps(report, indent=2, ensure_ascii=False) + "\n")
-    if settings.plot is not None:
+    if settings.plot is not None and "growth" in report:
         plot_growth(report["growth"], Path(settings.plot))
+    elif settings.plot is not None:
+        print(f"No {settings.plot}: only the whole benchmark measures how times grow.", file=sys.stderr)
 
 
 def measure(settings: Settings) -> dict[str, Any]:

@@ -222,11 +222,11 @@ CLAIMS = {
     ),
     "and `hadamard` by 9 %.": ("subwords/hadamard-pieces512-n512", "subwords/hadamard-pieces512"),
     "It ends 8 % below `learned` with N = 256": ("subwords/hadamard-pieces512-map512", "subwords/learned-pieces512"),
-    "and ends 9 % below. Differences": ("subwords/walsh-pieces512", "subwords/learned-pieces512"),
+    "and ends 9 % below it. Differences": ("subwords/walsh-pieces512", "subwords/learned-pieces512"),
     "`pmi` ends 1 % below `learned` at 2,000": ("subwords/pmi-pieces2000", "subwords/learned-pieces2000-lr0.012"),
     "15 % below it at 8,000": ("subwords/pmi-pieces8000", "subwords/learned-pieces8000"),
     "and 19 % below it at 32,000": ("subwords/pmi-pieces32000", "subwords/learned-pieces32000"),
-    "it has 359.7, 1 % below `tied`": ("subwords/learned-pieces2000", "subwords/tied-pieces2000"),
+    "`learned` has 359.7, 1 % below `tied`": ("subwords/learned-pieces2000", "subwords/tied-pieces2000"),
     "changes `learned` by 0.4 %": ("subwords/learned-pieces512-rows256", "subwords/learned-pieces512-lr0.012"),
     "costs `random-orthogonal` 15 %": (
         "subwords/random-orthogonal-pieces512-rows256", "subwords/random-orthogonal-pieces512"
@@ -234,17 +234,24 @@ CLAIMS = {
     "15 % at 512 pieces, with 256 and with 512": (
         "subwords/random-orthogonal-pieces512-rows512", "subwords/random-orthogonal-pieces512-n512"
     ),
-    "one bit costs 7 % without folds": ("pmi-signs/signs-256", "pmi-signs/pmi-256"),
-    "and 11 % with folds": ("pmi-signs/signs-256-folds8", "pmi-signs/pmi-256-folds8"),
+    "one bit costs 7 % at N = 256": ("pmi-signs/signs-256", "pmi-signs/pmi-256"),
+    "and 4 % at N = 512, without": ("pmi-signs/signs-512", "pmi-signs/pmi-512"),
+    "With folds it costs 11 %": ("pmi-signs/signs-256-folds8", "pmi-signs/pmi-256-folds8"),
     "1,024 bits end 1 % below 256": ("pmi-signs/signs-1024", "pmi-signs/pmi-256"),
-    "4,096 bits are 4 % below 512 such": ("pmi-signs/signs-4096", "pmi-signs/pmi-512"),
+    "and 1 % above 512 of them": ("pmi-signs/signs-1024", "pmi-signs/pmi-512"),
+    "numbers and 5 % above 512": ("pmi-signs/signs-1024-folds8", "pmi-signs/pmi-512-folds8"),
+    "4,096 bits end 4 % below these": ("pmi-signs/signs-4096", "pmi-signs/pmi-512"),
     "1,024 bits end 3 % above 256": ("pmi-signs/signs-1024-folds8", "pmi-signs/pmi-256-folds8"),
-    "(ITQ) is 1 % better": ("pmi-signs/signs-256", "pmi-signs/signs-256-random"),
-    "and ends 12 % above it": ("pmi-signs/pmi-64", "pmi-signs/signs-1024"),
-    "This matrix ends 3 % below": ("cross-fit/pmi-lags-folds8", "long-start/tied-start4-lr0.012-dropout0"),
+    "ITQ) is 1 % better than a random": ("pmi-signs/signs-256", "pmi-signs/signs-256-random"),
+    "Folds gain 8 % for `pmi` and": ("pmi-signs/pmi-256-folds8", "pmi-signs/pmi-256"),
+    "and 4 % for `pmi-signs`": ("pmi-signs/signs-256-folds8", "pmi-signs/signs-256"),
+    "That is 7 % below the best": ("pmi-signs/pmi-512-folds8", "long-start/tied-start4-lr0.012-dropout0"),
+    "ends 12 % above the code": ("pmi-signs/pmi-64", "pmi-signs/signs-1024"),
+    "this matrix ends 3 % below": ("cross-fit/pmi-lags-folds8", "long-start/tied-start4-lr0.012-dropout0"),
     "After two it ends 1 % above on": ("five-layers/pmi", "layers/tied-start4"),
     "and 2 % above on the validation split": ("five-layers/pmi", "layers/tied-start4"),
-    "is 17 % above `tied` ([without folds]": ("layers/pmi-left30-unnormalised", "layers/tied-start4"),
+    "above this `tied`, and 12 % above the": ("layers/pmi-left30-unnormalised", "layers/tied"),
+    "is 17 % above this `tied`": ("layers/pmi-left30-unnormalised", "layers/tied-start4"),
     "Folds at its input cost it 1.5 %": ("cross-fit/tied-lags-folds8", "cross-fit/tied-lags"),
     "in the folds alone, which are worth 8 %": ("cross-fit/pmi-lags-folds8", "cross-fit/pmi-lags"),
     "It is 2 % below `tied`": ("longer/adaptive-epochs2", "layers/tied-start4"),
@@ -332,7 +339,7 @@ def test_percentages_of_numbers_and_gaps() -> None:
         gaps.append(round(result(name)["valid"]["nll"], 2) - round(training_loss(summary(name)), 2))
     assert f"`tied` has a gap of {gaps[0]:.2f} nats" in text
     assert f"from a random start {gaps[1]:.2f}" in text
-    for name, said in (("pmi", "is {:.2f} nats above its"), ("signs", "of `pmi-signs` {:.2f}.")):
+    for name, said in (("pmi", "is {:.2f} nats for the vectors"), ("signs", "and {:.2f} for their signs")):
         run = summary(f"pmi-signs/{name}-256")
         assert said.format(round(run["result"]["valid"]["nll"], 2) - round(training_loss(run), 2)) in text
     above = []
