@@ -129,7 +129,8 @@ def table(study: str, place: Path) -> str:
     if len(listed) <= LONG_LIST:
         note = "\nNot run:\n\n" + "".join(f"- {each}\n" for each in listed) if listed else ""
     else:
-        note = f"\nNot run: {'; '.join(listed)}.\n"
+        plan = os.path.relpath(STUDIES[study], place)
+        note = f"\nNot run: {len(listed)} of the {len(found)} settings of [its plan]({plan}).\n"
     return "\n".join(lines) + "\n" + note
 
 

@@ -123,6 +123,9 @@ def test_the_pieces_of_a_word_are_one_surprisal(tmp_path: Path) -> None:
         (tmp_path / f"{split}.txt").write_text("the horses were watching other horses in the meadow\n" * 60)
     run = fixlm.fit(output_embed="hadamard", data=tmp_path, run=tmp_path / "run", **settings)
     score = run.score("the horses watching\n")
+    run.directory.tokenizer.rename(tmp_path / "elsewhere")
+    with pytest.raises(ValueError, match=r"tokenizer\.model: the run's tokenizer is missing"):
+        fixlm.load(run.directory.path).score("the horses")
     assert score.words == ["the", "horses", "watching", "<eos>"]
     assert (score.nats > 0).all()
 

@@ -206,8 +206,12 @@ class Run:
     @cached_property
     def tokenizer(self) -> Tokenizer | None:
         """What cuts words into pieces; None where ids stand for words."""
-        of_pieces = self.config["corpus"]["unit"] == "piece"
-        return Tokenizer(self.directory.tokenizer.read_bytes()) if of_pieces else None
+        if self.config["corpus"]["unit"] == "word":
+            return None
+        path = self.directory.tokenizer
+        if not path.exists():
+            raise InputError(path, "the run's tokenizer is missing", fix="copy it from where the run was trained")
+        return Tokenizer(path.read_bytes())
 
     def metrics(self) -> pandas.DataFrame:
         """``metrics.jsonl`` as a frame: a row a record of training or of validation, a column a number."""

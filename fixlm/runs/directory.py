@@ -93,7 +93,7 @@ class RunDirectory(RunFiles):
 
     def with_own_tokenizer(self, data: DataConfig) -> DataConfig:
         """Where a text is, to be cut by the run's own tokenizer: it is not trained again, and its file may move."""
-        if not self.tokenizer.exists():
+        if data.tokenizer == "word" or not self.tokenizer.exists():
             return data
         return dataclasses.replace(data, tokenizer=str(self.tokenizer), vocab_size=None)
 

@@ -243,7 +243,9 @@ def test_a_model_that_was_turned_to_another_type_is_exported_in_float32(run: fix
 def test_a_tokenizer_of_another_run_is_not_read(run: fixlm.Run, tmp_path: Path) -> None:
     run.export(tmp_path / "a")
     (tmp_path / "a" / "tokenizer.model").write_bytes(b"of an older export")
-    assert fixlm.load(tmp_path / "a").score("the cat").words == ["the", "cat"]
+    stale = fixlm.load(tmp_path / "a", data=run.config["data"]["data"])
+    assert stale.score("the cat").words == ["the", "cat"]
+    assert stale.perplexity("valid") == run.perplexity("valid")
 
 
 @pytest.fixture
