@@ -15,7 +15,8 @@ and, where its options or a file decide on N, ``OWN_DIM = True``; where its rows
 their own and not vectors of words, ``CODES = True``; where it counts which words stand together, which a cluster can
 do (`embeddings.cluster`), ``COUNTS_PAIRS = True``. A method whose rows can be counted without a part of the text has
 ``build_with_folds(statistics, dim, seed, options, bounds, progress)`` too: see `embeddings.cross_fit`. Where that costs
-little beside the matrix itself, ``DEFAULT_FOLDS`` is the number of folds that a run has if it is not told.
+little beside the matrix itself, ``DEFAULT_FOLDS`` is the number of folds that a run has if it is not told. A method
+that gives other vectors than before for the same options raises ``VERSION``, a number, so that no cache is stale.
 
 It is imported when it is first asked for, never before, so that ``--help`` stays fast.
 Another package adds its own through an entry point in the group ``fixlm.output_matrices``.
@@ -60,6 +61,7 @@ _methods: dict[str, Any] = {
     "word2vec": "embeddings.methods.word2vec",
     "pmi": "embeddings.methods.pmi",
     "pmi-signs": "embeddings.methods.pmi_signs",
+    "cca": "embeddings.methods.cca",
     "walsh": "embeddings.methods.walsh",
     "pretrained": "embeddings.methods.pretrained",
 }

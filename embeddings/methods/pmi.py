@@ -7,22 +7,14 @@ Goldberg and Dagan, "Improving distributional similarity with lessons learned fr
 from __future__ import annotations
 
 import dataclasses
-import itertools
-from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Annotated, Any, Literal, NamedTuple
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
-from annotated_types import Gt, Le
 
-from embeddings.errors import InputError
-from embeddings.methods import cooccurrence
-from embeddings.methods.missing_words import fill_missing
-from embeddings.methods.svd import left_singular
-from embeddings.options import Checked, Count, NonNegative, Positive, option, rising_numbers
-from embeddings.registry import Progress
-from embeddings.statistics import CorpusStatistics
-from embeddings.threads import cores, map_in_threads
+from embeddings.methods import factorised_counts
+from embeddings.methods.factorised_counts import CountOptions, blocks_of
+from embeddings.options import Count, NonNegative, Positive, option
 
 if TYPE_CHECKING:
     from scipy.sparse import csr_array
@@ -31,26 +23,21 @@ SUMMARY = "positive PMI of co-occurrence counts, factorised by a truncated SVD"
 NEEDS_CORPUS = True
 DEFAULT_FOLDS = 8
 COUNTS_PAIRS = True
-MORE_TEXT = "take a longer or more varied text, or a smaller dimension"
 
 
 @dataclass(frozen=True)
-class Options(Checked):
+class Options(CountOptions):
     """How words are counted and the matrix is factorised; see docs/study.md for the discount."""
 
+    METHOD: ClassVar[str] = "pmi"
+    MATRIX: ClassVar[str] = "PMI"
+    EMPTY: ClassVar[str] = "no two words of this corpus go together more often than by chance"
+
     window: Count = option(5, "largest distance between a word and its context")
-    context: Literal["symmetric", "left"] = option("symmetric", "contexts on both sides of a word, or on its left only")
-    weights: Literal["harmonic", "linear", "flat"] = option(
-        "harmonic", "what a pair at distance d counts: 1/d, a value that falls linearly, or 1"
-    )
-    cross_lines: bool = option(True, "count pairs across the end of a line too")
-    smoothing: Annotated[float, Gt(0), Le(1)] = option(0.75, "exponent of the counts of contexts")
     shift: Positive = option(1.0, "k. log k is subtracted from the PMI")
     discount: NonNegative = option(
         1.0, "d. The PMI of a pair that was counted n times is multiplied by n/(n + d)", before=0.0
     )
-    eigenvalue_weight: float = option(0.5, "p of the vectors U·S^p")
-    centre: bool = option(True, "subtract the mean vector")
     lags: str | None = option(
         None,
         "distances such as 1,2,30. The contexts at distance 1, those at distance 2 and those within 30 are counted "
@@ -60,180 +47,23 @@ class Options(Checked):
     def __post_init__(self) -> None:
         super().__post_init__()
         if self.lags is not None:
-            rising_numbers("lags", self.lags)
+            blocks_of(self.lags)
 
     @property
     def blocks(self) -> list[tuple[int, int]]:
-        """The smallest and the largest distance that each block of columns counts."""
-        if self.lags is None:
-            return [(1, self.window)]
-        *exact, window = rising_numbers("lags", self.lags)
-        return [*((distance, distance) for distance in exact), (1, window)]
+        return [(1, self.window)] if self.lags is None else blocks_of(self.lags)
+
+    def cells(self, counts: csr_array) -> csr_array:
+        return positive_pmi(counts, smoothing=self.smoothing, shift=self.shift, discount=self.discount)
+
+
+build, build_with_folds = factorised_counts.build, factorised_counts.build_with_folds
 
 
 def recipe(options: Options) -> dict[str, Any]:
     """The options that the vectors depend on: of one block of columns as it was before there could be several."""
     without = {"lags"} if options.lags is None else {"window"}
     return {name: value for name, value in dataclasses.asdict(options).items() if name not in without}
-
-
-def build(statistics: CorpusStatistics, dim: int, seed: int, options: Options, progress: Progress) -> np.ndarray:
-    """U·S^p of the positive PMI matrix ≈ U·S·Wᵀ, columns by falling singular value, rows centred.
-
-    The matrix is (V, V), or (V, k·V) for k blocks of contexts side by side, each the positive PMI of its own counts.
-    Words without any positive PMI (they never occur, say) get the rule of `embeddings.methods.missing_words`.
-
-    Returns:
-        (V, N) float.
-
-    Raises:
-        InputError: an option is out of range, the window is longer than the corpus, or the rank is below N.
-    """
-    ids = _checked(statistics, dim, options)
-    ppmi = side_by_side(count_blocks(ids, statistics, options, progress), options)
-    return factorise(ppmi, dim, seed, options, progress).vectors
-
-
-def build_with_folds(
-    statistics: CorpusStatistics, dim: int, seed: int, options: Options, bounds: np.ndarray, progress: Progress
-) -> tuple[np.ndarray, Iterator[np.ndarray]]:
-    """The vectors of `build`, and for each fold of the text the vectors counted without it.
-
-    With M ≈ U·S·Wᵀ the positive PMI of the whole text, its vectors are U·S^p = M·W·S^(p−1). Those of a fold are
-    M'·W·S^(p−1), less the same mean: M' is the positive PMI of the counts of the whole minus those of the fold. So both
-    have the same axes. A word that is missing outside a fold has a row of zeros there.
-
-    Args:
-        bounds: (K + 1,) where the folds begin and end.
-
-    Returns:
-        (V, N) float, and K arrays of the same shape, one after the other.
-
-    Raises:
-        InputError: as `build`, or a fold is shorter than the window.
-    """
-    ids = _checked(statistics, dim, options)
-    folds, largest = len(bounds) - 1, max(window for _, window in options.blocks)
-    if (shortest := int(np.diff(bounds).min())) <= largest:
-        what = f"a fold of {shortest:,} tokens is shorter than the window of {largest:,}"
-        raise InputError("folds", what, found=folds, fix="fewer folds, or a longer text")
-    counts = count_blocks(ids, statistics, options, progress)
-    ppmi = side_by_side(counts, options)
-    found = factorise(ppmi, dim, seed, options, progress)
-    kind = found.u.dtype
-    # W·S^(p−1) = Mᵀ·U·S^(p−2), so that the decomposition need not give W: (k·V, N)
-    transposed, left = ppmi.T.astype(kind), found.u * (found.s ** (options.eigenvalue_weight - 2)).astype(kind)
-    right = np.hstack([*map_in_threads(transposed.__matmul__, np.array_split(left, cores(), axis=1))])
-
-    def without(fold: tuple[int, int]) -> np.ndarray:
-        own = count_blocks(ids[slice(*fold)], statistics, options)
-        rest = side_by_side([_less(a, b, largest) for a, b in zip(counts, own, strict=True)], options).astype(kind)
-        vectors: np.ndarray = rest @ right
-        missing = are_missing(vectors)
-        vectors -= found.mean
-        vectors[missing] = 0
-        return vectors
-
-    def each() -> Iterator[np.ndarray]:
-        progress("counting without a fold", 0, folds)
-        # A fold holds as much as the whole, and a cluster counts for one at a time.
-        threads = 1 if statistics.client else min(2, cores())
-        for fold, vectors in enumerate(map_in_threads(without, itertools.pairwise(bounds), threads), start=1):
-            yield vectors
-            progress("counting without a fold", fold, folds)
-
-    return found.vectors, each()
-
-
-def _less(whole: csr_array, part: csr_array, window: int) -> csr_array:
-    """``whole`` − ``part`` of two counts, without the remains of rounding: no pair counts less than 1/window."""
-    from scipy.sparse import csr_array
-
-    rest = csr_array(whole - part)
-    rest.data[rest.data < 0.5 / window] = 0
-    rest.eliminate_zeros()
-    return rest
-
-
-def count_blocks(
-    ids: np.ndarray, statistics: CorpusStatistics, options: Options, progress: Progress | None = None
-) -> list[csr_array]:
-    """The co-occurrence counts (V, V) of each block of contexts in a text.
-
-    Args:
-        ids: (tokens,) the text.
-    """
-    return [
-        cooccurrence.count(
-            ids,
-            len(statistics),
-            window=window,
-            nearest=nearest,
-            context=options.context,
-            weights=options.weights,
-            end_of_line=None if options.cross_lines else statistics.end_of_line,
-            progress=progress,
-            client=statistics.client,
-        )
-        for nearest, window in options.blocks
-    ]
-
-
-def side_by_side(counts: Sequence[csr_array], options: Options) -> csr_array:
-    """The positive PMI of each of k counts (V, V), as one matrix (V, k·V)."""
-    from scipy.sparse import csr_array, hstack
-
-    settings = {"smoothing": options.smoothing, "shift": options.shift, "discount": options.discount}
-    blocks = [positive_pmi(each, **settings) for each in counts]
-    return blocks[0] if len(blocks) == 1 else csr_array(hstack(blocks, format="csr"))
-
-
-class Factors(NamedTuple):
-    """A factorised matrix: U and S, and the vectors made of them.
-
-    Args:
-        u: (V, N) left singular vectors.
-        s: (N,) singular values, all above 0.
-        mean: (N,) what was subtracted from each row of U·S^p; zeros where rows are not centred.
-        vectors: (V, N) U·S^p, centred, with the rows of missing words filled in.
-    """
-
-    u: np.ndarray
-    s: np.ndarray
-    mean: np.ndarray
-    vectors: np.ndarray
-
-
-def factorise(ppmi: csr_array, dim: int, seed: int, options: Options, progress: Progress) -> Factors:
-    """The truncated decomposition of a positive PMI matrix (V, k·V), and the vectors made of it.
-
-    Raises:
-        InputError: the matrix is empty, or its rank is below N.
-    """
-    if not ppmi.nnz:
-        raise InputError("pmi", "no two words of this corpus go together more often than by chance", fix=MORE_TEXT)
-    u, s = left_singular(ppmi, dim, seed, progress)
-    if (rank := np.count_nonzero(s)) < dim:
-        what = f"the positive PMI matrix of this corpus has rank {rank}"
-        raise InputError("dim", what, found=dim, expected=f"at most {rank}", fix=MORE_TEXT)
-    vectors = u * (s**options.eigenvalue_weight).astype(u.dtype)  # (V, N)
-    missing = are_missing(vectors)
-    mean = np.zeros_like(vectors[0])
-    if options.centre:
-        mean = vectors[~missing].mean(axis=0)
-        vectors -= mean
-    fill_missing(vectors, missing, np.random.default_rng(seed))
-    return Factors(u, s, mean, vectors)
-
-
-def are_missing(vectors: np.ndarray) -> np.ndarray:
-    """Which words have no part in the N leading vectors U·S^p, not centred yet: (V, N) → (V,) bool.
-
-    They have no positive PMI, or they meet only each other.
-    """
-    sizes = np.linalg.norm(vectors, axis=1)
-    found: np.ndarray = sizes <= 1e-6 * sizes.max()
-    return found
 
 
 def positive_pmi(counts: csr_array, *, smoothing: float = 0.75, shift: float = 1.0, discount: float = 0.0) -> csr_array:
@@ -263,16 +93,3 @@ def positive_pmi(counts: csr_array, *, smoothing: float = 0.75, shift: float = 1
     starts = np.concatenate([[0], np.cumsum(positive)])[counts.indptr]
     starts = starts.astype(counts.indptr.dtype)
     return csr_array((pmi[positive], counts.indices[positive], starts), shape=counts.shape)
-
-
-def _checked(statistics: CorpusStatistics, dim: int, options: Options) -> np.ndarray:
-    """The ids (tokens,), if all of the input can be used; `InputError` if not."""
-    ids = statistics.text("pmi")
-    if dim >= len(statistics):
-        most = len(statistics) - 1
-        raise InputError(
-            "dim", f"too large for the PMI matrix of {most + 1} words", found=dim, expected=f"at most {most}"
-        )
-    if not options.cross_lines and statistics.end_of_line is None:
-        raise InputError("cross_lines", "the corpus has no line ends", fix="leave cross_lines on")
-    return ids

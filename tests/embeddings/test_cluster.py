@@ -61,10 +61,11 @@ def test_a_cluster_gives_the_bytes_of_one_process(
 
 
 @pytest.mark.slow
-def test_signs_on_a_cluster_are_those_of_one_process(address: str) -> None:
+@pytest.mark.parametrize("method", ["pmi-signs", "cca"])
+def test_other_methods_on_a_cluster_give_the_bytes_of_one_process(address: str, method: str) -> None:
     with connected(address) as client:
-        signs = embeddings.build("pmi-signs", dataclasses.replace(TEXT, client=client), 8)
-    assert signs.recipe == embeddings.build("pmi-signs", TEXT, 8).recipe
+        matrix = embeddings.build(method, dataclasses.replace(TEXT, client=client), 8)
+    assert matrix.recipe == embeddings.build(method, TEXT, 8).recipe
 
 
 @pytest.mark.slow

@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import itertools
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
-from pmi_reference import dense_ppmi, silent, zipf_text
+from pmi_reference import dense_ppmi, dense_root_correlation, silent, zipf_text
 
 import embeddings
 from embeddings import CorpusStatistics, InputError
 from embeddings.cross_fit import FoldVectors, bfloat16_bits, fold_bounds, fold_of_tokens, fold_vectors
-from embeddings.methods import pmi
+from embeddings.methods import cca, pmi
+from embeddings.methods.factorised_counts import CountOptions
 from embeddings.methods.pmi import Options
 
 
@@ -23,15 +26,32 @@ def left_counts(ids: np.ndarray, size: int, nearest: int, window: int) -> np.nda
     return counts
 
 
-@pytest.mark.parametrize("discount", [0.0, 1.0])
-def test_a_fold_has_the_matrix_of_the_other_counts_in_the_axes_of_the_whole(discount: float) -> None:
+def pmi_cells(discount: float) -> Callable[[np.ndarray], np.ndarray]:
+    return lambda counts: dense_ppmi(counts, 0.75, 1.0, discount)
+
+
+def cca_cells(counts: np.ndarray) -> np.ndarray:
+    return dense_root_correlation(counts, 1.0)
+
+
+@pytest.mark.parametrize(
+    ("method", "options", "cells"),
+    [
+        (pmi, Options(lags="1,4", context="left", discount=0.0), pmi_cells(0.0)),
+        (pmi, Options(lags="1,4", context="left", discount=1.0), pmi_cells(1.0)),
+        (cca, cca.Options(lags="1,4"), cca_cells),
+    ],
+    ids=["pmi", "pmi with discount", "cca"],
+)
+def test_a_fold_has_the_matrix_of_the_other_counts_in_the_axes_of_the_whole(
+    method: Any, options: CountOptions, cells: Callable[[np.ndarray], np.ndarray]
+) -> None:
     text, bounds = zipf_text(40, 2000), np.array([0, 700, 1500, 2000])
-    options = Options(lags="1,4", context="left", discount=discount)
-    whole, folds = pmi.build_with_folds(text, 6, 1, options, bounds, silent)
-    np.testing.assert_array_equal(whole, pmi.build(text, 6, 1, options, silent))
+    whole, folds = method.build_with_folds(text, 6, 1, options, bounds, silent)
+    np.testing.assert_array_equal(whole, method.build(text, 6, 1, options, silent))
 
     def matrix(*counts: np.ndarray) -> np.ndarray:
-        return np.hstack([dense_ppmi(each, 0.75, 1.0, discount) for each in counts])
+        return np.hstack([cells(each) for each in counts])
 
     def blocks(ids: np.ndarray) -> list[np.ndarray]:
         return [left_counts(ids, 40, 1, 1), left_counts(ids, 40, 1, 4)]

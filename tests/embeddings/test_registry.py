@@ -12,12 +12,13 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
+from pmi_reference import zipf_text
 
 import embeddings
 from embeddings import CorpusStatistics, InputError, OutputMatrix, registry
 from embeddings.options import kinds
 
-BUILT_IN = ["random-orthogonal", "hadamard", "sylvester", "word2vec", "pmi", "pmi-signs", "walsh", "pretrained"]
+BUILT_IN = ["random-orthogonal", "hadamard", "sylvester", "word2vec", "pmi", "pmi-signs", "cca", "walsh", "pretrained"]
 
 
 def words(*names: str) -> CorpusStatistics:
@@ -197,3 +198,19 @@ def test_a_method_that_needs_a_dimension_says_so(name: str) -> None:
     statistics = CorpusStatistics(["a", "b"], np.array([2, 1]), np.array([0, 1, 0]))
     with pytest.raises(InputError, match=f"dim: {name} needs a dimension"):
         embeddings.build(name, statistics, None)
+
+
+def test_a_method_that_changed_is_built_anew(diagonal: Diagonal, tmp_path: Path) -> None:
+    for version in (None, 2, 2):
+        if version:
+            diagonal.VERSION = version  # type: ignore[attr-defined]
+        embeddings.build_cached("diagonal", words("a", "b"), 2, directory=tmp_path)
+    assert diagonal.built == 2
+
+
+def test_the_cache_tells_texts_apart_that_differ_in_counts_or_line_ends_alone(tmp_path: Path) -> None:
+    text = zipf_text(40, 2000)
+    others = [text, dataclasses.replace(text, end_of_line=None), dataclasses.replace(text, counts=text.counts + 1)]
+    for each in [*others, *others]:
+        embeddings.build_cached("pmi", each, 4, directory=tmp_path)
+    assert len([*tmp_path.iterdir()]) == 3

@@ -1,4 +1,4 @@
-"""Small texts, and positive PMI by the formula."""
+"""Small texts, and the cells of `pmi` and `cca` by their formulas."""
 
 from __future__ import annotations
 
@@ -34,4 +34,13 @@ def dense_ppmi(counts: np.ndarray, smoothing: float, shift: float, discount: flo
         independent = counts[w].sum() / total * (counts[:, c].sum() ** smoothing / smoothed)
         positive = max(0.0, math.log(joint / independent) - math.log(shift))
         result[w, c] = positive * counts[w, c] / (counts[w, c] + discount)
+    return result
+
+
+def dense_root_correlation(counts: np.ndarray, smoothing: float) -> np.ndarray:
+    """Stratos, Collins and Hsu (2015): the correlation of a word and a context, all counts under a square root."""
+    result = np.zeros_like(counts)
+    for w, c in zip(*np.nonzero(counts), strict=True):
+        word, context = math.sqrt(counts[w].sum()), math.sqrt(counts[:, c].sum() ** smoothing)
+        result[w, c] = math.sqrt(counts[w, c]) / math.sqrt(word * context)
     return result
