@@ -40,15 +40,14 @@ def request(method: str, statistics: CorpusStatistics, dim: int | None, seed: in
     module = registry.get(method)
     described = module.recipe(options) if hasattr(module, "recipe") else dataclasses.asdict(options)
     recipe = describe(method, statistics, dim, seed, described)
-    if module.NEEDS_CORPUS:
-        recipe["corpus_sha256"] = hash_array(statistics.text(method), "<i4")
-    return recipe
+    return recipe | (_text_of(statistics, method) if module.NEEDS_CORPUS else {})
 
 
 def describe(
     method: str, statistics: CorpusStatistics, dim: int | None, seed: int, options: dict[str, Any]
 ) -> dict[str, Any]:
     """The part of a recipe that all matrices have."""
+    version = getattr(registry.get(method), "VERSION", None) if method in registry.names() else None
     return {
         "version": RECIPE_VERSION,
         "method": method,
@@ -57,7 +56,20 @@ def describe(
         "seed": seed,
         "vocabulary_size": len(statistics),
         "vocabulary_sha256": statistics.vocabulary_hash,
+        **({} if version is None else {"method_version": version}),
     }
+
+
+def _text_of(statistics: CorpusStatistics, method: str) -> dict[str, Any]:
+    """The part of a recipe that is about the text; its counts and the end of its lines only where they are unusual."""
+    ids, words = statistics.text(method), [*statistics.words]
+    usual = words.index("<eos>") if "<eos>" in words else None
+    about: dict[str, Any] = {"corpus_sha256": hash_array(ids, "<i4")}
+    if statistics.end_of_line != usual:
+        about["end_of_line"] = statistics.end_of_line
+    if not np.array_equal(statistics.counts, np.bincount(ids, minlength=len(statistics))):
+        about["counts_sha256"] = hash_array(np.asarray(statistics.counts), "<i8")
+    return about
 
 
 def build(
@@ -199,7 +211,7 @@ def prepare(
     module: Any = registry.get(method)
     recipe = describe(method, statistics, None, seed, module.used(options))
     if module.reads_text(options):
-        recipe["corpus_sha256"] = hash_array(statistics.text(method), "<i4")
+        recipe |= _text_of(statistics, method)
 
     def make() -> Codebook:
         slots = module.slots(statistics, seed, options, progress or _silent).astype(np.int32)  # (V,)

@@ -40,6 +40,10 @@ class InputError(ValueError):
             rest["fix"] = re.sub(r"`(\w+)`", lambda option: flags.get(option[1], option[0]), rest["fix"])
         return InputError(where, **rest)
 
+    def with_fix(self, fix: str) -> "InputError":
+        """The same error with another way to mend it."""
+        return InputError(self.where, **(self._rest | {"fix": fix}))
+
     def inside(self, prefix: object) -> "InputErrors":
         """The same error, or errors, with something in front of their places, such as a file's name."""
         return InputErrors([each.at(f"{prefix}{each.where}") for each in self.errors])

@@ -42,7 +42,7 @@ def command(arguments: list[str], program: str = "python -m fixlm.generate") -> 
     import torch
 
     from fixlm.corpus.encoding import encode_text, with_counts
-    from fixlm.evaluation.run import load
+    from fixlm.evaluation.run import BLANKS, load
 
     if config.threads is not None:
         torch.set_num_threads(config.threads)
@@ -52,7 +52,7 @@ def command(arguments: list[str], program: str = "python -m fixlm.generate") -> 
         unknown = encode_text(config.prompt, trained.vocabulary, trained.tokenizer).unknown
         if unknown:
             say(f"warning: the prompt has words that the model reads as <unk>: {with_counts(unknown)}")
-    print(config.prompt, end="", flush=True)
+    print(config.prompt.rstrip(BLANKS), end="", flush=True)
     for part in text:
         print(part, end="", flush=True)
     print()

@@ -21,6 +21,7 @@ import torch
 from benchmark import processor
 from benchmark_cases import STEPS, our_step
 from benchmark_layers import Sizes
+from places import require_places
 from torch.profiler import ProfilerActivity, profile
 
 from embeddings.options import Count, option
@@ -59,6 +60,7 @@ class Case:
 def command(arguments: Sequence[str]) -> None:
     """Parses, measures; rank 0 prints and writes."""
     settings = read_command_line(arguments, Settings, __doc__)
+    require_places(json=settings.json)
     if launched_ranks() == 1:
         fix = "torchrun --nproc-per-node 2 scripts/measure_ranks.py"
         raise InputError("ranks", "there is nothing to send", found=1, expected="2 or more", fix=fix)

@@ -13,6 +13,7 @@ import torch
 from benchmark import processor
 from benchmark_cases import STEPS, our_step
 from benchmark_layers import Sizes
+from places import require_places
 from torch.profiler import ProfilerActivity
 from torch.profiler import profile as torch_profile
 
@@ -43,6 +44,7 @@ class Settings(Checked):
 def command(arguments: Sequence[str]) -> None:
     """Parses, profiles and prints."""
     settings = read_command_line(arguments, Settings, __doc__)
+    require_places(json=settings.json)
     torch.set_num_threads(settings.threads)
     torch.manual_seed(1)
     sizes = Sizes()

@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import sys
 import tomllib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -64,27 +64,44 @@ def collect(runs: Path, results: Path) -> None:
     """Writes the summary of each run that is done below a directory, without the places where its files lay."""
     from fixlm.comparison.status import read_run
     from fixlm.comparison.stored_run import DONE
-    from fixlm.runs.summary import SUMMARIES, add_summaries, summarise, summary_path, write_summary
+    from fixlm.runs import summary as kept_runs
 
     found = {}
     for each in map(read_run, sorted(config.parent for config in runs.glob("*/config.json"))):
         if each.state == DONE:
             # A comparison finds summaries by the seed in their names.
             name = each.path.name if "-seed" in each.path.name else f"{each.path.name}-seed{each.seed}"
-            found[name] = to_keep(summarise(each.path), each.path)
+            found[name] = to_keep(kept_runs.summarise(each.path), each.path)
     if not found:
         raise InputError(runs, "there is no run below it that is done")
-    if results.name == SUMMARIES:
-        results.parent.mkdir(parents=True, exist_ok=True)
-        add_summaries(results, found)
+    together = results.name == kept_runs.SUMMARIES
+    folder = results.parent if together else results
+    kept = kept_runs.read_summaries(folder / kept_runs.SUMMARIES)
+    for name, summary in found.items():
+        alone = kept_runs.summary_path(folder / name)
+        _require_same(name, summary, kept_runs.read_summary(alone) if alone.is_file() else kept.get(name))
+    folder.mkdir(parents=True, exist_ok=True)
+    if together:
+        kept_runs.add_summaries(results, found)
         for name in found:
-            summary_path(results.with_name(name)).unlink(missing_ok=True)  # a run stands in one place
+            kept_runs.summary_path(results.with_name(name)).unlink(missing_ok=True)  # a run stands in one place
         print(results)
     else:
-        results.mkdir(parents=True, exist_ok=True)
         for name, summary in found.items():
-            write_summary(summary_path(results / name), summary)
-            print(summary_path(results / name))
+            kept_runs.write_summary(kept_runs.summary_path(results / name), summary)
+            print(kept_runs.summary_path(results / name))
+
+
+def _require_same(name: str, summary: Mapping[str, Any], kept: Mapping[str, Any] | None) -> None:
+    """Raises InputError if what is kept under a name is another run: many studies have a ``tied-seed1``."""
+    from fixlm.config.read import by_flag
+
+    if kept is not None:
+        now, before = by_flag(summary["config"]), by_flag(kept["config"])
+        different = [f"{flag} {before.get(flag)}" for flag in now if flag != "--data" and before.get(flag) != now[flag]]
+        if different:
+            what, fix = "another run is kept under this name", "another place for the results"
+            raise InputError(name, what, found=", ".join(different), fix=fix)
 
 
 def to_keep(summary: dict[str, Any], run: Path) -> dict[str, Any]:
@@ -93,13 +110,14 @@ def to_keep(summary: dict[str, Any], run: Path) -> dict[str, Any]:
     The log loses the lines that say no more than the metrics.
     """
     from fixlm.corpus.registry import DATA_SETS
+    from fixlm.runs.export import without_places
 
-    config = summary["config"]
+    config = without_places(summary["config"])
     name = config["corpus"]["name"]
     config["data"]["data"] = name if name in DATA_SETS else Path(config["data"]["data"]).name
     here = Path("runs", run.absolute().parent.name, run.name).as_posix()
     log = [line.replace(str(run), here) for line in summary["log"] if not line.startswith("train | ")]
-    return summary | {"log": log}
+    return summary | {"config": config, "log": log}
 
 
 if __name__ == "__main__":

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from scipy.sparse import csr_array
 
 DENSE_LIMIT = 2048
-"""Up to this many rows, or three times the rank, the full decomposition in float64 takes seconds and is exact."""
+"""Up to this many rows the full decomposition in float64 takes seconds and is exact."""
 TOLERANCE = 1e-3
 """Of the singular values, relative, as PROPACK bounds it; they are then right to about 1e-5."""
 KRYLOV = 8
@@ -47,13 +47,17 @@ def left_singular(matrix: csr_array, rank: int, seed: int, progress: Progress) -
     Raises:
         InputError: the method of large matrices does not converge.
     """
-    from scipy.linalg import svd
+    from scipy.linalg import eigh, svd
 
     size = matrix.shape[0]
     progress("singular vectors", 0, 1)
-    if size <= max(DENSE_LIMIT, 3 * rank):
+    if size <= DENSE_LIMIT:
         u, s, _ = svd(matrix.toarray().astype(np.float64), full_matrices=False)
         noise = s[0] * max(matrix.shape) * np.finfo(np.float64).eps
+    elif size <= 3 * rank:  # a Krylov space would be as large as the matrix
+        squares, u = eigh((matrix @ matrix.T).toarray().astype(np.float64, copy=False), driver="evd")
+        s = np.sqrt(np.maximum(squares, 0))
+        noise = s[-1] * np.sqrt(max(matrix.shape) * np.finfo(np.float64).eps)
     else:
         try:
             u, s = _lanczos(matrix.astype(np.float32), rank, seed, progress)

@@ -112,6 +112,7 @@ def tabulate(directory: Path, plan: Plan | None = None, best_by: str | None = No
 
 def _texts(planned: Sequence[PlannedRun], runs: Sequence[StoredRun]) -> dict[DataConfig, Corpus]:
     """The texts of the grid; none where nothing is left to train and no text may be another one."""
+    from fixlm.evaluation.ngrams import check_order
     from fixlm.training.fit import check_length
 
     configs = [each.config for each in planned if each.config]
@@ -127,6 +128,8 @@ def _texts(planned: Sequence[PlannedRun], runs: Sequence[StoredRun]) -> dict[Dat
                 with progress() as show:
                     texts[config.data] = corpus.load(**vars(config.data), progress=show)
             check_length(config, texts[config.data])
+            if config.run.ngram_order:
+                check_order(texts[config.data], config.run.ngram_order)
         except InputError as error:
             errors |= {str(each): each for each in error.errors}
     InputErrors.raise_if_any([*errors.values()])
@@ -136,7 +139,9 @@ def _texts(planned: Sequence[PlannedRun], runs: Sequence[StoredRun]) -> dict[Dat
 def _write(directory: Path, rows: Sequence[Row], best_by: str | None, notes: Sequence[str] = ()) -> Comparison:
     """All that a comparison leaves beside its runs."""
     rows = sort_rows(rows)
-    write_tables(directory, rows, [*notes, *plots.draw(rows, directory)])
+    write_tables(directory, rows, notes)  # before the plots: whatever becomes of them, the figures are there
+    if of_plots := plots.draw(rows, directory):
+        write_tables(directory, rows, [*notes, *of_plots])
     if best_by is not None:
         write_tables(directory, best_by_validation(rows, best_by), notes, "best")
     else:

@@ -55,10 +55,26 @@ def seconds(run: StoredRun, steps: Sequence[int]) -> list[float]:
     return found
 
 
-def mean(curves: Sequence[Mapping[int, float]]) -> Curve:
-    """Over the steps that all curves have."""
-    common = set.intersection(*({*curve} for curve in curves)) if curves else set()
-    return {step: math.fsum(curve[step] for curve in curves) / len(curves) for step in sorted(common)}
+Line = tuple[Sequence[float], Sequence[float]]
+"""Where the points of a line are, from left to right, and their values."""
+
+
+def mean(lines: Sequence[Line]) -> Line:
+    """The mean of lines, point by point: runs with other seeds are validated at the same steps, after other times.
+
+    Where they have unlike numbers of points, those of the first line are taken, as far as all lines go, and the others
+    are read between theirs. Such runs have windows whose lengths vary with the seed, or ended early.
+    """
+    if len({len(places) for places, _ in lines}) > 1:
+        end = min(places[-1] for places, _ in lines)
+        places = [place for place in lines[0][0] if place <= end]
+        lines = [(places, np.interp(places, *line).tolist()) for line in lines]
+    across, up = zip(*lines, strict=True)
+    return _means(across), _means(up)
+
+
+def _means(rows: Sequence[Sequence[float]]) -> list[float]:
+    return [math.fsum(each) / len(rows) for each in zip(*rows, strict=True)]
 
 
 def _field(run: StoredRun, name: str) -> Curve:

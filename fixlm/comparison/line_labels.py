@@ -41,9 +41,10 @@ def label_lines(figure: Figure) -> None:
 def _named_lines(figure: Figure) -> Iterator[tuple[Axes, Line2D, str]]:
     found: dict[str, tuple[Axes, Line2D, str]] = {}
     for panel in figure.axes:
-        named = [line for line in panel.lines if not str(line.get_label()).startswith("_")]
+        lines = [line for line in panel.lines if np.size(line.get_xdata())]
+        named = [line for line in lines if not str(line.get_label()).startswith("_")]
         found |= {str(line.get_label()): (panel, line, str(line.get_label())) for line in named}
-        others = [line for line in panel.lines if line.get_gid() == OTHER]
+        others = [line for line in lines if line.get_gid() == OTHER]
         if others:
             what = "1 more row" if len(others) == 1 else f"{len(others)} more rows"
             found[OTHER] = (panel, others[len(others) // 2], what)

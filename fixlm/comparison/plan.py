@@ -147,6 +147,10 @@ class Plan:
             if names.count(name) > 1:
                 yield InputError(name, "two settings have this name", fix="another name for one of them")
         for setting in self.settings:
+            if Path(setting.folder).name != setting.folder:
+                yield InputError(setting.name, "a folder that is no plain name", found=repr(setting.folder))
+            if setting.seeds is not None and not setting.seeds:
+                yield InputError(setting.name, "no seed, so that it has no run", fix="remove the setting")
             folder = setting.folder.casefold()  # some file systems do not tell A from a
             if folder in seen:
                 what = f"the runs would have the directories of '{seen[folder]}'"
@@ -192,6 +196,8 @@ def read_plan(path: Path) -> Plan:
         if not all(isinstance(text, str) for each in settings for text in (each.name, each.folder)):
             raise TypeError("a name or a folder that is no text")
         return Plan(settings, seeds[0], values.get("common", {}))
+    except InputError:
+        raise
     except OSError as error:
         raise InputError(path, "cannot be read", found=error.strerror) from None
     except (ValueError, KeyError, TypeError, AttributeError) as error:

@@ -210,14 +210,13 @@ def _draw_row(panel: Axes, row: Row, curve: CurveOf, scale: Scale, look: Mapping
     runs = [run for run in row.done if curve(run)]
     if not runs:
         return
-    each = [curve(run) for run in runs]
+    each = [(scale(run, [*points]), [*points.values()]) for run in runs for points in [curve(run)]]
     if len(runs) > 1 and look["color"] != GREY:
-        for run, points in zip(runs, each, strict=True):
-            panel.plot(scale(run, [*points]), [*points.values()], color=look["color"], linewidth=0.6, alpha=0.5)
-    mean = curves.mean(each)
-    across = [sum(values) / len(runs) for values in zip(*(scale(run, [*mean]) for run in runs), strict=True)]
-    marker: dict[str, Any] = {"marker": "o", "markersize": 4} if len(mean) <= FEW and look["color"] != GREY else {}
-    panel.plot(across, [*mean.values()], **look, **marker)
+        for line in each:
+            panel.plot(*line, color=look["color"], linewidth=0.6, alpha=0.5)
+    across, up = curves.mean(each)
+    marker: dict[str, Any] = {"marker": "o", "markersize": 4} if len(up) <= FEW and look["color"] != GREY else {}
+    panel.plot(across, up, **look, **marker)
 
 
 def _figure(panels: int, rows: Sequence[Row]) -> tuple[Figure, Sequence[Axes]]:

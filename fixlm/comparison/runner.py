@@ -22,6 +22,7 @@ from fixlm.config.schema import RUN_SETTINGS
 from fixlm.console import listening
 from fixlm.errors import InputError, Interrupted, WriteError, as_input_error
 from fixlm.runs.directory import RunDirectory, writing
+from fixlm.runs.run_files import BUSY
 from fixlm.runs.status import Status, reason_of, write_status
 from fixlm.training.signals import StopRequest
 
@@ -76,6 +77,7 @@ class Runner:
         Raises:
             Interrupted: a signal came; what was under way is saved.
         """
+        self._tell_what_lacks_ngrams()
         left = [index for index, run in enumerate(self.runs) if run.state != DONE]
         for index in left:  # one that failed before is tried again
             self.runs[index] = dataclasses.replace(self.runs[index], status=None)
@@ -85,7 +87,19 @@ class Runner:
             self._one_after_another(left)
         else:
             self._side_by_side(left)
+        for index in left:  # what another process trained meanwhile is done as well
+            if self.runs[index].state != DONE and RunDirectory(self.runs[index].path).result.is_file():
+                self._read(index)
         return self.runs
+
+    def _tell_what_lacks_ngrams(self) -> None:
+        """A run that is done is not scored again, and the order of its n-grams is no part of what it is."""
+        for planned, run in zip(self.planned, self.runs, strict=True):
+            assert planned.config is not None
+            order = planned.config.run.ngram_order
+            if run.state == DONE and order not in (0, run.number("with_ngrams", "order")):
+                how = f"python -m fixlm.evaluate {run.path} --ngram-order {order} --ngram-tune"
+                say(f"{run.path.name} is done without these n-grams; {how} prints its scores with them")
 
     def time_left(self) -> str:
         """``about 2 h 10 min left``, from what the directories hold now."""
@@ -115,6 +129,10 @@ class Runner:
 
     def _failed(self, index: int, reason: str, log: Callable[[str], object], *, killed: bool = False) -> None:
         run = self.runs[index]
+        if BUSY in reason:  # its log is the other's, and so is what becomes of it
+            self._read(index)
+            say(f"{run.path.name}: {BUSY}", logging.WARNING)
+            return
         with suppress(WriteError):  # a full disk may be the very reason
             log(f"failed: {reason}")
         with suppress(InputError):  # or a damaged file

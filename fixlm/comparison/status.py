@@ -12,6 +12,7 @@ from fixlm.comparison.stored_run import StoredRun
 from fixlm.config.read import by_flag
 from fixlm.errors import InputError, InputErrors
 from fixlm.runs.directory import RunDirectory
+from fixlm.runs.resume_check import changed_files
 from fixlm.runs.status import parse_status, read_status
 from fixlm.runs.summary import SUMMARIES, read_summaries, read_summary, summary_path
 
@@ -84,6 +85,7 @@ def _look(planned: PlannedRun, corpus: str | None, together: Mapping[str, Any]) 
             for flag, value in asked.items()
             if flag != "--data" and there.get(flag) != value
         ]
+        different += [f"{flag} with another content" for flag in changed_files(run.config, planned.config)]
         every, before = planned.config.run.validate_every, run.config["run"]["validate_every"]
         if planned.config.optimization.validations_decide and every != before:
             different.append(f"--validate-every {before}, not {every}")

@@ -80,9 +80,7 @@ class StoredRun:
     @property
     def epochs(self) -> float | None:
         """Passes over the train split; None for a run that is not done."""
-        if self.result is None:
-            return None
-        return self.windows.steps(0, self.result["steps"]) / self.windows.read[1]
+        return None if self.result is None else self.windows.passes(self.result["steps"])
 
     def number(self, *keys: str) -> float | None:
         """A number of ``result.json``, where these keys lead; None if it is not there."""

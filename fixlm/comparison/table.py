@@ -217,7 +217,12 @@ def _with_ngrams(rows: Sequence[Row]) -> dict[str, list[str]]:
         split: [[value for run in row.done if (value := run.perplexity_with_ngrams(split)) is not None] for row in rows]
         for split in SPLITS
     }
-    return {split: [plus_minus(values) for values in each] for split, each in found.items() if any(each)}
+
+    def shown(values: list[float], row: Row) -> str:
+        part = f" ({len(values)} of {len(row.done)} seeds)" if 0 < len(values) < len(row.done) else ""
+        return plus_minus(values) + part
+
+    return {split: [*map(shown, each, rows)] for split, each in found.items() if any(each)}
 
 
 def _seed(run: StoredRun, directory: Path) -> str:

@@ -2,6 +2,7 @@
 
 import dataclasses
 import os
+import re
 from collections.abc import Iterator, Mapping
 from typing import Any
 
@@ -105,13 +106,23 @@ def read_config(given: Mapping[str, Any], stored: Mapping[str, Any] | None = Non
     try:
         config = TrainConfig(**parts, output=output, matrices=matrices)
     except InputError as error:
-        found = [each.at(flag_name(each.where)) for each in error.errors]
+        found = [_of_preset(each.at(flag_name(each.where)), preset, flags) for each in error.errors]
         raise InputErrors([*errors.values(), *found]) from None
-    found = [*_without_effect(config, given)]
+    found = [_of_preset(each, preset, flags) for each in _without_effect(config, given)]
     InputErrors.raise_if_any([*errors.values(), *found])
     used = config.methods()
     kept = {method: options for method, options in matrices.items() if method in used}
     return dataclasses.replace(config, matrices=kept)
+
+
+def _of_preset(error: InputError, preset: str, given: Mapping[str, Any]) -> InputError:
+    """The error, with the fix for flags in it that nobody gave: they are the preset's."""
+    named = set(re.findall(r"--([a-z-]+[a-z])", str(error)))
+    own = [flag for name in PRESETS[preset] if (flag := flag_name(name)[2:]) in named and flag not in given]
+    if not own:
+        return error
+    flags = " and ".join(f"--{flag}" for flag in own)
+    return error.with_fix(f"--preset {preset} sets {flags}: give {'them' if own[1:] else 'it'} a value that fits")
 
 
 def by_name(given: Mapping[str, Any]) -> dict[str, Any]:
@@ -162,10 +173,14 @@ def _without_effect(config: TrainConfig, given: Mapping[str, Any]) -> Iterator[I
             what, fix = f"has no effect beside --{method}-lags, whose last number is the window", REMOVE_ONE
             yield InputError(f"--{method}-window", what, found=f"--{method}-lags {lags}", fix=fix)
     alpha, signs = getattr(config.output, "alpha", None), config.matrices.get("pmi-signs")
+    if "alpha-weight-decay" in given and not hasattr(config.output, "alpha"):
+        what, found = "has no effect: this output layer has no α", f"--output-embed {config.model.output_embed}"
+        yield InputError("--alpha-weight-decay", what, found=found, fix="remove the flag")
     for flag, needed, idle in (
         ("tokenizer-type", "--tokenizer sentencepiece", config.data.tokenizer != "sentencepiece"),
         ("learned-words-scale", "--learned-words", not getattr(config.output, "learned_words", 1)),
         ("pmi-signs-iterations", "--pmi-signs-rotation itq", getattr(signs, "rotation", "itq") != "itq"),
+        ("dropout-between", "--num-layers 2 or more", config.model.num_layers == 1),
     ):
         if flag in given and idle:
             yield InputError(f"--{flag}", f"has no effect without {needed}", fix=f"remove the flag, or add {needed}")
@@ -210,5 +225,6 @@ def _of_other_matrices(config: TrainConfig, given: Mapping[str, Any]) -> Iterato
         for flag in flags_of(embeddings.get(method).Options, method):
             if flag.name in given and method not in used:
                 what = f"has no effect: no {method} matrix is built"
-                fix = f"remove the flag, or choose --output-embed {method}"
+                choice = "FILE, a file of vectors" if method == registry.FROM_FILE else method
+                fix = f"remove the flag, or choose --output-embed {choice}"
                 yield InputError(f"--{flag.name}", what, found=f"--output-embed {config.model.output_embed}", fix=fix)

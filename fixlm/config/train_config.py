@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
+import hashlib
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Self
@@ -10,6 +12,7 @@ from typing import Any, Self
 import embeddings
 from embeddings.errors import InputError, InputErrors
 from embeddings.options import check
+from fixlm.config.command_line import flag_name
 from fixlm.config.contradictions import contradictions, unknown_names
 from fixlm.config.schema import DataConfig, ModelConfig, OptimizationConfig, RunConfig
 from fixlm.output import registry
@@ -109,6 +112,17 @@ class TrainConfig:
         if embed := self.input_matrix():
             found["input"] = own if embed == "same" else (registry.method_of(embed), self.model.embed_size)
         return {end: each for end, each in found.items() if embeddings.can_cross_fit(each[0])}
+
+    def hashes_of_files(self) -> dict[str, str]:
+        """SHA-256 of each file of vectors that is named and is there, by flag: a path says little."""
+        starts = {"output_start": getattr(self.output, "output_start", "random")}
+        found = {}
+        for name in ("output_embed", "input_embed", "input_start", "output_start"):
+            path = os.path.expanduser(starts.get(name) or getattr(self.model, name))
+            if registry.looks_like_path(path) and os.path.isfile(path):
+                with open(path, "rb") as file:
+                    found[flag_name(name)] = hashlib.file_digest(file, "sha256").hexdigest()
+        return found
 
     def to_json(self) -> dict[str, Any]:
         """Nested plain values: what `from_json` reads, without the `RunConfig`."""

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
-FORMAT = 3
+FORMAT = 4
 """Part of the key of the tokenised copy: raised when the same text would give other ids or notes."""
 
 
@@ -161,7 +161,8 @@ def _tokenise(data_set: DataSet, tokenizer: Tokenizer | None) -> tuple[dict[str,
         found = encode_pieces(data_set, tokenizer)
     found.sort_by_count()
     notes = [(logging.INFO, note) for note in found.notes]
-    notes += [(logging.WARNING, each) for each in warnings_of_shared_lines(found.splits, found.end_of_line)]
+    warnings = [*found.warnings, *warnings_of_shared_lines(found.splits, found.end_of_line)]
+    notes += [(logging.WARNING, each) for each in warnings]
     arrays = {"words": np.frombuffer("\n".join(found.words).encode(), dtype=np.uint8), **found.splits}
     if tokenizer is not None:
         arrays["tokenizer_model"] = np.frombuffer(tokenizer.model, dtype=np.uint8)

@@ -7,6 +7,8 @@ from typing import Self
 from embeddings.errors import InputError
 
 SPLITS = ("train", "valid", "test")
+EOS = "<eos>"
+"""The word that ends a line."""
 
 Line = tuple[list[str], bool]
 """Words of a line and whether they end it (False for a piece of a very long line)."""
@@ -34,10 +36,15 @@ class DataSet:
         return cls(
             name,
             content,
-            lambda split: ((row.split(), True) for row in rows()[split]),
+            lambda split: ((without_end(row.split()), True) for row in rows()[split]),
             lambda split: f"the {split} split of {name}",
         )
 
     def no_words(self, split: str) -> InputError:
         """The error for a split that is empty or blank."""
         return InputError(self.describe(split), "there is no word in it", expected=f"the text of the {split} split")
+
+
+def without_end(words: list[str]) -> list[str]:
+    """The words of a line without an ``<eos>`` that the text has at its end: each line gets one anyway."""
+    return words[:-1] if words and words[-1] == EOS else words

@@ -9,8 +9,9 @@ from dataclasses import dataclass
 import numpy as np
 
 from embeddings.errors import InputError
+from fixlm.corpus.data_set import EOS
 from fixlm.corpus.sentencepiece import Tokenizer
-from fixlm.corpus.word_vocabulary import EOS, UNK
+from fixlm.corpus.word_vocabulary import UNK
 
 
 @dataclass(frozen=True, eq=False)
@@ -40,9 +41,14 @@ def encode_text(text: str, vocabulary: Sequence[str], tokenizer: Tokenizer | Non
         tokenizer: what cuts words into pieces; None where ids stand for words.
 
     Raises:
-        InputError: there is no word in the text, or one that the vocabulary lacks and no ``<unk>`` can take; or the
-            tokenizer cuts a line otherwise than its words.
+        InputError: there is no word in the text, or one that the vocabulary lacks and no ``<unk>`` can take; the text
+            has bytes that are not UTF-8; or the tokenizer cuts a line otherwise than its words.
     """
+    try:
+        text.encode()
+    except UnicodeEncodeError as error:
+        what, found = "it has bytes that are not UTF-8", ascii(text[max(0, error.start - 20) : error.end])
+        raise InputError("text", what, found=found, fix="write it in UTF-8") from None
     identities = {word: i for i, word in enumerate(vocabulary)}
     end = tokenizer.end if tokenizer else EOS
     words, ids, word_of, unknown = list[str](), list[int](), list[int](), Counter[str]()

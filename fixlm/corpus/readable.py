@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Protocol
 
-from fixlm.corpus.word_vocabulary import EOS
+from fixlm.corpus.data_set import EOS
 
 if TYPE_CHECKING:
     from fixlm.corpus.sentencepiece import Tokenizer

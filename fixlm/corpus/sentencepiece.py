@@ -126,6 +126,10 @@ class Tokenizer:
                 ids.append(self.end_of_line)
         return np.frombuffer(ids, dtype=np.int32)
 
+    def count_unknown(self, ids: np.ndarray) -> int:
+        """How many of these ids are the piece that stands for characters which the model lacks."""
+        return int(np.count_nonzero(ids == self._processor.unk_id()))
+
     @property
     def end(self) -> str:
         """The piece that ends a line."""
@@ -185,7 +189,17 @@ def encode_pieces(data_set: DataSet, tokenizer: Tokenizer) -> TokenIds:
     totals = {split: _count_words(data_set, split) for split in SPLITS}
     tokenizer.train(lambda: (words for words, _ in data_set.lines("train")))
     streams = {split: tokenizer.encode(data_set.lines(split)) for split in SPLITS}
-    return TokenIds(tokenizer.pieces, streams, totals, tokenizer.end_of_line)
+    unknown = {split: tokenizer.count_unknown(ids) for split, ids in streams.items()}
+    warnings = [_warning_of_unknown(split, pieces) for split, pieces in unknown.items() if pieces]
+    return TokenIds(tokenizer.pieces, streams, totals, tokenizer.end_of_line, warnings=warnings)
+
+
+def _warning_of_unknown(split: str, pieces: int) -> str:
+    """Such a piece stands for any characters, so that it is predicted more easily than they would be."""
+    return (
+        f"{split} split: characters that the tokenizer lacks became its unknown piece ({pieces:,} times), so that the "
+        "perplexity per word is too low to compare with other runs. Train the tokenizer with byte_fallback"
+    )
 
 
 def _count_words(data_set: DataSet, split: str) -> int:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from embeddings.errors import InputError
 from embeddings.registry import Progress
-from fixlm.corpus.data_set import SPLITS, DataSet, Line
+from fixlm.corpus.data_set import SPLITS, DataSet, Line, without_end
 
 FILE_NAMES = ("{}.txt", "wiki.{}.tokens")
 PIECE_BYTES = 1 << 20
@@ -67,11 +67,12 @@ def read_lines(path: Path, progress: Progress | None = None) -> Iterator[Line]:
             # A space byte is never a part of another character, so that a cut there is safe.
             cut = len(chunk) if ends else chunk.rfind(b" ") + 1
             rest = chunk[cut:]
-            yield _decode(chunk[:cut], path, number, before).split(), ends
+            words = _decode(chunk[:cut], path, number, before).split()
+            yield without_end(words) if ends else words, ends
             before = 0 if ends else before + cut
             number += ends
         if before or rest:
-            yield _decode(rest, path, number, before).split(), True
+            yield without_end(_decode(rest, path, number, before).split()), True
 
 
 def _decode(content: bytes, path: Path, number: int, before: int) -> str:

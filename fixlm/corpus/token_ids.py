@@ -16,7 +16,7 @@ class TokenIds:
         splits: the ids of 'train', 'valid' and 'test', one int32 array (tokens,) each.
         word_totals: for each split, its whitespace words plus one ``<eos>`` a line.
         end_of_line: the id of ``<eos>``.
-        notes: what the user should know about the text. They name no path, since they are kept with the ids.
+        notes, warnings: what the user should know about the text. They name no path, since they are kept with the ids.
     """
 
     words: list[str]
@@ -24,6 +24,7 @@ class TokenIds:
     word_totals: dict[str, int]
     end_of_line: int
     notes: list[str] = field(default_factory=list)
+    warnings: list[str] = field(default_factory=list)
 
     def sort_by_count(self) -> None:
         """Renumbers all ids, in place, by falling count in 'train'; words with equal counts keep their order."""

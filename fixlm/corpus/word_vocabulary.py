@@ -6,10 +6,9 @@ from collections import Counter
 import numpy as np
 
 from embeddings.errors import InputError
-from fixlm.corpus.data_set import SPLITS, DataSet
+from fixlm.corpus.data_set import EOS, SPLITS, DataSet
 from fixlm.corpus.token_ids import TokenIds
 
-EOS = "<eos>"
 UNK = "<unk>"
 
 

@@ -19,9 +19,8 @@ from lm_eval.api.registry import register_model
 
 from fixlm.console import progress
 from fixlm.corpus import registry
-from fixlm.corpus.data_set import SPLITS
+from fixlm.corpus.data_set import EOS, SPLITS
 from fixlm.corpus.encoding import encode_text
-from fixlm.corpus.word_vocabulary import EOS
 from fixlm.errors import unknown_name
 from fixlm.evaluation.perplexity import hidden_windows
 from fixlm.evaluation.run import load
@@ -133,7 +132,10 @@ def corpus_task(data: str, split: str = "test") -> dict[str, Any]:
     if split not in SPLITS:
         raise unknown_name("split", "split", split, SPLITS)
     data_set = registry.find(data)
-    text = "".join(" ".join(words) + ("\n" if ends else " ") for words, ends in data_set.lines(split))
+    parts = [(words, ends) for words, ends in data_set.lines(split) if words or ends]
+    text = "".join(" ".join(words) + ("\n" if ends else " ") for words, ends in parts)
+    if not text.strip():
+        raise data_set.no_words(split)
     first = "\n" if text.startswith("\n") else text.split(maxsplit=1)[0]
     document = {"first": first, "rest": text[len(first) :]}
     aggregations = {

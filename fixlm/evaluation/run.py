@@ -18,11 +18,12 @@ from fixlm.config.schema import DataConfig
 from fixlm.console import progress
 from fixlm.corpus import corpus
 from fixlm.corpus.corpus import Corpus
+from fixlm.corpus.data_set import EOS
 from fixlm.corpus.encoding import encode_text, with_counts
 from fixlm.corpus.readable import ReadablePieces, ReadableWords
 from fixlm.corpus.registry import is_there
 from fixlm.corpus.sentencepiece import Tokenizer
-from fixlm.corpus.word_vocabulary import EOS, UNK
+from fixlm.corpus.word_vocabulary import UNK
 from fixlm.errors import InputError, unknown_name
 from fixlm.evaluation.generation import generate
 from fixlm.evaluation.perplexity import evaluate, in_digits, perplexity_of, stream_nats
@@ -37,6 +38,8 @@ if TYPE_CHECKING:
 
 UNKNOWN = (UNK, "<unknown>")
 """The word that stands for words, and the piece that stands for characters, which a vocabulary lacks."""
+BLANKS = " \t"
+"""At the end of a prompt the model does not see them, and what it goes on with begins with its own."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -177,14 +180,18 @@ class Run:
             ids = np.append(ids, encode_text(prompt, self.vocabulary, self.tokenizer).ids)
         never = [] if unknown else [i for i, word in enumerate(self.vocabulary) if word.lstrip("▁") in UNKNOWN]
         readable = ReadableWords() if self.tokenizer is None else ReadablePieces(self.tokenizer)
-        for word in prompt.split() if self.tokenizer is None else self.tokenizer.split(prompt):
-            readable.add(word)  # the spaces of what follows depend on it
+        for number, line in enumerate(prompt.split("\n")):  # the spaces of what follows depend on it
+            for token in itertools.chain([self.vocabulary[end]] * (number > 0), self._tokens(line)):
+                readable.add(token)
         drawn = itertools.islice(generate(self.model, ids, settings, never), tokens)
         return (readable.add(self.vocabulary[i]) for i in drawn)
 
     def generate(self, prompt: str = "", tokens: int = 50, **options: Any) -> str:
-        """What `stream` gives, as one text behind the prompt."""
-        return prompt + "".join(self.stream(prompt, tokens, **options))
+        """What `stream` gives, as one text behind the prompt, whose last blanks are left out."""
+        return prompt.rstrip(BLANKS) + "".join(self.stream(prompt, tokens, **options))
+
+    def _tokens(self, line: str) -> list[str]:
+        return line.split() if self.tokenizer is None else self.tokenizer.split(line)
 
     def export(self, folder: str | os.PathLike[str], *, vectors: bool = True) -> dict[str, int]:
         """Writes a folder to share, which `load` reads as it reads a run directory; see `fixlm.runs.export`.

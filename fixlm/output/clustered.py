@@ -59,7 +59,7 @@ class ClusteredOutput(TailedOutput):
         tail_dim: int | None = None,
         **options: Any,
     ) -> None:
-        rows = unit_rows(vectors)
+        rows, words = unit_rows(vectors), torch.as_tensor(words)
         if wrong := wrong_ids(words, len(rows)) or (len(words) < len(rows) and "some words are missing"):
             raise InputError(
                 "words", wrong, found=f"{len(words):,} ids", expected=f"each of 0 to {len(rows) - 1:,} once"

@@ -68,6 +68,7 @@ class FixedOutput(ScaledOutput):
         self.head: nn.Parameter | None = None
         self.scale = 1.0
         if head_words is not None:
+            head_words = torch.as_tensor(head_words)
             require_head(head_words, len(vectors))
             if learned_words_scale <= 0:
                 expected = "above 0"
@@ -155,7 +156,10 @@ class TailedOutput(FixedOutput):
             raise InputError("tail_dim", "the rows of the matrix are no longer", found=tail_dim, expected=expected)
         if len(head_words) == len(self.vectors):
             raise InputError("learned_words", "no word is left for the tail", found=len(head_words))
-        unit_rows(self._cut(self.vectors))  # raises where nothing is left
+        try:
+            unit_rows(self._cut(self.vectors))
+        except InputError:
+            raise InputError("tail_dim", "nothing is left of some rows", found=tail_dim, fix="longer rows") from None
         self.tail_map = nn.Linear(hidden_size, tail_dim, bias=False)
         nn.init.eye_(self.tail_map.weight)
         start = self.alpha.detach().clone()

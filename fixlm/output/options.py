@@ -241,13 +241,15 @@ class WalshOptions(StartOptions):
 
     def problems(self, sizes: Mapping[str, int], prepared_with: Any) -> Iterator[InputError]:
         # Families by rank or at random are as even as can be whatever their limit.
-        if prepared_with.family_size is not None and prepared_with.positions != "pmi":
-            yield InputError(
-                "walsh_family_size",
-                "only families by PMI vectors have a largest size",
-                found=f"--walsh-positions {prepared_with.positions}",
-                fix="remove the flag, or choose --walsh-positions pmi",
-            )
+        usual = type(prepared_with)()
+        for name in ("family_size", "pmi_dim", "pmi_discount"):
+            if getattr(prepared_with, name) != getattr(usual, name) and prepared_with.positions != "pmi":
+                yield InputError(
+                    f"walsh_{name}",
+                    "it is of families by PMI vectors",
+                    found=f"--walsh-positions {prepared_with.positions}",
+                    fix="remove the flag, or choose --walsh-positions pmi",
+                )
         if not self.walsh_tied:
             return
         halves = prepared_with.halves

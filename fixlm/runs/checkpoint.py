@@ -125,7 +125,12 @@ def newest(root: Path) -> Checkpoint | None:
 
 
 def find(root: Path, name: str) -> Path | None:
-    """Where the checkpoint ``best``, ``last`` or ``step-N`` is; None if there is none or the name is no such."""
+    """Where the checkpoint ``best``, ``last`` or ``step-N`` is; None if there is none or the name is no such.
+
+    A copy of a run that followed its links has whole directories in their place.
+    """
+    if name in LINKS and os.path.isdir(root / name) and not os.path.islink(root / name):
+        return root / name
     try:
         target = os.readlink(root / name) if name in LINKS else name
     except OSError:
@@ -223,6 +228,8 @@ def _point(link: Path, target: str) -> None:
     temporary = link.with_name(f".{link.name}.tmp")
     temporary.unlink(missing_ok=True)
     temporary.symlink_to(target)
+    if link.is_dir() and not link.is_symlink():  # in a copy that followed the links
+        remove(link)
     os.replace(temporary, link)
 
 

@@ -57,6 +57,7 @@ class RunDirectory(RunFiles):
             "corpus": corpus.description(),
             "output_matrix": None if matrix is None else matrix.recipe,
             "versions": versions(),
+            "files": config.hashes_of_files(),
         }
         if config.cross_fitted():  # empty where the text was too short for them
             described["folds"] = {end: vectors.sha256 for end, vectors in (folds or {}).items()}
@@ -98,8 +99,17 @@ class RunDirectory(RunFiles):
         return dataclasses.replace(data, tokenizer=str(self.tokenizer), vocab_size=None)
 
     def words(self) -> list[str]:
-        """The vocabulary in order of ids."""
-        return read_vocabulary(self.vocabulary)
+        """The vocabulary in order of ids.
+
+        Raises:
+            InputError: it is not as long as the run's, or has a word twice.
+        """
+        words, size = read_vocabulary(self.vocabulary), self.read_config()["corpus"]["vocabulary_size"]
+        if not len(words) == len({*words}) == size:
+            what, fix = "not the vocabulary of this run", "copy it from where the run was trained"
+            found = f"{len(words):,} lines, {len({*words}):,} different words"
+            raise InputError(self.vocabulary, what, found=found, expected=f"{size:,} words", fix=fix)
+        return words
 
     def read_metrics(self) -> Iterator[dict[str, Any]]:
         """The records of ``metrics.jsonl``; a last line that was cut by a crash is passed over."""

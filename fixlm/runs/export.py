@@ -61,7 +61,7 @@ def export(
     target.path.mkdir(parents=True, exist_ok=True)
     # First, since it tells an export: one that was cut short can be made again.
     exported = {"model_sha256": hashlib.sha256(content).hexdigest()}
-    write_json(target.config, _without_places(values) | {"export": exported})
+    write_json(target.config, without_places(values) | {"export": exported})
     write_atomically(target.model, content)
     copied = [run.vocabulary, run.output_matrix, run.tokenizer, run.metrics, *([run.result] if are_best else [])]
     for path in copied:
@@ -129,10 +129,10 @@ def _word_vectors(model: LanguageModel) -> np.ndarray | None:
         return None
 
 
-def _without_places(values: Any) -> Any:
+def without_places(values: Any) -> Any:
     """The configuration with ``./NAME`` in place of each absolute path: where files lay is nobody else's matter."""
     if isinstance(values, dict):
-        return {key: _without_places(value) for key, value in values.items()}
+        return {key: without_places(value) for key, value in values.items()}
     if isinstance(values, list):
-        return [_without_places(value) for value in values]
+        return [without_places(value) for value in values]
     return f"./{Path(values).name}" if isinstance(values, str) and os.path.isabs(values) else values

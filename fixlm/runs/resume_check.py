@@ -116,6 +116,24 @@ def check_corpus(run: RunDirectory, corpus: Corpus) -> None:
         )
 
 
+def changed_files(stored: Mapping[str, Any], config: TrainConfig) -> Iterator[str]:
+    """The flags whose file of vectors is another one than when the run was trained.
+
+    Args:
+        stored: the run's ``config.json``; older ones do not know.
+    """
+    before = stored.get("files", {})
+    for flag, sha256 in config.hashes_of_files().items():
+        if before.get(flag, sha256) != sha256:
+            yield flag
+
+
+def check_files(run: RunDirectory, config: TrainConfig) -> None:
+    """Raises InputErrors if files of vectors are others than those that the run was trained with."""
+    what, fix = "not the file that this run was trained with", "bring the old one back, or start another run"
+    InputErrors.raise_if_any([InputError(flag, what, fix=fix) for flag in changed_files(run.read_config(), config)])
+
+
 def _in_words(corpus: Mapping[str, Any]) -> str:
     tokens = corpus.get("tokens")
     sizes = tokens.values() if isinstance(tokens, dict) else ()

@@ -29,12 +29,15 @@ from fixlm.runs import checkpoint
 NO_LOCKS = (errno.ENOSYS, errno.ENOLCK, errno.EOPNOTSUPP, errno.EINVAL)
 """What a file system without locks says. Two processes in one directory are then the user's to avoid."""
 
+BUSY = "another process is training in this directory"
+"""What the error of `RunFiles.locked` says."""
+
 
 class RunFiles:
     """The files of one run, by name."""
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
-        self.path = Path(path)
+        self.path = Path(os.path.expanduser(path))  # a shell leaves the ~ of --run=~/a as it is
         self.config = self.path / "config.json"
         self.vocabulary = self.path / "vocabulary.txt"
         self.output_matrix = self.path / "output_matrix.safetensors"
@@ -103,7 +106,7 @@ class RunFiles:
             lock.acquire()
         except Timeout:
             fix = "wait for it to end, or choose another --run"
-            raise InputError(where, "another process is training in this directory", fix=fix) from None
+            raise InputError(where, BUSY, fix=fix) from None
         except OSError as error:
             if error.errno not in NO_LOCKS:
                 raise _unwritable(where, error) from None
@@ -121,12 +124,15 @@ class RunFiles:
 
     def _never_started(self) -> bool:
         """Whether there is only what a run writes before its ``config.json``, the mark of a run."""
-        before = {self.checkpoints, self.vocabulary, self.output_matrix, self.tokenizer, *self.folds.values()}
+        before = {self.vocabulary, self.output_matrix, self.tokenizer, *self.folds.values()}
         inside = {"step-0", "last"}
+        others = {path for path in self._content() if path != self.checkpoints and not _is_temporary(path)}
         return (
             self.checkpoints.is_dir()
-            and all(path in before or _is_temporary(path) for path in self._content())
+            and others <= before
             and all(path.name in inside or _is_temporary(path) for path in self.checkpoints.iterdir())
+            # A run has its first checkpoint before these files: without it they are someone else's.
+            and (not others or (self.checkpoints / "step-0").is_dir())
         )
 
     def is_free(self) -> bool:

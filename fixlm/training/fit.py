@@ -19,7 +19,7 @@ from fixlm.evaluation.run import Run, load
 from fixlm.model.bfloat16 import multiplies_bfloat16
 from fixlm.runs.default_path import check_default_root, default_path
 from fixlm.runs.directory import RunDirectory
-from fixlm.runs.resume_check import check_corpus, flags_of_run, resumed_config
+from fixlm.runs.resume_check import check_corpus, check_files, flags_of_run, resumed_config
 from fixlm.runs.status import recorded
 from fixlm.training.ranks import Ranks, check_ranks, joined
 from fixlm.training.trainer import Trainer
@@ -151,7 +151,11 @@ def _open(
 
 
 def finished(directory: RunDirectory, config: TrainConfig) -> dict[str, Any] | None:
-    """The result of just this configuration, if the directory holds it; None where it is not readable either."""
+    """The result of just this configuration, if the directory holds it; None where it is not readable either.
+
+    Raises:
+        InputErrors: it was trained with other vectors than its files have now.
+    """
     result = directory.read_result() if directory.config.is_file() else None
     if result is None:
         return None
@@ -161,6 +165,8 @@ def finished(directory: RunDirectory, config: TrainConfig) -> dict[str, Any] | N
     same = all(stored[name] == value for name, value in asked.items())
     if config.optimization.validations_decide:
         same &= stored["run"]["validate_every"] == config.run.validate_every
+    if same:
+        check_files(directory, config)
     return result if same else None
 
 

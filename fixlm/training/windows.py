@@ -101,6 +101,11 @@ class Windows:
         """How many epochs have begun when so many steps are taken."""
         return bisect_left(self.first, step)
 
+    def passes(self, step: int) -> float:
+        """How many times the streams have been read by then, the epoch under way as the part of it that is done."""
+        epoch = max(0, self.epochs(step) - 1)
+        return epoch + (self._steps_before(step) - self.read[epoch]) / (self.read[epoch + 1] - self.read[epoch])
+
     def ends_epoch(self, step: int) -> bool:
         """Whether the step that makes it so many is the last of an epoch."""
         return self.first[self.epochs(step)] == step

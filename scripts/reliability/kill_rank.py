@@ -70,15 +70,15 @@ def command(arguments: list[str]) -> None:
     with tempfile.TemporaryDirectory() as folder, console.progress() as show:
         os.environ["FIXLM_CACHE"] = f"{folder}/cache"
         found = kill_and_resume(settings, Path(folder), show)
-    if settings.out:
-        figures = dataclasses.asdict(settings) | dataclasses.asdict(found) | {"versions": versions()}
-        del figures["out"]
-        write_json(Path(settings.out), figures)
     print(
         f"{found.kills} kills in {found.runs} runs and {found.seconds:.0f} s ({found.kills_of_rank_0} of rank 0, "
         f"{found.kills_during_a_save} during a save): the other ranks ended within {found.longest_end_seconds:.1f} s, "
         "and every run ended as the one left alone, bit for bit."
     )
+    if settings.out:
+        figures = dataclasses.asdict(settings) | dataclasses.asdict(found) | {"versions": versions()}
+        del figures["out"]
+        write_json(Path(settings.out), figures)
 
 
 def kill_and_resume(settings: Settings, folder: Path, show: Any) -> Found:

@@ -80,15 +80,15 @@ def command(arguments: list[str]) -> None:
     with tempfile.TemporaryDirectory() as folder, console.progress() as show:
         os.environ["FIXLM_CACHE"] = f"{folder}/cache"
         found = kill_and_resume(settings, Path(folder), show)
-    if settings.out:
-        figures = dataclasses.asdict(settings) | dataclasses.asdict(found) | {"versions": versions()}
-        del figures["out"]
-        write_json(Path(settings.out), figures)
     print(
         f"{found.kills} kills in {found.runs} runs and {found.seconds:.0f} s ({found.kills_during_a_save} during a "
         f"save), and {found.kills_before_the_start} before there was a run: every run ended as the one left alone, bit "
         "for bit, and none ever had fewer than two whole checkpoints once it had two."
     )
+    if settings.out:
+        figures = dataclasses.asdict(settings) | dataclasses.asdict(found) | {"versions": versions()}
+        del figures["out"]
+        write_json(Path(settings.out), figures)
 
 
 def kill_and_resume(settings: Settings, folder: Path, show: Any) -> Found:

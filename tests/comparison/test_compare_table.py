@@ -15,7 +15,7 @@ import pytest
 from matplotlib.text import Text
 
 from fixlm import cli
-from fixlm.comparison import plots
+from fixlm.comparison import curves, plots
 from fixlm.comparison.grid import read_grid
 from fixlm.comparison.plan import Plan, Setting
 from fixlm.comparison.rows import Row, best_by_validation, mean_and_deviation, sort_rows
@@ -265,6 +265,9 @@ def test_scores_with_ngrams_stand_in_columns_of_their_own(grid: Path) -> None:
     row = table(grid)["mixed"]
     assert (row["valid"]["mean"], row["valid_with_ngrams"]["mean"]) == (199.0, 180.25)
     assert table(grid)["tied"]["test_with_ngrams"]["mean"] is None
+    commit(grid / "mixed-seed2", 2, 199.0, lr=0.1)
+    assert tabulate(grid) == 0
+    assert "180.2 (1 of 2 seeds)" in (grid / "table.md").read_text()
 
 
 def test_the_same_run_twice_is_no_second_seed(tmp_path: Path) -> None:
@@ -374,6 +377,39 @@ def test_the_best_eight_rows_have_colour_and_name_and_the_others_are_grey(tmp_pa
     grey = [line for line in figure.axes[-1].lines if line.get_gid() == "other"]
     assert [line.get_label() for line in grey] == [f"_{row.name}" for row in rows[8:]]
     assert len({line.get_color() for line in grey}) == 1
+
+
+def test_runs_that_were_validated_at_other_steps_have_a_mean(grid: Path) -> None:
+    """As where the length of the windows varies with the seed."""
+    for seed in (1, 2, 3):
+        path = grid / f"pmi-seed{seed}" / "metrics.jsonl"
+        records = map(json.loads, path.read_text().splitlines())
+        path.write_text("".join(f"{json.dumps(each | {'step': each['step'] - seed})}\n" for each in records))
+    assert tabulate(grid) == 0
+    assert (grid / "valid-tokens.png").exists()
+
+
+@pytest.mark.parametrize(
+    ("lines", "expected"),
+    [
+        ([([1, 2], [10, 20]), ([3, 4], [20, 40])], ([2, 3], [15, 30])),
+        ([([1, 2, 3], [10, 20, 30]), ([0, 2], [0, 40])], ([1, 2], [15, 30])),
+        ([([5, 6], [1, 2]), ([1], [3])], ([], [])),
+    ],
+    ids=["as many points", "read between", "nothing in common"],
+)
+def test_the_mean_of_lines(lines: list[curves.Line], expected: curves.Line) -> None:
+    assert curves.mean(lines) == expected
+
+
+def test_plots_that_fail_cost_no_table(grid: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fails(*arguments: Any) -> None:
+        raise ZeroDivisionError
+
+    monkeypatch.setattr(plots, "draw", fails)
+    with pytest.raises(ZeroDivisionError):
+        tabulate(grid)
+    assert (grid / "table.md").exists()
 
 
 def test_labels_do_not_overlap_and_keep_the_order_of_their_lines(tmp_path: Path) -> None:

@@ -26,14 +26,17 @@ def test_paths_that_end_alike_are_settings_of_their_own(tmp_path: Path) -> None:
         ("[comon]\nlr = 0.1", "unknown key 'comon'. Fix: Did you mean 'common'?"),
         ("seeds = 3", "not a plan"),
         ("", "one: two settings have this name. Fix: another name for one of them"),
+        ("", "one: a folder that is no plain name (found '../b')"),
+        ("", "one: no seed, so that it has no run. Fix: remove the setting"),
     ],
 )
 def test_a_plan_that_says_what_nobody_reads_is_refused(text: str, message: str, tmp_path: Path) -> None:
     settings = '[[settings]]\nname = "one"\nfolder = "{}"\nflags = { output-embed = "tied" }\n'
-    both = settings.replace("{}", "a", 1) + settings.replace("{}", "b", 1)
+    both = settings.replace("{}", "a", 1) + settings.replace("{}", "../b", 1) + "seeds = []\n"
     (tmp_path / "plan.toml").write_text(f"{text}\n{both}")
-    with pytest.raises(InputError, match=re.escape(message)):
+    with pytest.raises(InputError, match=re.escape(message)) as error:
         read_plan(tmp_path / "plan.toml").runs(tmp_path)
+    assert "InputError" not in str(error.value)
 
 
 def test_a_plan_may_use_any_name_of_a_flag(tmp_path: Path) -> None:

@@ -73,6 +73,16 @@ def test_a_study_trains_its_layers_and_keeps_their_runs(
     assert "| [tied, embedding scale 8](tied-start8-seed1.json) |" in capsys.readouterr().out
     assert [path.name for path in kept.iterdir() if path.is_dir()] == ["tied-seed1"]  # the one that was not kept
 
+    config = runs / "walsh-start8-seed1" / "config.json"
+    before = config.read_text()
+    values = json.loads(before)
+    values["optimization"]["lr"] = 0.5
+    config.write_text(json.dumps(values))  # another run of the same name
+    assert run(program, "collect", runs, kept) == 2
+    assert "walsh-start8-seed1: another run is kept under this name" in capsys.readouterr().err
+    assert read_summary(kept / "walsh-start8-seed1.json") == summary
+    config.write_text(before)
+
     together = tmp_path / "together" / "runs.jsonl"
     assert run(program, "collect", runs, together) == 0
     assert run(program, "collect", kept, together) == 0  # adds the other one
@@ -118,10 +128,13 @@ def test_what_is_kept_of_a_run_does_not_say_where_it_lay(program: ModuleType, tm
     run, corpus = tmp_path / "five" / "tied-seed1", "wikitext-2"
     kept = program.to_keep(
         {
-            "config": {"corpus": {"name": corpus}, "data": {"data": f"/somewhere/{corpus}"}},
+            "config": {
+                "corpus": {"name": corpus},
+                "data": {"data": f"/somewhere/{corpus}", "tokenizer": "/my/a.model"},
+            },
             "log": [f"{run}: {corpus}, V = 33,278", "train | epoch 1"],
         },
         run,
     )
-    assert kept["config"]["data"]["data"] == corpus
+    assert kept["config"]["data"] == {"data": corpus, "tokenizer": "./a.model"}
     assert kept["log"] == ["runs/five/tied-seed1: wikitext-2, V = 33,278"]  # the metrics have the rest

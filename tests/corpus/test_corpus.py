@@ -95,6 +95,16 @@ def test_long_lines_in_pieces_give_the_same_words(text: str, size: int, tmp_path
     assert words == [word for line in lines for word in [*line.split(), "<eos>"]]
 
 
+@pytest.mark.parametrize("tokenizer", ["word", "bytes"])
+def test_an_end_of_line_that_is_written_counts_once(tmp_path: Path, tokenizer: str) -> None:
+    lines = {"train": "a b\nb a\n", "valid": "a\n", "test": "b a\n"}
+    plain = read(write(tmp_path / "plain", **lines), tokenizer=tokenizer)
+    written = {split: text.replace("\n", " <eos>\n") for split, text in lines.items()}
+    marked = read(write(tmp_path / "marked", **written), tokenizer=tokenizer)
+    assert [*marked.splits["train"]] == [*plain.splits["train"]]
+    assert marked.word_totals == plain.word_totals
+
+
 def test_unknown_words_of_valid_become_unk_and_are_counted_in_the_log(tmp_path: Path, log: list[str]) -> None:
     data = write(tmp_path / "data", train="a <unk>\n", valid="a x y x\n")
     for _ in range(2):  # the second time from the cached copy

@@ -229,3 +229,11 @@ def test_words_have_no_score_of_their_own_where_a_line_is_cut_otherwise() -> Non
 def test_no_text_is_an_error() -> None:
     with pytest.raises(InputError, match="there is no text to train sentencepiece on"):
         Tokenizer(vocab_size=300).train(lambda: iter([]))
+
+
+def test_characters_that_a_model_lacks_are_told(data: Path, tmp_path: Path, log: list[str]) -> None:
+    (tmp_path / "own.model").write_bytes(trained())
+    for split in ("train", "valid", "test"):
+        (tmp_path / f"{split}.txt").write_text("the \N{SNOWMAN} \N{SNOWMAN}\n" if split == "test" else "the the\n")
+    read(tmp_path, str(tmp_path / "own.model"), None)
+    assert any("test split: characters that the tokenizer lacks" in line and "2 times" in line for line in log)

@@ -58,6 +58,15 @@ def test_the_sparse_solver_agrees_with_the_dense_one(monkeypatch: pytest.MonkeyP
     assert (found_u[np.abs(found_u).argmax(axis=0), range(24)] > 0).all()
 
 
+def test_a_high_rank_of_a_large_matrix_is_found_from_its_squares(monkeypatch: pytest.MonkeyPatch) -> None:
+    ppmi = pmi.positive_pmi(cooccurrence.count(zipf_text(200, 20_000).ids, 200))
+    expected_u, expected_s = singular.left_singular(ppmi, 80, 1, silent)
+    monkeypatch.setattr(singular, "DENSE_LIMIT", 100)
+    u, s = singular.left_singular(ppmi, 80, 1, silent)
+    np.testing.assert_allclose(s, expected_s, rtol=1e-7)
+    np.testing.assert_allclose(u, expected_u, atol=1e-6)
+
+
 def test_a_decomposition_that_does_not_converge_is_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
     def fails(*arguments: object, **options: object) -> None:
         raise np.linalg.LinAlgError("k=24 singular triplets did not converge")

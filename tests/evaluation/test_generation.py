@@ -205,3 +205,16 @@ def test_a_text_that_cannot_be_scored_is_refused(
     for file, message in (("bytes", "bytes: not UTF-8 (found 0xff at byte 4)"), ("none", "No such file")):
         assert cli.main(["score", str(run.directory.path), str(tmp_path / file)]) == 2
         assert message in capsys.readouterr().err
+
+
+def test_blanks_at_the_end_of_a_prompt_are_not_shown_twice(run: fixlm.Run) -> None:
+    assert run.generate("the ", 5) == run.generate("the", 5)
+    shown = run.generate("the\n", 5)
+    assert shown.startswith("the\n")
+    assert shown[4] != " "
+
+
+def test_a_text_that_is_not_utf8_is_refused(run: fixlm.Run) -> None:
+    for ask in (run.score, run.generate):
+        with pytest.raises(InputError, match="not UTF-8"):
+            ask("the caf\udce9")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from itertools import pairwise
 
+import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
@@ -25,6 +26,7 @@ from torch import Tensor
 from fixlm import output
 from fixlm.errors import InputError
 from fixlm.output.clustered import ClusteredOutput, cluster_edges
+from fixlm.output.fixed import TailedOutput
 
 C = 2
 ORDER = [(7 * rank + 3) % V for rank in range(V)]  # words by falling frequency
@@ -206,3 +208,14 @@ def test_a_layer_that_was_scored_in_inference_mode_can_still_be_trained() -> Non
         built.nll(hidden.float(), targets)
     built.loss(hidden.float(), targets).backward()
     assert built.bias.grad is not None
+
+
+def test_words_may_be_an_array_of_numpy() -> None:
+    words = np.argsort(-np.arange(20.0))
+    layer = ClusteredOutput(8, torch.randn(20, 8), words=words, learned_words=4, tail_clusters=2)
+    assert layer.head_words.tolist() == words[:4].tolist()
+
+
+def test_rows_of_which_a_tail_leaves_nothing_are_told_by_its_length() -> None:
+    with pytest.raises(InputError, match=r"tail_dim: nothing is left of some rows \(found 2\)"):
+        TailedOutput(8, torch.eye(8), head_words=torch.arange(2), tail_dim=2)

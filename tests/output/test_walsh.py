@@ -346,9 +346,7 @@ def test_what_walsh_cannot_do_is_said(small: list[str], capsys: pytest.CaptureFi
     sized = ["--output-embed", "walsh", "--walsh-families", "16", "--walsh-family-size"]
     assert cli.main(["train", *small, *sized, "99", "--walsh-positions", "random", "--lr", "-1"]) == 2
     told = capsys.readouterr().err
-    assert (
-        "--walsh-family-size: only families by PMI vectors have a largest size (found --walsh-positions random)" in told
-    )
+    assert "--walsh-family-size: it is of families by PMI vectors (found --walsh-positions random)" in told
     assert "--lr" in told
     assert cli.main(["train", *small, *sized, "0"]) == 2
     assert "--walsh-family-size: out of range (found 0, expected a whole number at least 1" in capsys.readouterr().err

@@ -7,6 +7,7 @@ import hashlib
 import json
 import os
 import resource
+import shutil
 import signal
 import stat
 from collections.abc import Callable, Iterator
@@ -250,3 +251,15 @@ def test_a_consistent_manifest_does_not_make_a_file_safetensors(tmp_path: Path) 
         found.model()
     with pytest.raises(InputError, match=r"state.json: no state of a run \(found nested too deeply\)"):
         found.state()
+
+
+def test_a_copy_that_followed_the_links_can_be_read_and_gone_on_with(tmp_path: Path) -> None:
+    save(tmp_path / "a", 1, best=True)
+    save(tmp_path / "a", 2)
+    shutil.copytree(tmp_path / "a", tmp_path / "b")  # links become directories
+    for name, step in (("best", 1), ("last", 2)):
+        path = checkpoint.find(tmp_path / "b", name)
+        assert path is not None
+        assert checkpoint.verify(path).state() == {"step": step}
+    save(tmp_path / "b", 3)
+    assert os.readlink(tmp_path / "b" / "last") == "step-3"

@@ -22,6 +22,7 @@ from helpers import assert_same_end, interrupt, losses, train
 import embeddings
 from fixlm import cli, errors
 from fixlm.corpus.corpus import load
+from fixlm.evaluation.run import load as load_run
 from fixlm.runs.directory import RunDirectory
 from fixlm.training import fit as training
 from fixlm.training import trainer
@@ -372,3 +373,42 @@ def test_a_place_for_runs_that_cannot_be_is_told_before_the_text_is_read(
     monkeypatch.setattr(os, "access", lambda *arguments: False)
     assert train("--data", "sample") == 2
     assert "runs: cannot be written. Fix: choose another place by --run" in capsys.readouterr().err
+
+
+def test_a_directory_with_files_of_the_same_names_is_not_taken(tmp_path: Path, small: list[str]) -> None:
+    """Only a run that had its first checkpoint can have left them."""
+    own = tmp_path / "own"
+    (own / "checkpoints").mkdir(parents=True)
+    (own / "tokenizer.model").write_text("mine")
+    assert train(*small, "--output-embed", "tied", "--run", str(own)) == 2
+    assert (own / "tokenizer.model").read_text() == "mine"
+
+
+def test_a_tilde_is_the_home_directory(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    assert RunDirectory("~/a").path == tmp_path / "a"
+
+
+def test_a_vocabulary_that_was_cut_is_refused(small: list[str], tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    assert train(*small, "--output-embed", "tied", "--run", str(run)) == 0
+    words = (run / "vocabulary.txt").read_text().splitlines(keepends=True)
+    for wrong in (words[:-1], [*words[:-1], words[0]]):
+        (run / "vocabulary.txt").write_text("".join(wrong))
+        with pytest.raises(errors.InputError, match="not the vocabulary of this run"):
+            load_run(run).score("the cat")
+
+
+def test_vectors_that_changed_are_no_finished_run(small: list[str], tmp_path: Path, tiny_corpus: Path) -> None:
+    vectors, run = tmp_path / "v.txt", tmp_path / "run"
+    words = sorted({*(tiny_corpus / "train.txt").read_text().split()})
+    flags = [*small, "--output-embed", str(vectors), "--run", str(run)]
+    for seed in (1, 2):
+        rows = torch.randn(len(words), 16, generator=torch.Generator().manual_seed(seed)).tolist()
+        vectors.write_text(
+            "".join(f"{word} {' '.join(map(str, row))}\n" for word, row in zip(words, rows, strict=True))
+        )
+        assert train(*flags) == (0 if seed == 1 else 2)
+    vectors.unlink()
+    assert train(*flags) == 2  # a flag names a file that is not there
+    assert load_run(run).score("the cat").words == ["the", "cat"]
