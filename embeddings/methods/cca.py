@@ -35,6 +35,7 @@ class Options(CountOptions):
     EMPTY: ClassVar[str] = "no two words of this corpus are near each other"
 
     context: Literal["symmetric", "left"] = option("left", "contexts on both sides of a word, or on its left only")
+    eigenvalue_weight: float = option(1.0, "p of the vectors U·S^p")
     smoothing: Annotated[float, Gt(0), Le(1)] = option(1.0, "exponent of the counts of contexts")
     lags: str = option(
         "1,2,3,4,100",

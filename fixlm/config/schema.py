@@ -59,8 +59,8 @@ class ModelConfig(Checked):
     cross_fit: Natural | None = option(
         None,
         "K. The train split is cut into K folds. Training on a fold reads vectors that were counted without it. "
-        "Scoring reads the vectors of the whole split. 0: off (none: 8 for the output matrices pmi and pmi-signs, 0 "
-        "for all others)",
+        "Scoring reads the vectors of the whole split. 0: off (none: 8 for the output matrices pmi, pmi-signs "
+        "and cca, 0 for all others)",
         before=0,
     )
     num_layers: Annotated[int, Ge(1), Le(100)] = option(2, "number of recurrent layers")

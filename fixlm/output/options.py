@@ -168,8 +168,8 @@ class FixedOptions(ScaledOptions):
     learned_words: Natural = option(0, LEARNED_WORDS)
     learned_words_scale: Positive = option(
         LEARNED_WORDS_SCALE,
-        "s of --learned-words. It multiplies all rows, and α starts at its s-th part. A step of D is then "
-        "smaller beside a row",
+        "s of --learned-words. It multiplies all rows, and α starts at its s-th part or, with --alpha, is held there. "
+        "A step of D is then smaller beside a row",
     )
     tail_dim: Count | None = option(
         None,
@@ -242,7 +242,7 @@ class WalshOptions(StartOptions):
     def problems(self, sizes: Mapping[str, int], prepared_with: Any) -> Iterator[InputError]:
         # Families by rank or at random are as even as can be whatever their limit.
         usual = type(prepared_with)()
-        for name in ("family_size", "pmi_dim", "pmi_discount"):
+        for name in ("family_size", "pmi_dim"):
             if getattr(prepared_with, name) != getattr(usual, name) and prepared_with.positions != "pmi":
                 yield InputError(
                     f"walsh_{name}",

@@ -209,7 +209,8 @@ CLAIMS = {
     "6.5 % below, `tied` 2 %": ("subwords/hadamard-bytes", "subwords/learned-bytes"),
     "`tied` 2 % and `walsh`": ("subwords/tied-bytes", "subwords/learned-bytes"),
     "and `walsh` 10 %. With": ("subwords/walsh-bytes", "subwords/learned-bytes"),
-    "end between 7 % below `learned`": ("subwords/random-orthogonal-bytes", "subwords/learned-bytes"),
+    "end between 8 % below `learned`": ("subwords/hadamard-bytes-2x512", "subwords/learned-bytes-2x512"),
+    "`hadamard` ends 8 % below `learned`.": ("subwords/hadamard-bytes-2x512", "subwords/learned-bytes-2x512"),
     "and 12 % above it on the validation split": (
         "subwords/hadamard-pieces512-n512", "subwords/learned-pieces512-n512"
     ),

@@ -28,7 +28,7 @@ def test_vectors_are_those_of_all_blocks_side_by_side() -> None:
     ]
     u, s, _ = np.linalg.svd(np.hstack([dense_root_correlation(each, 1.0) for each in blocks]))
     u = u[:, :6] * np.sign(u[np.abs(u[:, :6]).argmax(axis=0), range(6)])
-    expected = u * s[:6] ** 0.5
+    expected = u * s[:6]
     np.testing.assert_allclose(found, expected - expected.mean(axis=0), atol=1e-10)
 
 

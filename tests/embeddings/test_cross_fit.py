@@ -58,11 +58,12 @@ def test_a_fold_has_the_matrix_of_the_other_counts_in_the_axes_of_the_whole(
 
     u, s, vt = np.linalg.svd(matrix(*blocks(text.ids)), full_matrices=False)
     vt = vt[:6] * np.sign(u[np.abs(u[:, :6]).argmax(axis=0), range(6)])[:, None]
-    mean = (u[:, :6] * s[:6] ** 0.5).mean(axis=0) * np.sign(u[np.abs(u[:, :6]).argmax(axis=0), range(6)])
+    power = options.eigenvalue_weight
+    mean = (u[:, :6] * s[:6] ** power).mean(axis=0) * np.sign(u[np.abs(u[:, :6]).argmax(axis=0), range(6)])
     for found, (start, end) in zip(folds, itertools.pairwise(bounds), strict=True):
         rest = [a - b for a, b in zip(blocks(text.ids), blocks(text.ids[start:end]), strict=True)]
         m = matrix(*(np.where(each < 1e-6, 0, each) for each in rest))
-        expected = m @ vt.T * s[:6] ** -0.5 - mean
+        expected = m @ vt.T * s[:6] ** (power - 1) - mean
         expected[~m.any(axis=1)] = 0
         np.testing.assert_allclose(found, expected, atol=1e-10)
 

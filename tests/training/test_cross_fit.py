@@ -193,6 +193,7 @@ def test_a_fold_shorter_than_the_window_is_named_by_its_flag(
         ("--output-embed pmi", 8),
         ("--output-embed pmi --input-embed fixed", 8),
         ("--output-embed pmi-signs", 8),
+        ("--output-embed cca", 8),
         ("--output-embed pmi --cross-fit 0", 0),
         ("--output-embed pmi --cross-fit 3", 3),
         ("--output-embed word2vec", 0),  # its folds take as long as so many matrices

@@ -33,6 +33,7 @@ RECIPES = [
     "--output-embed pmi --output-dim 8 --embed-size 8 --input-start pmi --learned-words 5 --tail-dim 3",
     "--output-embed pmi --output-dim 8 --embed-size 8 --cross-fit 4 --learned-words 5 --tail-clusters 2",
     "--output-embed pmi-signs --output-dim 20 --pmi-signs-rank 6 --cross-fit 4",
+    "--output-embed cca --output-dim 8 --embed-size 6 --input-start cca --cca-lags 1,3 --cross-fit 4",
     "--output-embed hadamard --bias-start zero --dropout 0.5 --epochs 2 --batch-size 50",
     "--output-embed random-orthogonal --tokenizer sentencepiece --vocab-size 280",
     "--output-embed walsh --walsh-families 16 --walsh-pmi-dim 4",
