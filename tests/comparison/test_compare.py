@@ -23,6 +23,7 @@ from fixlm.comparison.comparison import compare
 from fixlm.comparison.plan import Plan, Setting, read_plan, write_plan
 from fixlm.comparison.time_left import Work, in_words, seconds_left
 from fixlm.comparison.training_process import TrainingProcess
+from fixlm.runs.directory import RunDirectory
 from fixlm.training import fit as training
 from fixlm.training.trainer import Trainer
 
@@ -454,3 +455,33 @@ def test_a_setting_may_have_seeds_of_its_own(tmp_path: Path) -> None:
     path = tmp_path / "plan.json"
     write_plan(path, plan)
     assert [run.path.name for run in read_plan(path).runs(tmp_path)] == names
+
+
+def test_a_run_that_another_process_trains_is_left_to_it(small: list[str], tmp_path: Path) -> None:
+    grid = [tmp_path / "grid", *small, "--output-embed", "tied", "--seed", "1,2"]
+    assert run(*grid) == 0
+    other = tmp_path / "grid" / "tied-seed1"
+    result = (other / "result.json").read_bytes()
+    (other / "result.json").unlink()
+    log = (other / "log.txt").read_text()
+    with RunDirectory(other).locked():
+        assert run(*grid) == 0
+        assert (other / "log.txt").read_text() == log
+        assert cells(tmp_path / "grid")["tied"][5] == "[1](tied-seed1/log.txt) (not finished), [2](tied-seed2/log.txt)"
+        (other / "result.json").write_bytes(result)
+        assert run(*grid) == 0
+    assert "not finished" not in (tmp_path / "grid" / "table.md").read_text()
+
+
+def test_what_is_done_without_ngrams_is_told(
+    small: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    grid = [tmp_path / "grid", *small, "--output-embed", "tied", "--seed", "1"]
+    assert run(*grid) == 0
+    capsys.readouterr()
+    assert run(*grid, "--ngram-order", "2") == 0
+    path = tmp_path / "grid" / "tied-seed1"
+    how = f"python -m fixlm.evaluate {path} --ngram-order 2 --ngram-tune prints its scores with them"
+    assert f"tied-seed1 is done without these n-grams; {how}" in capsys.readouterr().err
+    assert run(tmp_path / "new", *small, "--output-embed", "tied", "--ngram-order", "99") == 2
+    assert not (tmp_path / "new").exists()

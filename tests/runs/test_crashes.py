@@ -92,6 +92,7 @@ def test_a_run_killed_before_it_began_is_begun_anew(small: list[str], tmp_path: 
         (run / name).unlink()
     for path in (run / "checkpoints").iterdir():
         checkpoint.remove(path)
+    (run / "checkpoints" / "step-0").mkdir()  # which comes first
     (run / ".config.json.77.tmp").write_text("{")
     assert train(*small, "--output-embed", "tied", "--run", str(run)) == 0
     assert not (run / "output_matrix.safetensors").exists()

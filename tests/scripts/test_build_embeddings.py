@@ -155,7 +155,7 @@ def refused(run: Run, *arguments: object) -> list[str]:
 
 def test_an_unknown_method(run: Run) -> None:
     (line,) = refused(run, "pmj", "--out", "m.bin")
-    fix = "Did you mean 'pmi'? Choose one of: hadamard, "
+    fix = "Did you mean 'pmi'? Choose one of: cca, hadamard, "
     start = f"fixlm: error: METHOD: unknown output matrix 'pmj'. Fix: {fix}"
     assert line.startswith(start)
 
