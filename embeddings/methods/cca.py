@@ -39,7 +39,7 @@ class Options(CountOptions):
     smoothing: Annotated[float, Gt(0), Le(1)] = option(1.0, "exponent of the counts of contexts")
     lags: str = option(
         "1,2,3,4,100",
-        "distances. The contexts at each of them are counted apart, and beside them all contexts within the last one",
+        "distances. The contexts at each but the last are counted apart, and beside them all contexts within the last",
     )
 
     def __post_init__(self) -> None:
