@@ -1,6 +1,7 @@
 """Files that are written whole or not at all, and files of strangers: arrays with a recipe, JSON."""
 
 import contextlib
+import functools
 import hashlib
 import json
 import os
@@ -44,6 +45,22 @@ def sync(path: Path) -> None:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
+
+
+def hash_file(path: Path) -> str:
+    """SHA-256 of a file. It is remembered while size and time of the file stay: files of vectors have gigabytes.
+
+    Raises:
+        OSError: the file cannot be read.
+    """
+    status = path.stat()
+    return _hash_content(path, status.st_size, status.st_mtime_ns)
+
+
+@functools.lru_cache(maxsize=8)
+def _hash_content(path: Path, size: int, modified: int) -> str:
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def require_regular(path: Path, expected: str) -> None:

@@ -1,11 +1,9 @@
 """``pretrained``: vectors from a file, aligned with the vocabulary by word."""
 
-import hashlib
 import logging
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import lru_cache
 from pathlib import Path
 from typing import Any, Literal
 
@@ -13,7 +11,7 @@ import numpy as np
 
 from embeddings import diagnostics
 from embeddings.errors import InputError
-from embeddings.files import require_regular
+from embeddings.files import hash_file, require_regular
 from embeddings.methods.missing_words import fill_missing
 from embeddings.options import Checked, option
 from embeddings.readers import arrays, vocabulary
@@ -115,17 +113,9 @@ def _vocabulary(options: Options) -> Path | None:
 def _file_hash(path: Path) -> str:
     try:
         require_regular(path, "a file")
-        status = path.stat()
-        return _hash_content(path, status.st_size, status.st_mtime_ns)
+        return hash_file(path)
     except OSError as error:
         raise InputError(path, "cannot be read", found=error.strerror, expected="a file") from None
-
-
-@lru_cache(maxsize=8)
-def _hash_content(path: Path, size: int, modified: int) -> str:
-    """SHA-256 of a file; it is asked for more than once a build and files of vectors have gigabytes."""
-    with open(path, "rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _pass_over_zero_rows(path: Path, vectors: np.ndarray, present: np.ndarray) -> None:

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import dataclasses
-import hashlib
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, Self
 
 import embeddings
 from embeddings.errors import InputError, InputErrors
+from embeddings.files import hash_file
 from embeddings.options import check
 from fixlm.config.command_line import flag_name
 from fixlm.config.contradictions import contradictions, unknown_names
@@ -120,8 +121,7 @@ class TrainConfig:
         for name in ("output_embed", "input_embed", "input_start", "output_start"):
             path = os.path.expanduser(starts.get(name) or getattr(self.model, name))
             if registry.looks_like_path(path) and os.path.isfile(path):
-                with open(path, "rb") as file:
-                    found[flag_name(name)] = hashlib.file_digest(file, "sha256").hexdigest()
+                found[flag_name(name)] = hash_file(Path(path))
         return found
 
     def to_json(self) -> dict[str, Any]:
