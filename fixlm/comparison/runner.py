@@ -130,7 +130,8 @@ class Runner:
     def _failed(self, index: int, reason: str, log: Callable[[str], object], *, killed: bool = False) -> None:
         run = self.runs[index]
         if BUSY in reason:  # its log is the other's, and so is what becomes of it
-            self._read(index)
+            with suppress(InputError):  # there may be no config.json yet
+                self._read(index)
             say(f"{run.path.name}: {BUSY}", logging.WARNING)
             return
         with suppress(WriteError):  # a full disk may be the very reason

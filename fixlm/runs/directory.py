@@ -177,9 +177,10 @@ def _require_rest(values: Mapping[str, Any]) -> None:
     for part in known:
         if not isinstance(part["sha256"], str):
             raise TypeError("sha256 is no string")
-    folds = values.get("folds", {})  # of a run with cross-fitting
-    if not isinstance(folds, dict) or not all(isinstance(sha256, str) for sha256 in folds.values()):
-        raise TypeError("folds are no hashes")
+    for name in ("folds", "files"):  # of a run with cross-fitting, and of one that is younger than this part
+        hashes = values.get(name, {})
+        if not isinstance(hashes, dict) or not all(isinstance(sha256, str) for sha256 in hashes.values()):
+            raise TypeError(f"{name} are no hashes")
     if "export" in values and not isinstance(values["export"]["model_sha256"], str):
         raise TypeError("model_sha256 is no string")
     if not isinstance(values["corpus"]["vocabulary_size"], int):

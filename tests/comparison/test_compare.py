@@ -24,6 +24,7 @@ from fixlm.comparison.plan import Plan, Setting, read_plan, write_plan
 from fixlm.comparison.time_left import Work, in_words, seconds_left
 from fixlm.comparison.training_process import TrainingProcess
 from fixlm.runs.directory import RunDirectory
+from fixlm.runs.run_files import RunFiles
 from fixlm.training import fit as training
 from fixlm.training.trainer import Trainer
 
@@ -471,6 +472,9 @@ def test_a_run_that_another_process_trains_is_left_to_it(small: list[str], tmp_p
         (other / "result.json").write_bytes(result)
         assert run(*grid) == 0
     assert "not finished" not in (tmp_path / "grid" / "table.md").read_text()
+    with RunFiles(tmp_path / "new" / "tied-seed1").claimed():  # it is begun, and has written nothing yet
+        assert run(tmp_path / "new", *grid[1:]) == 0
+        assert cells(tmp_path / "new")["tied"][5].startswith("[1](tied-seed1) (not started), ")
 
 
 def test_what_is_done_without_ngrams_is_told(
