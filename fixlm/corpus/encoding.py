@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from embeddings.errors import InputError
-from fixlm.corpus.data_set import EOS
+from fixlm.corpus.data_set import EOS, without_end
 from fixlm.corpus.sentencepiece import Tokenizer
 from fixlm.corpus.word_vocabulary import UNK
 
@@ -66,14 +66,15 @@ def encode_text(text: str, vocabulary: Sequence[str], tokenizer: Tokenizer | Non
 
     lines = text.split("\n")
     for number, line in enumerate(lines):
-        first = len(ids)
-        for word in line.split():
+        first, ends = len(ids), number < len(lines) - 1
+        own = without_end(line.split()) if ends else line.split()
+        for word in own:
             add(word, tokenizer.split(word) if tokenizer else [word])
-        if tokenizer and ids[first:] != [identities[piece] for piece in tokenizer.split(line)]:
+        if tokenizer and ids[first:] != [identities[piece] for piece in tokenizer.split(" ".join(own))]:
             what = "its pieces of a line are not those of the line's words, so that no word has a score of its own"
             fix = "a model with add_dummy_prefix and split_by_whitespace"
             raise InputError("tokenizer", what, found=repr(line[:40]), fix=fix)
-        if number < len(lines) - 1:
+        if ends:
             add(EOS, [end])
     if len(words) == len(lines) - 1:
         raise InputError("text", "there is no word in it", found=repr(text[:20]))

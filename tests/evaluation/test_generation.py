@@ -218,3 +218,7 @@ def test_a_text_that_is_not_utf8_is_refused(run: fixlm.Run) -> None:
     for ask in (run.score, run.generate):
         with pytest.raises(InputError, match="not UTF-8"):
             ask("the caf\udce9")
+
+
+def test_an_end_of_line_that_is_written_is_scored_once(run: fixlm.Run) -> None:
+    assert run.score("the cat <eos>\nthe dog").words == run.score("the cat\nthe dog").words
