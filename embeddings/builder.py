@@ -212,6 +212,8 @@ def prepare(
     recipe = describe(method, statistics, None, seed, module.used(options))
     if module.reads_text(options):
         recipe |= _text_of(statistics, method)
+    elif (np.diff(statistics.counts) > 0).any():  # a corpus has its words by falling count, which say no more then
+        recipe["counts_sha256"] = hash_array(np.asarray(statistics.counts), "<i8")
 
     def make() -> Codebook:
         slots = module.slots(statistics, seed, options, progress or _silent).astype(np.int32)  # (V,)

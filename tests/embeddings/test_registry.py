@@ -15,7 +15,7 @@ import pytest
 from pmi_reference import zipf_text
 
 import embeddings
-from embeddings import CorpusStatistics, InputError, OutputMatrix, registry
+from embeddings import CorpusStatistics, InputError, OutputMatrix, builder, registry
 from embeddings.options import kinds
 
 BUILT_IN = ["random-orthogonal", "hadamard", "sylvester", "word2vec", "pmi", "pmi-signs", "cca", "walsh", "pretrained"]
@@ -214,3 +214,15 @@ def test_the_cache_tells_texts_apart_that_differ_in_counts_or_line_ends_alone(tm
     for each in [*others, *others]:
         embeddings.build_cached("pmi", each, 4, directory=tmp_path)
     assert len([*tmp_path.iterdir()]) == 3
+
+
+def test_codes_by_frequency_follow_counts_that_do_not_fall(tmp_path: Path) -> None:
+    text = zipf_text(40, 2000)
+    options = embeddings.get("walsh").Options(families=16, positions="frequency")
+    orders = [np.arange(40, 0, -1), np.arange(40)]
+    found = [
+        builder.prepare("walsh", dataclasses.replace(text, counts=counts), None, 1, options, directory=tmp_path)
+        for counts in [*orders, orders[0]]
+    ]
+    assert found[0].slots.tolist() == found[2].slots.tolist() == [*range(40)]
+    assert found[1].slots.tolist() == [*range(39, -1, -1)]
