@@ -40,6 +40,11 @@ class InputError(ValueError):
             rest["fix"] = re.sub(r"`(\w+)`", lambda option: flags.get(option[1], option[0]), rest["fix"])
         return InputError(where, **rest)
 
+    @property
+    def fix(self) -> str | None:
+        """What to do about it."""
+        return self._rest["fix"]
+
     def with_fix(self, fix: str) -> "InputError":
         """The same error with another way to mend it."""
         return InputError(self.where, **(self._rest | {"fix": fix}))

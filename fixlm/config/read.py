@@ -116,13 +116,15 @@ def read_config(given: Mapping[str, Any], stored: Mapping[str, Any] | None = Non
 
 
 def _of_preset(error: InputError, preset: str, given: Mapping[str, Any]) -> InputError:
-    """The error, with the fix for flags in it that nobody gave: they are the preset's."""
+    """The error, and in its fix what is said of flags that nobody gave: they are the preset's."""
     named = set(re.findall(r"--([a-z-]+[a-z])", str(error)))
     own = [flag for name in PRESETS[preset] if (flag := flag_name(name)[2:]) in named and flag not in given]
     if not own:
         return error
-    flags = " and ".join(f"--{flag}" for flag in own)
-    return error.with_fix(f"--preset {preset} sets {flags}: give {'them' if own[1:] else 'it'} a value that fits")
+    by = f"--preset {preset} sets {' and '.join(f'--{flag}' for flag in own)}"
+    if error.where.removeprefix("--") in own:  # nobody can remove it
+        return error.with_fix(f"{by}: give {'them' if own[1:] else 'it'} a value that fits")
+    return error.with_fix(f"{error.fix or 'remove the flag'}; {by}")
 
 
 def by_name(given: Mapping[str, Any]) -> dict[str, Any]:
