@@ -62,7 +62,7 @@ class AdaptiveOutput(OutputLayer):
         )
         self.edges = [*inside, vocabulary_size]
         if log_unigram is not None and bias:
-            self._start_bias(log_unigram)
+            self._start_bias(torch.as_tensor(log_unigram))
 
     @torch.no_grad()
     def _start_bias(self, log_unigram: Tensor) -> None:

@@ -29,7 +29,7 @@ def FixedClassifier(in_features: int, classes: int, matrix: Any = "random-orthog
         in_features: N, the length of x.
         classes: C.
         matrix: the name of a rule, or vectors as `fixlm.FixedOutput` takes them, a row a class.
-        options: ``matrix_seed=`` of a random matrix (1), and the options of `fixlm.FixedOutput`.
+        options: ``matrix_seed=`` of a random matrix (1), and the options of what is returned.
 
     Returns:
         A `fixlm.HadamardOutput` for ``hadamard``, else a `fixlm.FixedOutput`: (…, N) → logits (…, C).

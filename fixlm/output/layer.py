@@ -87,6 +87,7 @@ class OutputLayer(nn.Module, ABC):
         bias: bool = True,
     ) -> None:
         super().__init__()
+        log_unigram = None if log_unigram is None else torch.as_tensor(log_unigram)
         if log_unigram is not None and log_unigram.shape != (vocabulary_size,):
             found, expected = list(log_unigram.shape), [vocabulary_size]
             raise InputError("log_unigram", "not one number for each word", found=found, expected=expected)

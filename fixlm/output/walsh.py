@@ -80,7 +80,10 @@ class WalshOutput(OutputLayer):
         if families < 1 or families & (families - 1):
             raise InputError("families", "not a power of two", found=families)
         self.families, self.halves, self.basis, self.tied = families, halves, basis, tied
-        slots = torch.arange(vocabulary_size) if slots is None else torch.as_tensor(slots).long().clone()
+        slots = torch.arange(vocabulary_size) if slots is None else torch.as_tensor(slots)
+        if slots.is_floating_point():
+            raise InputError("slots", "not whole numbers", found=slots.dtype, expected="the slot of each word")
+        slots = slots.long().clone()
         self.register_buffer("signs", self._signs_for(slots), persistent=False)
         self.register_buffer("slots", slots, persistent=in_state_dict)
         self._words: Tensor | None = None

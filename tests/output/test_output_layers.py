@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
@@ -216,3 +217,14 @@ def test_what_does_not_fit_is_named_before_any_kernel_runs(name: str, wrong: Any
     for call in (built.loss, built.nll):
         with pytest.raises(InputError, match=message):
             call(*wrong(*tokens()))
+
+
+@pytest.mark.parametrize("name", ["learned", "adaptive"])
+def test_log_unigram_may_be_an_array_of_numpy(name: str) -> None:
+    own = {"cutoffs": [4]} if name == "adaptive" else {}
+    chances = np.log(np.arange(1, 21) / 210)
+    layers = [output.build(name, 8, 20, log_unigram=each, **own) for each in (chances, torch.from_numpy(chances))]
+    bias = "softmax.head.bias" if name == "adaptive" else "bias"
+    found, expected = (layer.state_dict()[bias] for layer in layers)
+    torch.testing.assert_close(found, expected)
+    assert found.any()
