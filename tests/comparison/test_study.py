@@ -372,3 +372,29 @@ def test_percentages_of_numbers_and_gaps() -> None:
     for name in ("cross-fit/pmi-lags-folds8", "long-start/tied-start4-lr0.012-dropout0"):
         above.append(round(training_loss(summary(name)), 2) - round(result(name)["valid"]["nll"], 2))
     assert f"above its validation loss too, by {above[1]:.2f} nats. With folds the distance is {above[0]:.2f}" in text
+
+
+def test_where_the_lead_of_cca_lies() -> None:
+    text = " ".join(STUDY.split())
+    assert (
+        "The whole lead of `cca` is on words that occur less than a hundred times. On all others, four fifths" in text
+    )
+    assert "Its whole lead is on words that occur less than a hundred times." in text
+    fixed, tied = (result(f"cca/{name}-epochs2")["test_by_frequency"] for name in ("cca", "tied"))
+    leads = [one["total_nats"] - other["total_nats"] for one, other in zip(fixed, tied, strict=True)]
+    assert sum(leads[:2]) < 0 < sum(leads[2:])
+    assert all(lead / band["targets"] > -0.01 for lead, band in zip(leads[2:], tied[2:], strict=True))
+    assert round(5 * sum(band["targets"] for band in tied[2:]) / sum(band["targets"] for band in tied)) == 4
+    cca, pmi = (result(f"cca/clusters-{name}")["test_by_frequency"][0] for name in ("cca", "pmi"))
+    gain = pmi["total_nats"] / pmi["targets"] - cca["total_nats"] / cca["targets"]
+    assert f"on words that occur less than ten times: {gain:.1f} nats a word." in text
+
+
+def test_the_readme_says_what_the_study_does_of_cca() -> None:
+    readme = " ".join(PAGES["README.md"].split())
+    fixed, tied = perplexity("cca/cca-epochs2"), perplexity("cca/tied-epochs2")
+    assert (
+        f"`cca`, have {fixed:.1f} on test, {100 * (1 - fixed / tied):.0f} % below `tied` from the same vectors"
+        in readme
+    )
+    assert f"Torch's adaptive softmax has {perplexity('longer/adaptive-epochs2'):.1f}." in readme
