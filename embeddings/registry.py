@@ -11,12 +11,23 @@ A method is a module (or any object) with four names:
 ``build(statistics, dim, seed, options, progress)``
     returns the vectors, a float array (V, N).
 
-and, where its options or a file decide on N, ``OWN_DIM = True``; where its rows are the codes of an output layer of
-their own and not vectors of words, ``CODES = True``; where it counts which words stand together, which a cluster can
-do (`embeddings.cluster`), ``COUNTS_PAIRS = True``. A method whose rows can be counted without a part of the text has
-``build_with_folds(statistics, dim, seed, options, bounds, progress)`` too: see `embeddings.cross_fit`. Where that costs
-little beside the matrix itself, ``DEFAULT_FOLDS`` is the number of folds that a run has if it is not told. A method
-that gives other vectors than before for the same options raises ``VERSION``, a number, so that no cache is stale.
+And where they apply:
+
+``OWN_DIM = True``
+    its options or a file decide on N;
+``CODES = True``
+    its rows are the codes of an output layer of their own and not vectors of words. It then has ``slots``, ``used`` and
+    ``reads_text`` as well: see `embeddings.methods.walsh`;
+``COUNTS_PAIRS = True``
+    it counts which words stand together, which a Dask cluster can do (`embeddings.dask_cluster`);
+``build_with_folds(statistics, dim, seed, options, bounds, progress)``
+    its rows can be counted without a part of the text: see `embeddings.cross_fit`;
+``DEFAULT_FOLDS``
+    the number of folds of a run that is not told, where folds cost little beside the matrix itself;
+``recipe(options)``
+    what the vectors depend on, where it is more than the values of the options: the content of a file, say;
+``VERSION``
+    a number that is raised when the same options give other vectors than before, so that no cache is stale.
 
 It is imported when it is first asked for, never before, so that ``--help`` stays fast.
 Another package adds its own through an entry point in the group ``fixlm.output_matrices``.
@@ -40,6 +51,10 @@ ENTRY_POINT_GROUP = "fixlm.output_matrices"
 
 Progress = Callable[[str, float, float], None]
 """Called as ``progress(what, done, total)`` while a matrix is built."""
+
+
+def silent(what: str, done: float, total: float) -> None:
+    """A `Progress` that tells nobody."""
 
 
 class Method(Protocol):

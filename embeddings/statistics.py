@@ -24,7 +24,7 @@ class CorpusStatistics:
         counts: (V,) how often each occurs in the train split.
         ids: (tokens,) the train split as one stream of ids; None if only the vocabulary is known.
         end_of_line: the id that ends each line (``<eos>``); None if there is none.
-        client: of the Dask cluster that counts which words stand together (`embeddings.cluster`); None to count in
+        client: of the Dask cluster that counts which words stand together (`embeddings.dask_cluster`); None to count in
             this process. The counts are the same.
     """
 

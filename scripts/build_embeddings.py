@@ -54,7 +54,7 @@ def command(arguments: Sequence[str]) -> None:
     settings, data, options = parse(method, arguments[1:])
 
     from embeddings import build
-    from embeddings.cluster import connected
+    from embeddings.dask_cluster import connected
     from embeddings.diagnostics import diagnose
     from embeddings.output_matrix import check_export, check_words
     from fixlm.console import progress

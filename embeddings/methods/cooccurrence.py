@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from embeddings import cluster
+from embeddings import dask_cluster
 from embeddings.errors import InputError
 from embeddings.registry import Progress
 from embeddings.threads import map_in_threads
@@ -52,7 +52,7 @@ def count(
         weights: what a pair at distance d counts: ``harmonic`` 1/d, ``linear`` (window − d + 1)/window, ``flat`` 1.
         end_of_line: if given, pairs that stand in two lines do not count; this id is the last of its line.
         progress: called with the tokens done.
-        client: of the Dask cluster that counts (`embeddings.cluster`); None to count in this process. Both give the
+        client: of the cluster that counts (`embeddings.dask_cluster`); None to count in this process. Both give the
             same bytes.
 
     Returns:
@@ -94,7 +94,7 @@ def count(
             total = total + counts
             counted(number)
     else:
-        total = cluster.ordered_sum(client, part, segments, _row_blocks(ids, vocabulary_size), counted)
+        total = dask_cluster.ordered_sum(client, part, segments, _row_blocks(ids, vocabulary_size), counted)
     if context == "symmetric":
         total = csr_array(total + total.T)
     total.sort_indices()

@@ -6,9 +6,9 @@ from pathlib import Path
 from typing import Any
 
 from fixlm.comparison import plots
+from fixlm.comparison.find_runs import discover, survey
 from fixlm.comparison.plan import PLAN, Plan, PlannedRun, Setting, grouping, write_plan
 from fixlm.comparison.rows import Row, best_by_validation, rows_of, sort_rows
-from fixlm.comparison.status import discover, survey
 from fixlm.comparison.stored_run import DONE, FAILED, StoredRun
 from fixlm.comparison.table import remove_tables, write_tables
 from fixlm.config.schema import DataConfig

@@ -12,8 +12,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from fixlm.comparison.find_runs import read_run
 from fixlm.comparison.plan import PlannedRun
-from fixlm.comparison.status import read_run
 from fixlm.comparison.stored_run import DONE, FAILED, LOG, StoredRun
 from fixlm.comparison.time_left import Work, in_words, measured, seconds_left, total_tokens
 from fixlm.comparison.training_process import TrainingProcess

@@ -16,10 +16,10 @@ from matplotlib.text import Text
 
 from fixlm import cli
 from fixlm.comparison import curves, plots
+from fixlm.comparison.find_runs import discover
 from fixlm.comparison.grid import read_grid
 from fixlm.comparison.plan import Plan, Setting
 from fixlm.comparison.rows import Row, best_by_validation, mean_and_deviation, sort_rows
-from fixlm.comparison.status import discover
 from fixlm.comparison.table import markdown
 from fixlm.errors import InputError
 from fixlm.runs.status import Status, write_status
@@ -110,7 +110,7 @@ def test_the_committed_results_make_a_table(tmp_path: Path) -> None:
         for number in (f"{result['parameters']['output_trainable']:,}", f"{result['test']['perplexity']:.1f}"):
             assert f"| {number} |" in line
     assert "| word frequencies alone (wikitext-2) | – | – | – | 965.1 | 911.7 |" in text
-    assert "- Rows are of different texts, sorted text by text: compare only rows of one text." in text
+    assert "- Rows are of different texts, or cut otherwise, and are sorted apart." in text
     assert "- The plots show rows of one text only, and so not sample-pmi-512." in text
     assert "- Whether these were trained one at a time is not recorded: " in text
 
