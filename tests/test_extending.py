@@ -24,7 +24,6 @@ from fixlm import cli
 from fixlm.corpus import registry as data_sets
 from fixlm.corpus.data_set import DataSet
 from fixlm.model import core
-from fixlm.model.core import CoreSizes
 from fixlm.model.dropout import locked_dropout
 from fixlm.output import registry as layers
 from fixlm.output.learned import LearnedOutput
@@ -76,14 +75,6 @@ class SmallGRU(nn.Module):
         assert weight_drop == 0
         self.hidden_size, self.between = hidden_size, between
         self.layers = nn.ModuleList(nn.GRU(hidden_size if i else input_size, hidden_size) for i in range(num_layers))
-
-    @staticmethod
-    def weight_shapes(sizes: CoreSizes) -> dict[str, tuple[int, int]]:
-        rows, shapes = 3 * sizes.hidden_size, {}
-        for i in range(sizes.num_layers):
-            shapes[f"layers.{i}.weight_ih_l0"] = (rows, sizes.hidden_size if i else sizes.input_size)
-            shapes[f"layers.{i}.weight_hh_l0"] = (rows, sizes.hidden_size)
-        return shapes
 
     def start_state(self, batch_size: int) -> tuple[Tensor, ...]:
         return (torch.zeros(len(self.layers), batch_size, self.hidden_size),)

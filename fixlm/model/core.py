@@ -7,8 +7,7 @@ write its file and add a line to `CORES`; ``--core`` then takes its name.
 
 from __future__ import annotations
 
-import importlib
-from dataclasses import dataclass
+import pkgutil
 from typing import TYPE_CHECKING, Protocol, cast
 
 if TYPE_CHECKING:
@@ -18,23 +17,6 @@ if TYPE_CHECKING:
 
 CORES = {"lstm": "fixlm.model.lstm:LockedDropoutLSTM"}
 """Each core by its name, which is also the prefix of its parameters: ``lstm.weight_ih_l0``."""
-
-
-@dataclass(frozen=True)
-class CoreSizes:
-    """The sizes of a core.
-
-    Args:
-        input_size: E.
-        hidden_size: H, units of each layer.
-        num_layers: how many layers.
-        last_hidden_size: units of the last layer, which the output layer reads.
-    """
-
-    input_size: int
-    hidden_size: int
-    num_layers: int
-    last_hidden_size: int
 
 
 class RecurrentCore(Protocol):
@@ -47,11 +29,6 @@ class RecurrentCore(Protocol):
     STATE: tuple[str, ...]
     """A name for each tensor of the state, as checkpoints have it after the core's own: ``lstm.hidden``."""
 
-    @staticmethod
-    def weight_shapes(sizes: CoreSizes) -> dict[str, tuple[int, int]]:
-        """The shape of each matrix by name, so that a checkpoint can be checked before memory is taken."""
-        ...
-
     def start_state(self, batch_size: int) -> State:
         """The state before the first word; each tensor has the batch in its second dimension."""
         ...
@@ -63,5 +40,4 @@ class RecurrentCore(Protocol):
 
 def core_class(name: str) -> type[RecurrentCore]:
     """The class of a core by its name; imports torch."""
-    module, _, found = CORES[name].partition(":")
-    return cast(type[RecurrentCore], getattr(importlib.import_module(module), found))
+    return cast(type[RecurrentCore], pkgutil.resolve_name(CORES[name]))

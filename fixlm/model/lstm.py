@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from fixlm.model.dropout import dropout_mask, locked_dropout
 
 if TYPE_CHECKING:
-    from fixlm.model.core import CoreSizes, State
+    from fixlm.model.core import State
 
 
 class LockedDropoutLSTM(nn.LSTM):
@@ -56,16 +56,6 @@ class LockedDropoutLSTM(nn.LSTM):
         """Lays the weights out for cuDNN, as the base class does, where all layers have one size."""
         if len({*getattr(self, "sizes", ())}) <= 1:
             super().flatten_parameters()
-
-    @staticmethod
-    def weight_shapes(sizes: CoreSizes) -> dict[str, tuple[int, int]]:
-        shapes = {}
-        for layer in range(sizes.num_layers):
-            units = sizes.last_hidden_size if layer == sizes.num_layers - 1 else sizes.hidden_size
-            inputs = sizes.input_size if layer == 0 else sizes.hidden_size
-            shapes[f"weight_ih_l{layer}"] = (4 * units, inputs)
-            shapes[f"weight_hh_l{layer}"] = (4 * units, units)
-        return shapes
 
     def start_state(self, batch_size: int) -> State:
         """Zeros."""

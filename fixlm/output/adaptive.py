@@ -6,8 +6,9 @@ import torch
 from torch import Tensor, nn
 
 from embeddings.errors import InputError
-from fixlm.output.cross_entropy import widened, without_autocast, wrong_ids
-from fixlm.output.layer import Ingredients, OutputLayer
+from fixlm.output.cross_entropy import as_tensor, widened, without_autocast
+from fixlm.output.ingredients import Ingredients
+from fixlm.output.layer import OutputLayer
 from fixlm.output.options import ADAPTIVE_DIVISOR, AdaptiveOptions
 
 
@@ -31,6 +32,7 @@ class AdaptiveOutput(OutputLayer):
     """
 
     words: Tensor
+    ID_BUFFERS = ("words",)
     leaves_gradients_out = True  # of a cluster
 
     def __init__(
@@ -62,7 +64,7 @@ class AdaptiveOutput(OutputLayer):
         )
         self.edges = [*inside, vocabulary_size]
         if log_unigram is not None and bias:
-            self._start_bias(torch.as_tensor(log_unigram))
+            self._start_bias(as_tensor(log_unigram, "log_unigram"))
 
     @torch.no_grad()
     def _start_bias(self, log_unigram: Tensor) -> None:
@@ -75,12 +77,6 @@ class AdaptiveOutput(OutputLayer):
         words = given.most_frequent(vocabulary_size, vocabulary_size)
         options["cutoffs"] = options.get("cutoffs") or AdaptiveOptions().cutoffs
         return cls(hidden_size, vocabulary_size, words, **options)
-
-    def _load_from_state_dict(self, state_dict: Any, prefix: str, *arguments: Any) -> None:
-        if wrong := wrong_ids(state_dict.get(f"{prefix}words"), self.vocabulary_size):
-            arguments[-1].append(f"{prefix}words: {wrong}")  # the messages of the error that torch raises
-            return
-        super()._load_from_state_dict(state_dict, prefix, *arguments)
 
     @torch.no_grad()
     def start_at(self, vectors: Tensor) -> None:

@@ -28,7 +28,8 @@ def FixedClassifier(in_features: int, classes: int, matrix: Any = "random-orthog
     Args:
         in_features: N, the length of x.
         classes: C.
-        matrix: the name of a rule, or vectors as `fixlm.FixedOutput` takes them, a row a class.
+        matrix: the name of a rule, or vectors as `fixlm.FixedOutput` takes them, a row a class. Where their length M is
+            not N, a learned map from N to M numbers comes first.
         options: ``matrix_seed=`` of a random matrix (1), and the options of what is returned.
 
     Returns:

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from embeddings.errors import InputError
-from fixlm.output.cross_entropy import dense_loss, dense_nll, widened, wrong_ids
+from fixlm.output.cross_entropy import as_tensor, dense_loss, dense_nll, widened, wrong_ids
 from fixlm.output.fixed import TailedOutput, by_fold, unit_rows
 
 
@@ -46,7 +46,7 @@ class ClusteredOutput(TailedOutput):
     >>> torch.testing.assert_close(head.loss(x, targets), torch.nn.functional.nll_loss(head(x), targets))
     """
 
-    tail_words: Tensor
+    ID_BUFFERS = ("head_words", "tail_words")
 
     def __init__(
         self,
@@ -59,15 +59,16 @@ class ClusteredOutput(TailedOutput):
         tail_dim: int | None = None,
         **options: Any,
     ) -> None:
-        rows, words = unit_rows(vectors), torch.as_tensor(words)
+        rows, words = unit_rows(vectors), as_tensor(words, "words")
         if wrong := wrong_ids(words, len(rows)) or (len(words) < len(rows) and "some words are missing"):
             raise InputError(
                 "words", wrong, found=f"{len(words):,} ids", expected=f"each of 0 to {len(rows) - 1:,} once"
             )
-        self.edges = cluster_edges(learned_words, len(rows), tail_clusters)
-        head, self._tail_at_start = words[:learned_words].clone(), words[learned_words:].clone()
+        edges = cluster_edges(learned_words, len(rows), tail_clusters)
+        head, tail = words[:learned_words].clone(), words[learned_words:].clone()
         tail_dim = rows.shape[1] if tail_dim is None else tail_dim
-        super().__init__(hidden_size, rows, tail_dim=tail_dim, head_words=head, **options)
+        super().__init__(hidden_size, rows, tail_dim=tail_dim, head_words=head, tail_words=tail, **options)
+        self.edges = edges
         parts = [widened(self.vectors)[self.order[start:stop]] for start, stop in pairwise(self.edges)]
         rows = torch.stack([part.mean(0) for part in parts])
         self.cluster_rows = nn.Parameter((self.scale * rows).to(self.bias.dtype))
@@ -78,27 +79,10 @@ class ClusteredOutput(TailedOutput):
     def longest_tail(self) -> int:
         return self.dim
 
-    def _find_places(self) -> None:
-        if "tail_words" not in self._buffers:  # while the layer is made
-            self.register_buffer("tail_words", self._tail_at_start)
-            del self._tail_at_start
-        super()._find_places()
-
-    def _others(self) -> Tensor:
-        return self.tail_words
-
-    def _load_from_state_dict(self, state_dict: Any, prefix: str, *arguments: Any) -> None:
-        ids = [state_dict.get(f"{prefix}{name}") for name in ("head_words", "tail_words")]
-        both = None if any(each is None for each in ids) else torch.cat(ids)  # the base class tells what is missing
-        if wrong := wrong_ids(both, self.vocabulary_size):
-            arguments[-1].append(f"{prefix}head_words, {prefix}tail_words: {wrong}")
-            return
-        super()._load_from_state_dict(state_dict, prefix, *arguments)
-
     def fold_rows(self, rows: Tensor) -> Tensor:
-        cut = self._cut(rows)
         # In bfloat16 they would be converted in each step, a tenth of its time.
-        return cut if self.precision is not None else widened(cut)
+        fit = widened if self.precision is None else Tensor.contiguous
+        return torch.stack([fit(self._cut(each)) for each in rows])
 
     def matrix(self) -> NoReturn:
         raise InputError("output layer", "words in clusters have no single matrix", found="--tail-clusters")

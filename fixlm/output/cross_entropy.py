@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -194,6 +195,18 @@ def require_words(ids: Tensor, words: int) -> None:
         if low < 0 or high >= words:
             wrong = low if low < 0 else high
             raise InputError("targets", "no such word", found=wrong, expected=f"0 to {words - 1}")
+
+
+def as_tensor(values: Any, where: str) -> Tensor:
+    """Numbers of any kind as a tensor.
+
+    Raises:
+        InputError: they are no numbers; names ``where``.
+    """
+    try:  # torch takes no array that is read backwards
+        return torch.as_tensor(np.ascontiguousarray(values) if isinstance(values, np.ndarray) else values)
+    except (TypeError, ValueError, RuntimeError):
+        raise InputError(where, "not numbers", found=type(values).__name__, expected="a tensor or an array") from None
 
 
 def wrong_ids(ids: Tensor | None, vocabulary_size: int) -> str | None:

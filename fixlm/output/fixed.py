@@ -1,13 +1,13 @@
 """The paper's layer: a fixed output matrix, a learned scale and a learned bias."""
 
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
 from embeddings.errors import InputError
-from fixlm.output.cross_entropy import dense_loss, dense_nll, require_head, widened, wrong_ids
+from fixlm.output.cross_entropy import as_tensor, dense_loss, dense_nll, require_head, widened
 from fixlm.output.kernels.head_and_tail import Head, Tail
 from fixlm.output.layer import OutputLayer
 from fixlm.output.options import LEARNED_WORDS_SCALE
@@ -46,6 +46,7 @@ class FixedOutput(ScaledOutput):
 
     vectors: Tensor
     head_words: Tensor
+    ID_BUFFERS: ClassVar[tuple[str, ...]] = ("head_words",)
 
     def __init__(
         self,
@@ -68,7 +69,7 @@ class FixedOutput(ScaledOutput):
         self.head: nn.Parameter | None = None
         self.scale = 1.0
         if head_words is not None:
-            head_words = torch.as_tensor(head_words)
+            head_words = as_tensor(head_words, "head_words")
             require_head(head_words, len(vectors))
             if learned_words_scale <= 0:
                 expected = "above 0"
@@ -86,9 +87,6 @@ class FixedOutput(ScaledOutput):
         self.head_places = places  # no buffer, since those are counted as numbers of the model
 
     def _load_from_state_dict(self, state_dict: Any, prefix: str, *arguments: Any) -> None:
-        if wrong := wrong_ids(state_dict.get(f"{prefix}head_words"), len(self.vectors)):
-            arguments[-1].append(f"{prefix}head_words: {wrong}")  # the messages of the error that torch raises
-            return
         super()._load_from_state_dict(state_dict, prefix, *arguments)
         if self.head is not None:
             self._find_places()
@@ -140,6 +138,7 @@ class TailedOutput(FixedOutput):
         vectors: Q, (V, N).
         tail_dim: N', less than N.
         head_words: (M,) ids of the words of the head, M less than V.
+        tail_words: (V − M,) ids of all others, in the order in which their rows are to stand; by id if None.
         options: those of `FixedOutput`.
 
     Raises:
@@ -147,17 +146,29 @@ class TailedOutput(FixedOutput):
     """
 
     tail_alpha: Tensor
+    tail_words: Tensor | None
 
-    def __init__(self, hidden_size: int, vectors: Any, *, tail_dim: int, head_words: Tensor, **options: Any) -> None:
-        self.tail_dim = tail_dim
+    def __init__(
+        self,
+        hidden_size: int,
+        vectors: Any,
+        *,
+        tail_dim: int,
+        head_words: Tensor,
+        tail_words: Tensor | None = None,
+        **options: Any,
+    ) -> None:
         super().__init__(hidden_size, vectors, head_words=head_words, **options)
+        self.tail_dim = tail_dim
         if tail_dim > self.longest_tail:
             expected = f"at most {self.longest_tail}"
             raise InputError("tail_dim", "the rows of the matrix are no longer", found=tail_dim, expected=expected)
         if len(head_words) == len(self.vectors):
             raise InputError("learned_words", "no word is left for the tail", found=len(head_words))
+        self.register_buffer("tail_words", tail_words)  # a buffer that is None is in no state dict
+        self._find_order()
         try:
-            unit_rows(self._cut(self.vectors))
+            unit_rows(self.tail_rows)
         except InputError:
             raise InputError("tail_dim", "nothing is left of some rows", found=tail_dim, fix="longer rows") from None
         self.tail_map = nn.Linear(hidden_size, tail_dim, bias=False)
@@ -173,24 +184,25 @@ class TailedOutput(FixedOutput):
         """The largest N' there can be."""
         return self.dim - 1
 
-    def _find_places(self) -> None:
-        super()._find_places()
-        self.order = torch.cat([self.head_words, self._others()])  # the words as the kernel has them, the head first
+    def _find_order(self) -> None:
+        others = (self.head_places < 0).nonzero().squeeze(1) if self.tail_words is None else self.tail_words
+        self.order = torch.cat([self.head_words, others])  # the words as the kernel has them, the head first
         self.ranks = self.order.argsort()
         self.tail_rows = self._cut(self.vectors)
 
-    def _others(self) -> Tensor:
-        """The ids of the words that are not of the head, in the order of their rows."""
-        return (self.head_places < 0).nonzero().squeeze(1)
+    def _load_from_state_dict(self, state_dict: Any, prefix: str, *arguments: Any) -> None:
+        super()._load_from_state_dict(state_dict, prefix, *arguments)
+        self._find_order()
 
     def _cut(self, rows: Tensor) -> Tensor:
-        """(…, V, N) → (…, V − M, N'), of norm 1 or 0."""
+        """(V, N) → (V − M, N'), of norm 1 or 0."""
         others = self.order[len(self.head_words) :].to(rows.device)
         cut = rows[..., : self.tail_dim].index_select(-2, others)
         return nn.functional.normalize(widened(cut), dim=-1).to(rows.dtype)
 
     def fold_rows(self, rows: Tensor) -> Any:
-        return rows.index_select(-2, self.head_words.to(rows.device)), self._cut(rows)
+        tail = torch.stack([self._cut(each) for each in rows])  # one by one, since a cut takes several copies
+        return rows.index_select(-2, self.head_words.to(rows.device)), tail
 
     def _follow(self) -> None:
         """Brings what is no buffer to the device and the type of the vectors."""
@@ -267,10 +279,9 @@ def unit_rows(vectors: Any, *, copy: bool = False) -> Tensor:
     if isinstance(rows, np.ndarray):
         if not rows.flags.writeable:  # a trained head is added to rows for a moment
             rows = rows.copy()
-        rows = torch.from_numpy(rows)
-        if rows.dtype == torch.float64:  # numpy's default, which nobody chose
-            rows = rows.to(torch.get_default_dtype())
-    rows = torch.as_tensor(rows)
+        if rows.dtype == np.float64:  # numpy's default, which nobody chose
+            rows = as_tensor(rows, "vectors").to(torch.get_default_dtype())
+    rows = as_tensor(rows, "vectors")
     rows = rows.detach() if rows.requires_grad else rows
     if rows.dim() != 2 or not rows.is_floating_point():
         found = f"{list(rows.shape)} of {rows.dtype}"

@@ -1,6 +1,6 @@
 """Which of the layers with a fixed matrix the options of a run describe, and the matrices that need no text."""
 
-from typing import Any, Self
+from typing import Any
 
 import numpy as np
 import torch
@@ -10,15 +10,15 @@ import embeddings
 from embeddings.errors import InputError
 from fixlm.output.clustered import ClusteredOutput
 from fixlm.output.fixed import FixedOutput, TailedOutput
-from fixlm.output.layer import Ingredients
+from fixlm.output.ingredients import Ingredients
 from fixlm.output.options import LEARNED_WORDS_SCALE
 
 
-class FixedByName(FixedOutput):
+class FixedByName:
     """What `fixlm.output.build` makes of the name of a matrix: a `FixedOutput`, or one with a tail."""
 
-    @classmethod
-    def create(cls, hidden_size: int, vocabulary_size: int, given: Ingredients, **options: Any) -> Self:
+    @staticmethod
+    def create(hidden_size: int, vocabulary_size: int, given: Ingredients, **options: Any) -> FixedOutput:
         name, vectors = given.method or "fixed", given.vectors
         if vectors is None:
             dim = given.output_dim or hidden_size
@@ -30,15 +30,15 @@ class FixedByName(FixedOutput):
         if not count:
             if clusters or tail_dim is not None:
                 raise InputError("learned_words", "only beside rows that are trained is there a tail", found=count)
-            return FixedOutput(hidden_size, vectors, **options)  # type: ignore[return-value]
+            return FixedOutput(hidden_size, vectors, **options)
         head, options["learned_words_scale"] = given.most_frequent(count, vocabulary_size), scale
         if clusters:
             options |= {"tail_clusters": clusters, "tail_dim": tail_dim, "learned_words": len(head)}
             words = given.most_frequent(vocabulary_size, vocabulary_size)
-            return ClusteredOutput(hidden_size, vectors, words=words, **options)  # type: ignore[return-value]
+            return ClusteredOutput(hidden_size, vectors, words=words, **options)
         if tail_dim is not None:
-            return TailedOutput(hidden_size, vectors, head_words=head, tail_dim=tail_dim, **options)  # type: ignore[return-value]
-        return FixedOutput(hidden_size, vectors, head_words=head, **options)  # type: ignore[return-value]
+            return TailedOutput(hidden_size, vectors, head_words=head, tail_dim=tail_dim, **options)
+        return FixedOutput(hidden_size, vectors, head_words=head, **options)
 
 
 def _vectors_by_rule(name: str, vocabulary_size: int, dim: int, seed: int) -> Tensor:

@@ -8,6 +8,7 @@ from torch import Tensor
 
 from embeddings.methods.hadamard import order_for, signs_for, sylvester_rows
 from fixlm.output.cross_entropy import widened, without_autocast
+from fixlm.output.ingredients import Ingredients
 from fixlm.output.kernels.block_hadamard import (
     UNUSED,
     block_hadamard_cross_entropy,
@@ -16,7 +17,6 @@ from fixlm.output.kernels.block_hadamard import (
 )
 from fixlm.output.kernels.tiles import loss_by_tiles
 from fixlm.output.kernels.top_k import block_hadamard_top_k
-from fixlm.output.layer import Ingredients
 from fixlm.output.scaled import ScaledOutput
 
 

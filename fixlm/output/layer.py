@@ -1,8 +1,7 @@
 """The contract of an output layer, and what all layers with a dense (V, D) weight share."""
 
 from abc import ABC, abstractmethod
-from dataclasses import dataclass
-from typing import Any, Self
+from typing import Any, ClassVar, Self
 
 import torch
 from torch import Tensor, nn
@@ -10,6 +9,7 @@ from torch import Tensor, nn
 from embeddings.errors import InputError
 from fixlm.output.cross_entropy import (
     Arithmetic,
+    as_tensor,
     autocast_type,
     cross_entropy,
     dense_loss,
@@ -17,42 +17,10 @@ from fixlm.output.cross_entropy import (
     flat,
     require_features,
     require_words,
+    wrong_ids,
 )
+from fixlm.output.ingredients import Ingredients
 from fixlm.output.kernels.top_k import top_k_of_logits
-
-
-@dataclass(frozen=True)
-class Ingredients:
-    """What some layers are made of; each takes what it needs.
-
-    Args:
-        method: the method of `embeddings` behind the layer's name.
-        input_embedding: the model's, for a layer that shares its weight.
-        vectors: (V, N) the output matrix.
-        output_dim: N of a matrix that is built by rule; H if None.
-        matrix_seed: seed of a matrix that is built by rule.
-        by_frequency: (V,) ids of the words, the most frequent first; in order of ids if None, as before a checkpoint
-            is loaded, which has its own.
-    """
-
-    method: str | None = None
-    input_embedding: nn.Embedding | None = None
-    vectors: Tensor | None = None
-    output_dim: int | None = None
-    matrix_seed: int = 1
-    by_frequency: Tensor | None = None
-
-    def most_frequent(self, count: int, vocabulary_size: int) -> Tensor:
-        """The ids of so many words, (count,) of (V,).
-
-        Raises:
-            InputError: there are not as many, or the number is negative.
-        """
-        if not 0 <= count <= vocabulary_size:
-            expected = f"0 to {vocabulary_size}"
-            raise InputError("learned_words", "not a number of words of the vocabulary", found=count, expected=expected)
-        ids = torch.arange(vocabulary_size) if self.by_frequency is None else self.by_frequency
-        return ids[:count].clone()
 
 
 class OutputLayer(nn.Module, ABC):
@@ -70,10 +38,12 @@ class OutputLayer(nn.Module, ABC):
         bias: whether there is a bias b to be learned.
 
     Raises:
-        InputError: ``log_unigram`` has another length.
+        InputError: ``log_unigram`` has another length, or there is no bias.
     """
 
     bias: Tensor
+    ID_BUFFERS: ClassVar[tuple[str, ...]] = ()
+    """Buffers with ids of words, none of them twice. A state dict that says otherwise is refused."""
     leaves_gradients_out = False
     """Whether some parameters have no gradient where a batch has none of their words."""
 
@@ -87,7 +57,9 @@ class OutputLayer(nn.Module, ABC):
         bias: bool = True,
     ) -> None:
         super().__init__()
-        log_unigram = None if log_unigram is None else torch.as_tensor(log_unigram)
+        log_unigram = None if log_unigram is None else as_tensor(log_unigram, "log_unigram")
+        if log_unigram is not None and not bias:
+            raise InputError("log_unigram", "there is no bias to start at it", found="bias=False", fix="leave one out")
         if log_unigram is not None and log_unigram.shape != (vocabulary_size,):
             found, expected = list(log_unigram.shape), [vocabulary_size]
             raise InputError("log_unigram", "not one number for each word", found=found, expected=expected)
@@ -99,6 +71,14 @@ class OutputLayer(nn.Module, ABC):
             self.register_buffer("bias", torch.zeros(vocabulary_size), persistent=False)
         self.hidden_size, self.vocabulary_size = hidden_size, vocabulary_size
         self.precision = precision
+
+    def _load_from_state_dict(self, state_dict: Any, prefix: str, *arguments: Any) -> None:
+        names = [name for each in self.ID_BUFFERS if (name := prefix + each) in state_dict]
+        ids = torch.cat([state_dict[name].reshape(-1) for name in names]) if names else None
+        if wrong := wrong_ids(ids, self.vocabulary_size):
+            arguments[-1].append(f"{', '.join(names)}: {wrong}")  # the messages of the error that torch raises
+            return
+        super()._load_from_state_dict(state_dict, prefix, *arguments)
 
     @property
     def in_features(self) -> int:

@@ -6,7 +6,8 @@ import torch
 from torch import Tensor, nn
 
 from embeddings.errors import InputError
-from fixlm.output.layer import DenseOutput, Ingredients, joining_projection
+from fixlm.output.ingredients import Ingredients
+from fixlm.output.layer import DenseOutput, joining_projection
 from fixlm.output.options import EMBEDDING_INIT
 
 

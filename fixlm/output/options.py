@@ -1,7 +1,7 @@
 """The options of the output layers: each field is a flag, and a layer has just the flags of its own class.
 
 The classes stand apart from the layers themselves since they are needed for ``--help``, which does not wait for torch.
-A layer's file names its class; see `fixlm.output.registry`.
+`fixlm.output.registry` says which layer has which.
 """
 
 from __future__ import annotations

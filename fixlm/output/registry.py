@@ -8,8 +8,8 @@ no torch; a layer's module is imported when the first layer of its kind is built
 from __future__ import annotations
 
 import dataclasses
-import importlib
 import os
+import pkgutil
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, cast
 
@@ -52,18 +52,13 @@ class LayerEntry:
     reads_folds: bool = False
 
     def layer(self) -> type[OutputLayer]:
-        """The class of the layer; brings torch with it."""
-        return cast("type[OutputLayer]", _imported(self.target))
+        """The class of the layer, or what has ``create`` in its place; brings torch with it."""
+        return cast("type[OutputLayer]", pkgutil.resolve_name(self.target))
 
     @property
     def options(self) -> type[LayerOptions]:
         """The class of its options."""
-        return cast("type[LayerOptions]", _imported(self.options_target))
-
-
-def _imported(target: str) -> Any:
-    module, _, name = target.partition(":")
-    return getattr(importlib.import_module(module), name)
+        return cast("type[LayerOptions]", pkgutil.resolve_name(self.options_target))
 
 
 # Options stand in a file of their own, since ``--help`` needs them and does not wait for torch.
@@ -161,7 +156,7 @@ def build(
     """
     if name not in (*names(), FROM_FILE):
         raise unknown_name("output layer", "output layer", name, names())
-    from fixlm.output.layer import Ingredients
+    from fixlm.output.ingredients import Ingredients
 
     found = entry(name)
     given = Ingredients(found.method, input_embedding, vectors, output_dim, matrix_seed, by_frequency)

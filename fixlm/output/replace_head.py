@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from dataclasses import dataclass
+from itertools import chain
 from typing import Any
 
 import torch
@@ -43,11 +44,12 @@ class ReplacedHead:
 def replace_head(model: nn.Module, layer: Any, *, name: str | None = None, **options: Any) -> ReplacedHead:
     """Exchanges the last `nn.Linear` of a network for an output layer of the same shape, (…, H) → (…, V).
 
-    The new layer starts at the bias of the old one, has none where the old one had none, and takes its device, its
-    type and its mode (training or not). ``"learned"`` also starts at the old weight, so that the network computes what
-    it did; any other layer has to be trained. The head is the module ``name``; else what the network's ``get_output_embeddings()`` gives, as
-    networks of `transformers` have it; else the last `nn.Linear` in order of definition. Where vectors are given, it is
-    the last one with as many outputs as there are rows.
+    An output layer that took its place before is exchanged as well. The new layer starts at the bias of the old one,
+    has none where the old one had none, and takes its device, its type and its mode (training or not). ``"learned"``
+    also starts at the weight of an `nn.Linear`, so that the network computes what it did; any other layer has to be
+    trained. The head is the module ``name``; else what the network's ``get_output_embeddings()`` gives, as networks of
+    `transformers` have it; else the last such layer in order of definition. Where vectors are given, it is the last one
+    with as many outputs as there are rows.
 
     A network of `transformers` whose head shared the weight of its input embedding is told that it no longer does
     (``config.tie_word_embeddings = False``); the embedding stays as it is and trained.
@@ -63,7 +65,7 @@ def replace_head(model: nn.Module, layer: Any, *, name: str | None = None, **opt
         What was exchanged, and how many trained parameters went.
 
     Raises:
-        InputError: there is no such module, no `nn.Linear`, or the layer does not fit it.
+        InputError: there is no such module, it is no such layer, or the new layer does not fit it.
 
     >>> network = nn.Sequential(nn.Linear(8, 16), nn.ReLU(), nn.Linear(16, 1000))
     >>> print(replace_head(network, "hadamard"))
@@ -76,10 +78,11 @@ def replace_head(model: nn.Module, layer: Any, *, name: str | None = None, **opt
     elif isinstance(layer, OutputLayer):
         rows = layer.out_features
     where = _find(model, rows) if name is None else name
-    old = _linear(model, where)
+    old = _head_at(model, where)
     head = _layer_for(old, layer, options)
     before = _trained(model)
-    head.to(old.weight.device, old.weight.dtype).train(old.training)
+    like = next(chain(old.parameters(), old.buffers()))
+    head.to(like.device, like.dtype).train(old.training)
     for each, module in [*model.named_modules(remove_duplicate=False)]:
         if module is old:  # which may be there under several names
             path, _, last = each.rpartition(".")
@@ -92,29 +95,37 @@ def replace_head(model: nn.Module, layer: Any, *, name: str | None = None, **opt
     return replaced
 
 
+Head = nn.Linear | OutputLayer
+
+
+def _heads(model: nn.Module) -> dict[str, Head]:
+    """What can be exchanged, by name: what an output layer is made of cannot."""
+    found = {name: each for name, each in model.named_modules(remove_duplicate=False) if isinstance(each, Head)}
+    own = {id(part) for head in found.values() if isinstance(head, OutputLayer) for part in [*head.modules()][1:]}
+    return {name: each for name, each in found.items() if name and id(each) not in own}
+
+
 def _find(model: nn.Module, rows: int | None) -> str:
-    linear = {name: each for name, each in model.named_modules() if isinstance(each, nn.Linear) and name}
+    heads = _heads(model)
     declared = model.get_output_embeddings() if hasattr(model, "get_output_embeddings") else None  # type: ignore[operator]
-    fitting = [name for name, each in linear.items() if rows in (None, each.out_features)]
+    fitting = [name for name, each in heads.items() if rows in (None, each.out_features)]
     if not fitting:
         what = "it has no nn.Linear" if rows is None else f"it has no nn.Linear with {rows:,} outputs"
-        found = ", ".join(f"{name} with {each.out_features:,}" for name, each in [*linear.items()][-5:]) or None
+        found = ", ".join(f"{name} with {each.out_features:,}" for name, each in [*heads.items()][-5:]) or None
         raise InputError(type(model).__name__, what, found=found, fix="name the module: name=…")
-    return next((name for name in fitting if linear[name] is declared), fitting[-1])
+    return next((name for name in fitting if heads[name] is declared), fitting[-1])
 
 
-def _linear(model: nn.Module, name: str) -> nn.Linear:
-    modules = dict(model.named_modules(remove_duplicate=False))
+def _head_at(model: nn.Module, name: str) -> Head:
+    modules, heads = dict(model.named_modules(remove_duplicate=False)), _heads(model)
     if name not in modules or not name:
-        linear = [each for each, found in modules.items() if isinstance(found, nn.Linear)]
-        raise unknown_name("name", "module", name, linear)
-    found = modules[name]
-    if not isinstance(found, nn.Linear):
-        raise InputError(name, "not a linear layer", found=type(found).__name__, expected="nn.Linear")
-    return found
+        raise unknown_name("name", "module", name, heads)
+    if name not in heads:
+        raise InputError(name, "not a linear layer", found=type(modules[name]).__name__, expected="nn.Linear")
+    return heads[name]
 
 
-def _layer_for(old: nn.Linear, layer: Any, options: dict[str, Any]) -> OutputLayer:
+def _layer_for(old: Head, layer: Any, options: dict[str, Any]) -> OutputLayer:
     size, words = old.in_features, old.out_features
     if isinstance(layer, OutputLayer):
         if (layer.in_features, layer.out_features) != (size, words):
@@ -123,15 +134,17 @@ def _layer_for(old: nn.Linear, layer: Any, options: dict[str, Any]) -> OutputLay
         if options:
             raise InputError("options", "the layer is made already", found=", ".join(options))
         return layer
-    options = {"bias": old.bias is not None} | options
-    if old.bias is not None:
-        options.setdefault("log_unigram", old.bias.detach())
+    bias = getattr(old, "bias", None)
+    bias = bias if isinstance(bias, nn.Parameter) else None  # an output layer without one holds zeros
+    options = {"bias": bias is not None} | options
+    if bias is not None and options["bias"]:
+        options.setdefault("log_unigram", bias.detach())
     if isinstance(layer, torch.Tensor):
         return FixedOutput(size, layer, **options)
     if layer not in names():
         raise unknown_name("layer", "output layer", layer, names())
     head = build(layer, size, words, **options)
-    if isinstance(head, LearnedOutput):
+    if isinstance(head, LearnedOutput) and isinstance(old, nn.Linear):
         head.start_at(old.weight.detach())
     return head
 

@@ -8,13 +8,22 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from embeddings.errors import InputError, unknown_name
-from embeddings.methods.hadamard import block_signs
+from embeddings.methods.hadamard import block_signs, enough_columns, row_count
 from embeddings.methods.walsh import Options, codes
-from fixlm.output.cross_entropy import LOW_TYPES, autocast_type, require_head, widened, without_autocast, wrong_ids
+from fixlm.output.cross_entropy import (
+    LOW_TYPES,
+    as_tensor,
+    autocast_type,
+    require_head,
+    widened,
+    without_autocast,
+    wrong_ids,
+)
+from fixlm.output.ingredients import Ingredients
 from fixlm.output.kernels.block_hadamard import UNUSED, block_hadamard_logits, block_hadamard_nll, walsh_hadamard
 from fixlm.output.kernels.projected_cross_entropy import nll_with_rows, projected_cross_entropy
 from fixlm.output.kernels.top_k import block_hadamard_top_k
-from fixlm.output.layer import Ingredients, OutputLayer
+from fixlm.output.layer import OutputLayer
 
 HALVES = ("both", "shared", "own")
 BASES = ("families", "codes")
@@ -58,6 +67,7 @@ class WalshOutput(OutputLayer):
     slots: Tensor
     signs: Tensor
     head_words: Tensor
+    ID_BUFFERS = ("head_words",)
 
     def __init__(
         self,
@@ -79,8 +89,11 @@ class WalshOutput(OutputLayer):
                 raise unknown_name(name, name, value, known)
         if families < 1 or families & (families - 1):
             raise InputError("families", "not a power of two", found=families)
+        if vocabulary_size > row_count(families):
+            expected = f"at least {enough_columns(vocabulary_size):,}"
+            raise InputError("families", f"too few for {vocabulary_size:,} words", found=families, expected=expected)
         self.families, self.halves, self.basis, self.tied = families, halves, basis, tied
-        slots = torch.arange(vocabulary_size) if slots is None else torch.as_tensor(slots)
+        slots = torch.arange(vocabulary_size) if slots is None else as_tensor(slots, "slots")
         if slots.is_floating_point():
             raise InputError("slots", "not whole numbers", found=slots.dtype, expected="the slot of each word")
         slots = slots.long().clone()
@@ -94,6 +107,7 @@ class WalshOutput(OutputLayer):
         self.gain = nn.Parameter(torch.ones(()))
         self.head: nn.Parameter | None = None
         if head_words is not None:
+            head_words = as_tensor(head_words, "head_words")
             require_head(head_words, vocabulary_size)
             self.head = nn.Parameter(torch.zeros(len(head_words), hidden_size))
             self.register_buffer("head_words", head_words.clone())
@@ -115,11 +129,8 @@ class WalshOutput(OutputLayer):
         signs = torch.from_numpy(block_signs(blocks, self.families)).to(torch.get_default_dtype())
         return torch.ones_like(signs) if self.halves == "shared" else signs
 
-    def _load_from_state_dict(self, state_dict: Any, prefix: str, *rest: Any) -> None:
-        if wrong := wrong_ids(state_dict.get(f"{prefix}head_words"), len(self.bias)):
-            rest[-1].append(f"{prefix}head_words: {wrong}")  # the messages of the error that torch raises
-            return
-        super()._load_from_state_dict(state_dict, prefix, *rest)
+    def _load_from_state_dict(self, state_dict: Any, prefix: str, *arguments: Any) -> None:
+        super()._load_from_state_dict(state_dict, prefix, *arguments)
         if prefix + "slots" in state_dict:  # they may need another number of blocks than those of before
             self.signs = self._signs_for(self.slots).to(self.signs)
             self._words = None

@@ -9,7 +9,7 @@ from torch import Tensor
 from embeddings.builder import Prepared, kind_of
 from fixlm.config.train_config import TrainConfig
 from fixlm.errors import InputError
-from fixlm.model.core import CoreSizes, core_class
+from fixlm.model.core import core_class
 from fixlm.model.language_model import LanguageModel
 from fixlm.runs import checkpoint
 from fixlm.runs.checkpoint import Checkpoint
@@ -93,9 +93,11 @@ def _require_fit(run: RunDirectory, config: TrainConfig, tensors: dict[str, Tens
     embedding = tensors.get(INPUT, torch.empty(0))
     width = model.embed_size if config.input_matrix() is None else embedding.shape[-1]  # else a matrix's
     expected: dict[str, tuple[int, ...]] = {INPUT: (vocabulary_size, width)}
-    sizes = CoreSizes(model.embed_size, model.hidden_size, model.num_layers, model.feature_size)
-    core = core_class(model.core).weight_shapes(sizes)
-    expected |= {f"{model.core}.{name}": shape for name, shape in core.items()}
+    make: Any = core_class(model.core)
+    options = {"last_hidden_size": model.feature_size, "weight_drop": 0.0}
+    with torch.device("meta"):  # which has shapes and no memory
+        core = make(model.embed_size, model.hidden_size, model.num_layers, 0.0, **options)
+    expected |= {f"{model.core}.{name}": tuple(tensor.shape) for name, tensor in core.state_dict().items()}
     own = config.output.tensor_shapes(model.feature_size, vocabulary_size, config.prepared_with())
     expected |= {f"output.{name}": shape for name, shape in own.items()}
     for name, shape in expected.items():

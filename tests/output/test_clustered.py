@@ -214,6 +214,8 @@ def test_words_may_be_an_array_of_numpy() -> None:
     words = np.argsort(-np.arange(20.0))
     layer = ClusteredOutput(8, torch.randn(20, 8), words=words, learned_words=4, tail_clusters=2)
     assert layer.head_words.tolist() == words[:4].tolist()
+    backwards = ClusteredOutput(8, torch.randn(20, 8), words=words[::-1], learned_words=4, tail_clusters=2)
+    assert backwards.head_words.tolist() == words[::-1][:4].tolist()
 
 
 def test_rows_of_which_a_tail_leaves_nothing_are_told_by_its_length() -> None:

@@ -228,3 +228,35 @@ def test_log_unigram_may_be_an_array_of_numpy(name: str) -> None:
     found, expected = (layer.state_dict()[bias] for layer in layers)
     torch.testing.assert_close(found, expected)
     assert found.any()
+
+
+def test_log_unigram_without_a_bias_is_refused() -> None:
+    with pytest.raises(InputError, match=r"log_unigram: there is no bias to start at it"):
+        output.build("hadamard", 8, 20, log_unigram=torch.zeros(20), bias=False)
+
+
+@pytest.mark.parametrize(
+    ("name", "options", "where"),
+    [
+        ("walsh", {"slots": "abc"}, "slots"),
+        ("walsh", {"head_words": "abc"}, "head_words"),
+        ("random-orthogonal", {"head_words": "abc"}, "head_words"),
+        ("pmi", {"vectors": np.array([["a", "b"]] * 20)}, "vectors"),
+    ],
+)
+def test_what_is_no_number_is_told_by_its_name(name: str, options: dict[str, Any], where: str) -> None:
+    own = {"families": 16} if name == "walsh" else {}
+    with pytest.raises(InputError, match=f"{where}: not numbers"):
+        output.build(name, 8, 20, **own, **options)
+
+
+@pytest.mark.parametrize("name", ["learned", "random-orthogonal", "hadamard", "walsh"])
+def test_a_number_that_is_none_does_not_vanish(name: str) -> None:
+    """Neither does that of one word in the loss of another."""
+    built = layer(name)
+    with torch.no_grad():
+        built.bias[3] = torch.nan
+    hidden, _ = tokens()
+    targets = torch.full((len(hidden),), 5)
+    assert built.loss(hidden, targets).isnan()
+    assert built.nll(hidden, targets).isnan().all()

@@ -99,6 +99,21 @@ def test_a_module_can_be_named() -> None:
     assert network.trunk["narrow"].out_features == H
 
 
+@pytest.mark.parametrize("width", [H, 12])  # with 12, a linear map comes before the fixed rows
+def test_a_head_is_replaced_again_and_nothing_else_is(width: int) -> None:
+    network = Network()
+    replace_head(network, torch.randn(V, width))
+    bias = network.classify.bias.detach().clone()
+    trunk = [*network.trunk.parameters()]
+    for again in ("walsh", "learned"):
+        assert replace_head(network, again).name == "classify"
+        torch.testing.assert_close(network.classify.bias.detach(), bias)
+    assert all(one is other for one, other in zip(trunk, network.trunk.parameters(), strict=True))
+    network.get_output_embeddings = lambda: network.classify
+    assert replace_head(network, "hadamard").name == "classify"
+    assert network(torch.randn(3, 8)).shape == (3, V)
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [

@@ -6,7 +6,7 @@ or more on processors with narrower ones), with ``+``, ``-``, ``*``, ``/`` and t
 compiled in place; none can be called from Python.
 
 numba keeps compiled kernels on disk and notices changes of their own files only: whoever changes this one deletes
-``fixlm/output/__pycache__``.
+``fixlm/output/kernels/__pycache__``.
 """
 
 import operator
@@ -150,8 +150,9 @@ def exp2(typing: Any, y: Any) -> Any:
             rounded = float(np.float32(value)) if y.dtype == types.float32 else float(value)
             return ir.Constant(kind, [ir.Constant(kind.element, rounded)] * LANES)
 
+        # What is not a number stays so.
         y_clamped = builder.select(
-            builder.fcmp_ordered(">", values[0], constant(smallest)), values[0], constant(smallest)
+            builder.fcmp_unordered(">", values[0], constant(smallest)), values[0], constant(smallest)
         )
         rounder = constant(1.5 * 2.0**mantissa)
         rounded = builder.fadd(y_clamped, rounder)
