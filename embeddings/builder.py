@@ -20,7 +20,7 @@ from embeddings.errors import InputError
 from embeddings.files import StoredArray, hash_array
 from embeddings.methods.missing_words import fill_missing
 from embeddings.output_matrix import OutputMatrix, hash_vectors, unit_rows
-from embeddings.registry import Progress
+from embeddings.registry import Progress, silent
 from embeddings.statistics import CorpusStatistics
 
 if TYPE_CHECKING:
@@ -103,7 +103,7 @@ def build(
     if dim is not None and dim < 1:
         raise InputError("dim", "the dimension must be positive", found=dim, expected="at least 1")
     recipe = request(method, statistics, dim, seed, options)
-    return finish(module.build(statistics, dim, seed, options, progress or _silent), recipe)
+    return finish(module.build(statistics, dim, seed, options, progress or silent), recipe)
 
 
 def from_keyed_vectors(keyed: KeyedVectors, statistics: CorpusStatistics, seed: int = 1) -> OutputMatrix:
@@ -151,7 +151,7 @@ def build_cached(
     options: Any = None,
     progress: Progress | None = None,
     *,
-    directory: Path,
+    directory: str | Path,
 ) -> OutputMatrix:
     """`build`, unless ``directory`` holds a matrix of the same recipe; a damaged file there is built anew."""
     options = registry.get(method).Options() if options is None else options
@@ -163,26 +163,34 @@ def build_cached(
 S = TypeVar("S", bound=StoredArray)
 
 
-def cached(kind: type[S], make: Callable[[], S], name: str, recipe: dict[str, Any], directory: Path) -> S:
+def cached(kind: type[S], make: Callable[[], S], name: str, recipe: dict[str, Any], directory: str | Path) -> S:
     """What ``make`` gives, or what it gave before for the same recipe, from a file in ``directory``.
 
     A damaged file is made anew; a cache that cannot be written costs a warning.
     """
-    key = hashlib.sha256(json.dumps(recipe, sort_keys=True).encode()).hexdigest()
-    path = directory / f"{name}-{key[:32]}.safetensors"
+    path = _place(name, recipe, directory)
     if path.exists():
         try:
             return kind.load(path)
         except InputError:
             with contextlib.suppress(OSError):  # what can only be read is told of below
                 path.unlink()
-    made = make()
+    return keep(make(), name, recipe, directory)
+
+
+def keep(made: S, name: str, recipe: dict[str, Any], directory: str | Path) -> S:
+    """What was made, which is then in ``directory`` too, in place of what was there."""
     try:
-        directory.mkdir(parents=True, exist_ok=True)
-        made.save(path)
+        Path(directory).mkdir(parents=True, exist_ok=True)
+        made.save(_place(name, recipe, directory))
     except OSError as error:
         logger.warning("the matrix is not kept, since the cache cannot be written: %s", error)
     return made
+
+
+def _place(name: str, recipe: dict[str, Any], directory: str | Path) -> Path:
+    key = hashlib.sha256(json.dumps(recipe, sort_keys=True).encode()).hexdigest()
+    return Path(directory) / f"{name}-{key[:32]}.safetensors"
 
 
 Prepared = OutputMatrix | Codebook
@@ -196,7 +204,7 @@ def prepare(
     options: Any,
     progress: Progress | None = None,
     *,
-    directory: Path,
+    directory: str | Path,
 ) -> Prepared:
     """The codebook of a method of codes, the matrix of any other; from ``directory`` if it was built before.
 
@@ -216,7 +224,7 @@ def prepare(
         recipe["counts_sha256"] = hash_array(np.asarray(statistics.counts), "<i8")
 
     def make() -> Codebook:
-        slots = module.slots(statistics, seed, options, progress or _silent).astype(np.int32)  # (V,)
+        slots = module.slots(statistics, seed, options, progress or silent).astype(np.int32)  # (V,)
         return Codebook(slots, recipe | {"sha256": hash_array(slots, Codebook.DTYPE)})
 
     return cached(Codebook, make, f"{method}-slots", recipe, directory)
@@ -225,7 +233,3 @@ def prepare(
 def kind_of(method: str) -> type[Prepared]:
     """The class of what `prepare` gives, which also reads it from a file."""
     return Codebook if getattr(registry.get(method), "CODES", False) else OutputMatrix
-
-
-def _silent(what: str, done: float, total: float) -> None:
-    pass

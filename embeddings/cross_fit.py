@@ -15,10 +15,10 @@ from typing import Any
 import numpy as np
 
 from embeddings import registry
-from embeddings.builder import cached, finish, request
+from embeddings.builder import cached, finish, keep, request
 from embeddings.errors import InputError
 from embeddings.files import StoredArray, hash_array
-from embeddings.output_matrix import OutputMatrix, unit_rows
+from embeddings.output_matrix import unit_rows
 from embeddings.registry import Progress
 from embeddings.statistics import CorpusStatistics
 
@@ -58,7 +58,7 @@ def fold_vectors(
     folds: int,
     progress: Progress,
     *,
-    directory: Path,
+    directory: str | Path,
 ) -> FoldVectors:
     """The vectors counted without each fold, from ``directory`` if they were built before.
 
@@ -81,7 +81,8 @@ def fold_vectors(
     def make() -> FoldVectors:
         bounds = fold_bounds(len(statistics.text(method)), folds)
         vectors, parts = module.build_with_folds(statistics, dim, seed, options, bounds, progress)
-        whole = cached(OutputMatrix, lambda: finish(vectors, recipe), method, recipe, directory)
+        # Not what the cache may hold: another version of scipy may have found other axes, in which the folds are not.
+        whole = keep(finish(vectors, recipe), method, recipe, directory)
         rows = np.empty((folds + 1, *whole.vectors.shape), dtype=np.uint16)
         for fold, part in enumerate(parts):
             rows[fold] = bfloat16_bits(unit_rows(part))

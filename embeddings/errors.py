@@ -70,9 +70,14 @@ class InputErrors(InputError):
             raise InputErrors(errors)
 
 
+def did_you_mean(name: str, known: Iterable[str]) -> str:
+    """``Did you mean 'pmi'? `` with the known name that is nearest; nothing if none is near."""
+    near = difflib.get_close_matches(name, sorted(known), n=1)
+    return f"Did you mean '{near[0]}'? " if near else ""
+
+
 def unknown_name(where: object, kind: str, name: str, known: Iterable[str]) -> InputError:
     """The error for a name that no registry holds, with the nearest known one and the list of all."""
     known = sorted(known)
-    near = difflib.get_close_matches(name, known, n=1)
-    hint = f"Did you mean '{near[0]}'? " if near else ""
-    return InputError(where, f"unknown {kind} '{name}'", fix=f"{hint}Choose one of: {', '.join(known)}")
+    fix = f"{did_you_mean(name, known)}Choose one of: {', '.join(known)}"
+    return InputError(where, f"unknown {kind} '{name}'", fix=fix)

@@ -18,7 +18,10 @@ SAFETENSORS_NAMES = {"<f4": "F32", "<i4": "I32", "<u2": "U16"}
 
 
 def write_atomically(path: Path, content: bytes) -> None:
-    """Writes a file whole or not at all; modes follow the umask."""
+    """Writes a file whole or not at all; modes follow the umask. A device such as /dev/null is written to as it is."""
+    if path.exists() and not path.is_file():
+        path.write_bytes(content)
+        return
     with replacing(path) as temporary:
         temporary.write_bytes(content)
 

@@ -44,7 +44,8 @@ def option(default: Any, help: str, **more: Any) -> Any:
     Args:
         default: its value where none is given.
         help: the line in ``--help``.
-        more: ``before``, the value in runs that are older than the field; ``place``, where ``--help`` shows the flag.
+        more: ``before``, the value in runs that are older than the field; ``place``, where ``--help`` shows the flag;
+            ``alias``, another name of the flag.
     """
     return dataclasses.field(default=default, metadata={"help": help, **more})
 

@@ -53,8 +53,9 @@ class OutputMatrix(StoredArray):
         keyed.add_vectors(list(words), self.vectors)
         return keyed
 
-    def export(self, path: Path, words: Sequence[str]) -> None:
+    def export(self, path: str | os.PathLike[str], words: Sequence[str]) -> None:
         """Writes the matrix, whole or not at all, in the format that the file's suffix names; see `check_export`."""
+        path = Path(path)
         try:
             if path.suffix == ".safetensors":
                 self.save(path)
@@ -81,12 +82,11 @@ def save_word2vec(
             file.write(word.encode() + b" " + numbers + b"\n")
 
 
-def check_export(path: str | os.PathLike[str], where: str = "--out") -> Path:
+def check_export(path: str | os.PathLike[str]) -> Path:
     """The path, if a matrix can be written there; to be called before the work of building one.
 
     Args:
         path: the file to write; an existing one will be replaced.
-        where: the flag that the error names.
 
     Raises:
         InputError: the suffix names no format, or the folder is missing or cannot be written.
@@ -94,28 +94,28 @@ def check_export(path: str | os.PathLike[str], where: str = "--out") -> Path:
     path = Path(os.path.expanduser(path))
     if path.suffix not in SUFFIXES:
         expected = ", ".join(f"{suffix} ({format})" for suffix, format in SUFFIXES.items())
-        raise InputError(where, "the suffix names no format", found=f"'{path}'", expected=expected)
+        raise InputError("--out", "the suffix names no format", found=f"'{path}'", expected=expected)
     if path.is_dir():
-        raise InputError(where, "is a directory", found=f"'{path}'", expected="a file")
+        raise InputError("--out", "is a directory", found=f"'{path}'", expected="a file")
     if not path.parent.is_dir():
-        raise InputError(where, "there is no such folder", found=f"'{path.parent}'", fix="make it first")
+        raise InputError("--out", "there is no such folder", found=f"'{path.parent}'", fix="make it first")
     attempt = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
         attempt.touch()
         attempt.unlink()
     except OSError as error:
-        raise InputError(where, f"cannot be written: {error.strerror}", found=f"'{path}'") from None
+        raise InputError("--out", f"cannot be written: {error.strerror}", found=f"'{path}'") from None
     return path
 
 
-def check_words(path: Path, words: Sequence[str], where: str = "--out") -> None:
+def check_words(path: Path, words: Sequence[str]) -> None:
     """Raises if a word cannot stand in the format of ``path``: word2vec ends a word by a space."""
     if path.suffix == ".safetensors":
         return
     for number, word in enumerate(words):
         if " " in word or "\n" in word:
             raise InputError(
-                where, "a word that the word2vec formats cannot hold", found=f"{word!r} (id {number})",
+                "--out", "a word that the word2vec formats cannot hold", found=f"{word!r} (id {number})",
                 expected="words without a space", fix="write .safetensors",
             )  # fmt: skip
 

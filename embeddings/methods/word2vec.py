@@ -15,7 +15,7 @@ from annotated_types import Ge, Le
 from embeddings.errors import InputError
 from embeddings.methods.missing_words import fill_missing
 from embeddings.options import Checked, Count, Positive, option
-from embeddings.registry import Progress
+from embeddings.registry import Progress, silent
 from embeddings.statistics import CorpusStatistics
 
 SUMMARY = "skip-gram with negative sampling, trained by gensim"
@@ -94,7 +94,7 @@ def build_with_folds(
         for fold, part in enumerate(parts):
             progress("training without a fold", fold, folds)
             sentences = Sentences(np.concatenate(part), end_of_line, cuts=[len(part[0])])
-            vectors, _ = _train(sentences, size, dim, seed, options, _silent)  # unknown words are 0
+            vectors, _ = _train(sentences, size, dim, seed, options, silent)  # unknown words are 0
             counts = np.bincount(sentences.ids, minlength=size)
             yield vectors @ _turn(vectors, whole, np.sqrt(counts))
         progress("training without a fold", folds, folds)
@@ -184,10 +184,6 @@ def _checked(statistics: CorpusStatistics, options: Options) -> np.ndarray:
     if options.window > most:
         raise InputError("window", "longer than the corpus", found=options.window, expected=f"at most {most}")
     return ids
-
-
-def _silent(what: str, done: float, total: float) -> None:
-    pass
 
 
 def _progress_callback(progress: Progress, epochs: int) -> Any:

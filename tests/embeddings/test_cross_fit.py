@@ -106,6 +106,18 @@ def test_the_last_part_is_the_whole_matrix_and_both_are_kept(tmp_path: Path) -> 
     assert FoldVectors.load(kept["pmi-folds"]).sha256 == made.sha256
 
 
+def test_folds_and_the_matrix_in_the_cache_have_the_same_axes(tmp_path: Path) -> None:
+    """An older scipy may have found others, of which a cache still holds the matrix."""
+    text = zipf_text(40, 2000)
+    embeddings.build_cached("pmi", text, 6, options=Options(), directory=tmp_path)
+    (path,) = tmp_path.iterdir()
+    turned = embeddings.OutputMatrix.load(path)
+    embeddings.OutputMatrix(turned.vectors[:, ::-1].copy(), turned.recipe).save(path)
+    made = fold_vectors("pmi", text, 6, 1, Options(), 4, silent, directory=tmp_path)
+    np.testing.assert_array_equal(made.rows[4], bfloat16_bits(embeddings.OutputMatrix.load(path).vectors))
+    np.testing.assert_array_equal(made.rows[4], bfloat16_bits(embeddings.build("pmi", text, 6).vectors))
+
+
 @pytest.mark.parametrize(("tokens", "folds"), [(10, 3), (40, 8), (7, 7)])
 def test_folds_are_equal_parts_in_a_row(tokens: int, folds: int) -> None:
     sizes = np.bincount(fold_of_tokens(tokens, folds), minlength=folds)

@@ -16,8 +16,8 @@ import pytest
 from pmi_reference import zipf_text
 
 import embeddings
-from embeddings import InputError, OutputMatrix, cluster
-from embeddings.cluster import connected
+from embeddings import InputError, OutputMatrix, dask_cluster
+from embeddings.dask_cluster import connected
 from embeddings.methods import cooccurrence
 from embeddings.methods.pmi import Options
 
@@ -129,7 +129,7 @@ def test_pairwise_sums_would_not_have_these_bytes() -> None:
 
 
 def test_an_address_without_a_scheduler_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(cluster, "SECONDS", 0.2)
+    monkeypatch.setattr(dask_cluster, "SECONDS", 0.2)
     with pytest.raises(InputError, match=r"dask: no scheduler answers there \(found tcp://127.0.0.1:9\). Fix: start"):
         connected("tcp://127.0.0.1:9").__enter__()
 

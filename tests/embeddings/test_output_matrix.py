@@ -94,6 +94,12 @@ def test_vectors_from_gensim_are_aligned_by_word_and_missing_ones_filled() -> No
         embeddings.from_keyed_vectors(keyed, CorpusStatistics(["a", "b"], np.ones(2)))
 
 
+def test_paths_may_be_text(tmp_path: Path) -> None:
+    matrix = embeddings.build_cached("hadamard", STATISTICS, 8, directory=str(tmp_path / "cache"))
+    matrix.export(str(tmp_path / "a.txt"), WORDS)
+    assert (tmp_path / "a.txt").read_text().startswith(f"{len(WORDS)} 8\n")
+
+
 @pytest.mark.parametrize(
     ("content", "message"),
     [
