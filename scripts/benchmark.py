@@ -9,7 +9,6 @@ frequent ones. The other times do not depend on the data.
 
 import contextlib
 import ctypes
-import json
 import multiprocessing
 import platform
 import sys
@@ -27,6 +26,7 @@ from benchmark_layers import PLAIN, Sizes, build_layer
 from benchmark_report import plot_growth, print_report
 from places import require_places
 
+from embeddings.files import write_json
 from embeddings.options import Count, option
 from fixlm.cli import run
 from fixlm.config.command_line import read_command_line
@@ -75,7 +75,7 @@ def command(arguments: Sequence[str]) -> None:
     report = measure(settings)
     print_report(report)
     if settings.json is not None:
-        Path(settings.json).write_text(json.dumps(report, indent=2, ensure_ascii=False) + "\n")
+        write_json(Path(settings.json), report)
     if settings.plot is not None and "growth" in report:
         plot_growth(report["growth"], Path(settings.plot))
     elif settings.plot is not None:

@@ -7,7 +7,6 @@ Data are random; bytes do not depend on them. Times are medians, taken in turns.
 """
 
 import dataclasses
-import json
 import statistics
 import sys
 import time
@@ -24,6 +23,7 @@ from benchmark_layers import Sizes
 from places import require_places
 from torch.profiler import ProfilerActivity, profile
 
+from embeddings.files import write_json
 from embeddings.options import Count, option
 from fixlm.cli import run
 from fixlm.config.command_line import read_command_line
@@ -72,7 +72,7 @@ def command(arguments: Sequence[str]) -> None:
         report = figures(settings, ranks, cases)
         print_report(report)
         if settings.json is not None:
-            Path(settings.json).write_text(json.dumps(report, indent=2, ensure_ascii=False) + "\n")
+            write_json(Path(settings.json), report)
 
 
 def measure(settings: Settings, ranks: Ranks) -> list[Case]:

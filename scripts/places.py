@@ -19,7 +19,9 @@ def require_places(**files: str | None) -> None:
             raise InputError(f"--{flag}", "there is no such directory", found=Path(path).parent)
         if Path(path).is_dir():
             raise InputError(f"--{flag}", "is a directory", found=path, expected="a file")
-        if not os.access(path if Path(path).exists() else folder, os.W_OK):
+        # A file is replaced, for which its folder has to be writable; /dev/null is not.
+        replaced = Path(path).is_file() or not Path(path).exists()
+        if not os.access(folder if replaced else path, os.W_OK):
             raise InputError(f"--{flag}", "cannot be written", found=path)
     if files.get("plot") is not None and importlib.util.find_spec("matplotlib") is None:
         raise InputError("--plot", "matplotlib is not installed", fix="pip install matplotlib")

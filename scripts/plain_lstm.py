@@ -19,6 +19,7 @@ from torch import Tensor, nn
 
 STREAMS, SCORED_STREAMS, WINDOW = 20, 10, 35
 RATE, CLIP = 20.0, 0.25
+END = "<eos>"
 FILES = {split: f"{split}.txt" for split in ("train", "valid", "test")}
 
 
@@ -46,10 +47,12 @@ def read(directory: Path) -> tuple[dict[str, Tensor], int]:
     ids: dict[str, int] = {}
     splits = {}
     for split, name in FILES.items():
-        lines = (directory / name).read_text(encoding="utf-8").splitlines()
-        splits[split] = torch.tensor(
-            [ids.setdefault(word, len(ids)) for line in lines for word in [*line.split(), "<eos>"]]
-        )
+        *lines, last = (directory / name).read_text(encoding="utf-8").split("\n")
+        words: list[str] = []
+        for line in [*lines, *([last] if last else [])]:
+            own = line.split()
+            words += own if own[-1:] == [END] else [*own, END]
+        splits[split] = torch.tensor([ids.setdefault(word, len(ids)) for word in words])
     return splits, len(ids)
 
 

@@ -3,7 +3,6 @@
 python scripts/profile_step.py --json profile.json
 """
 
-import json
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -17,6 +16,7 @@ from places import require_places
 from torch.profiler import ProfilerActivity
 from torch.profiler import profile as torch_profile
 
+from embeddings.files import write_json
 from embeddings.options import Checked, Count, option
 from fixlm.cli import run
 from fixlm.config.command_line import read_command_line
@@ -53,7 +53,7 @@ def command(arguments: Sequence[str]) -> None:
         print(f"{name}: " + ", ".join(f"{part} {share:.1f} %" for part, share in parts.items()))
     if settings.json is not None:
         report = {"processor": processor(), "threads": settings.threads, "versions": versions()}
-        Path(settings.json).write_text(json.dumps({"percent": shares, **report}, indent=2) + "\n")
+        write_json(Path(settings.json), {"percent": shares, **report})
 
 
 def profile(layer: str, sizes: Sizes) -> dict[str, float]:

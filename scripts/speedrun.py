@@ -34,6 +34,7 @@ from embeddings.options import Checked, Count, option
 from fixlm.cli import run
 from fixlm.config.command_line import read_command_line
 from fixlm.errors import InputError, unknown_name
+from fixlm.runs.result_file import perplexity
 from fixlm.runs.summary import summarise
 from fixlm.runs.versions import versions
 
@@ -135,7 +136,7 @@ def timed_run(seed: int, flags: Sequence[str], keep: str | None) -> dict[str, An
 
 def perplexities(scores: Mapping[str, Any]) -> dict[str, float]:
     """Of the valid and the test split, per word."""
-    return {split: scores[split].get("perplexity_per_word", scores[split]["perplexity"]) for split in ("valid", "test")}
+    return {split: perplexity(scores[split]) for split in ("valid", "test")}
 
 
 def plain(settings: PlainSettings, flags: Sequence[str]) -> None:

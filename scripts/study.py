@@ -62,7 +62,7 @@ def train(study: str, arguments: Sequence[str]) -> None:
 
 def collect(runs: Path, results: Path) -> None:
     """Writes the summary of each run that is done below a directory, without the places where its files lay."""
-    from fixlm.comparison.status import read_run
+    from fixlm.comparison.find_runs import read_run
     from fixlm.comparison.stored_run import DONE
     from fixlm.runs import summary as kept_runs
 
@@ -99,6 +99,8 @@ def _require_same(name: str, summary: Mapping[str, Any], kept: Mapping[str, Any]
     if kept is not None:
         now, before = by_flag(summary["config"]), by_flag(kept["config"])
         different = [f"{flag} {before.get(flag)}" for flag in now if flag != "--data" and before.get(flag) != now[flag]]
+        texts = [each["config"]["corpus"]["sha256"] for each in (summary, kept)]
+        different += ["--data with another text"] if texts[0] != texts[1] else []
         if different:
             what, fix = "another run is kept under this name", "another place for the results"
             raise InputError(name, what, found=", ".join(different), fix=fix)

@@ -101,9 +101,9 @@ def filled(text: str, place: Path) -> str:
 
 def rows(study: str) -> list[Row]:
     """The settings of a study with their runs below ``results/``, by validation perplexity."""
+    from fixlm.comparison.find_runs import survey
     from fixlm.comparison.plan import read_plan
     from fixlm.comparison.rows import rows_of, sort_rows
-    from fixlm.comparison.status import survey
 
     planned = read_plan(STUDIES[study]).runs(RESULTS / study)
     return sort_rows(rows_of(planned, survey(planned)))
@@ -111,7 +111,7 @@ def rows(study: str) -> list[Row]:
 
 def table(study: str, place: Path) -> str:
     """The runs of a study in six columns, by rising validation perplexity; each row links the files of its runs."""
-    from fixlm.comparison.stored_run import perplexity
+    from fixlm.runs.result_file import perplexity
 
     found = rows(study)
     lines = ["| output layer | trained in it | in all | valid | test | runs, by seed |"]
@@ -198,7 +198,7 @@ def plot_first(path: Path) -> None:
 
 def pieces() -> dict[str, dict[Size, float]]:
     """The best validation perplexity per word of each layer, by size, among the runs of pieces in bfloat16."""
-    from fixlm.comparison.stored_run import perplexity
+    from fixlm.runs.result_file import perplexity
 
     found: dict[str, dict[Size, float]] = {}
     for run in (run for row in rows(PIECES) for run in row.done):

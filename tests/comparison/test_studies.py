@@ -12,8 +12,8 @@ import pytest
 from pages import PAGES
 
 from fixlm import cli
+from fixlm.comparison.find_runs import survey
 from fixlm.comparison.plan import read_plan
-from fixlm.comparison.status import survey
 from fixlm.runs.summary import read_summaries, read_summary
 
 ROOT = Path(__file__).parents[2]
@@ -75,12 +75,13 @@ def test_a_study_trains_its_layers_and_keeps_their_runs(
 
     config = runs / "walsh-start8-seed1" / "config.json"
     before = config.read_text()
-    values = json.loads(before)
-    values["optimization"]["lr"] = 0.5
-    config.write_text(json.dumps(values))  # another run of the same name
-    assert run(program, "collect", runs, kept) == 2
-    assert "walsh-start8-seed1: another run is kept under this name" in capsys.readouterr().err
-    assert read_summary(kept / "walsh-start8-seed1.json") == summary
+    for group, name, other in (("optimization", "lr", 0.5), ("corpus", "sha256", "0" * 64)):
+        values = json.loads(before)
+        values[group][name] = other
+        config.write_text(json.dumps(values))  # another run of the same name
+        assert run(program, "collect", runs, kept) == 2
+        assert "walsh-start8-seed1: another run is kept under this name" in capsys.readouterr().err
+        assert read_summary(kept / "walsh-start8-seed1.json") == summary
     config.write_text(before)
 
     together = tmp_path / "together" / "runs.jsonl"

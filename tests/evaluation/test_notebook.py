@@ -98,6 +98,18 @@ def test_other_layers_and_vocabularies_will_do(
     assert "has no families" not in text(outputs["families"])
 
 
+def test_a_layer_without_one_matrix_has_no_map(
+    tiny_corpus: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name, flags in (("one", "random-orthogonal --learned-words 4 --tail-clusters 2"), ("other", "hadamard")):
+        given = ["--data", str(tiny_corpus), *FLAGS.split(), "--output-embed", *flags.split()]
+        assert train(*given, "--run", str(tmp_path / name)) == 0
+    runs = {"FIXLM_RUN": str(tmp_path / "one"), "FIXLM_OTHER_RUN": str(tmp_path / "other")}
+    outputs = execute(tmp_path, monkeypatch, **runs)
+    assert "No neighbours and no map: " in text(outputs["neighbours"])
+    assert images(outputs) == [name for name in FIGURES if name != "map"]
+
+
 def test_it_is_kept_without_outputs() -> None:
     notebook = nbformat.read(NOTEBOOK, as_version=4)
     nbformat.validate(notebook)

@@ -9,6 +9,7 @@ from types import ModuleType
 
 import pytest
 
+from embeddings.files import write_json
 from fixlm.errors import InputError
 
 ROOT = Path(__file__).parents[2]
@@ -24,6 +25,19 @@ def test_a_file_in_a_directory_that_can_be_written_is_fine(places: ModuleType, t
     places.require_places(json=str(tmp_path / "a.json"), plot=None)
     (tmp_path / "a.json").write_text("{}")
     places.require_places(json=str(tmp_path / "a.json"))
+
+
+def test_what_is_no_file_is_written_to_and_not_replaced(places: ModuleType, tmp_path: Path) -> None:
+    """As /dev/null and /dev/stdout are."""
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    reader = os.open(pipe, os.O_RDWR | os.O_NONBLOCK)
+    places.require_places(json=str(pipe))
+    write_json(pipe, {"a": 1})
+    assert os.read(reader, 100) == b'{\n  "a": 1\n}\n'
+    os.close(reader)
+    assert pipe.is_fifo()
+    assert [*tmp_path.iterdir()] == [pipe]
 
 
 @pytest.mark.parametrize(

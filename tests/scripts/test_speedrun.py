@@ -44,9 +44,12 @@ def plain_lstm(monkeypatch: pytest.MonkeyPatch) -> Any:
     return importlib.import_module("plain_lstm")
 
 
-def test_the_plain_program_reads_the_words_that_fixlm_reads(plain_lstm: Any, text: Path) -> None:
+@pytest.mark.parametrize("more", ["", "the cat <eos>\n", "the\u2028cat\x0csat\n", "the dog"])
+def test_the_plain_program_reads_the_words_that_fixlm_reads(plain_lstm: Any, text: Path, more: str) -> None:
     from fixlm.corpus.corpus import load
 
+    with open(text / "valid.txt", "a", encoding="utf-8") as file:
+        file.write(more)
     splits, words = plain_lstm.read(text)
     corpus = load(str(text))
     assert words == len(corpus.words)
