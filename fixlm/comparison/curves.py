@@ -6,7 +6,8 @@ from typing import Any
 
 import numpy as np
 
-from fixlm.comparison.stored_run import StoredRun, perplexity
+from fixlm.comparison.stored_run import StoredRun
+from fixlm.runs.result_file import perplexity
 
 Curve = dict[int, float]
 

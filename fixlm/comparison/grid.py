@@ -22,14 +22,21 @@ def requested_plan(directory: Path, flags: Mapping[str, Any], file: str | None =
         file: a plan in JSON or TOML, which the flags change too.
 
     Raises:
-        InputError: a plan cannot be read, or the flags are wrong.
+        InputError: a plan cannot be read, the flags are wrong, or a new grid would leave out flags of the stored plan.
     """
     if file is not None:
         return override(read_plan(Path(file)), flags)
-    stored = directory / PLAN
+    stored = read_plan(directory / PLAN) if (directory / PLAN).is_file() else None
     varied = [flag for flag, value in flags.items() if flag != "seed" and len(values_of(flag, value)) > 1]
-    if stored.is_file() and not varied and LAYER not in flags:
-        return override(read_plan(stored), flags)
+    if stored is not None and not varied and LAYER not in flags:
+        return override(stored, flags)
+    lost = {flag: value for flag, value in stored.common.items() if flag not in flags} if stored and flags else {}
+    if lost:
+        found = " ".join(f"--{flag} {value}" for flag, value in lost.items())
+        fix = "repeat them beside the new grid, or take another directory"
+        raise InputError(
+            directory, "the plan of this directory has flags that the new grid lacks", found=found, fix=fix
+        )
     return read_grid(flags) if flags else None
 
 

@@ -8,6 +8,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from fixlm.runs.result_file import perplexity
 from fixlm.runs.status import Status
 
 if TYPE_CHECKING:
@@ -97,9 +98,3 @@ class StoredRun:
         """The same of the model mixed with n-grams; None for a run that was not scored so."""
         mixed = self.number("with_ngrams", split)
         return perplexity(mixed) if isinstance(mixed, Mapping) else None
-
-
-def perplexity(score: Mapping[str, Any]) -> float:
-    """Per word of the original text, of a score in ``result.json``; infinity for one that overflowed."""
-    value = score.get("perplexity_per_word", score["perplexity"])
-    return float("inf") if value is None else value

@@ -12,7 +12,8 @@ import pandas as pd
 
 from embeddings.files import write_atomically, write_json
 from fixlm.comparison.rows import Row, mean_and_deviation
-from fixlm.comparison.stored_run import DONE, StoredRun, perplexity
+from fixlm.comparison.stored_run import DONE, StoredRun
+from fixlm.runs.result_file import perplexity
 
 SPLITS = ("valid", "test")
 MIXED = {f"{split}_with_ngrams": split for split in SPLITS}
@@ -174,7 +175,8 @@ def explain(rows: Sequence[Row]) -> list[str]:
     if len(machines) > 1:
         notes.append("Not all runs are of the same versions and kind of processor (result.json has each run's).")
     if len({row.corpus for row in rows if row.corpus}) > 1:
-        notes.append("Rows are of different texts, sorted text by text: compare only rows of one text.")
+        apart = "Rows are of different texts, or cut otherwise, and are sorted apart."
+        notes.append(f"{apart} Of one text, perplexities per word compare.")
     for run in runs:
         if run.state != DONE:
             notes.append(f"{run.path.name}: {': '.join(filter(None, (run.state, run.reason)))}.")
@@ -238,7 +240,8 @@ def _unigrams(rows: Sequence[Row], columns: int) -> list[list[str]]:
         for run in row.done:
             assert run.result is not None
             scores = [number(perplexity(run.result["unigram"][split])) for split in SPLITS]
-            name = f"word frequencies alone ({_escape(run.result['corpus'].get('name', 'text'))})"
+            about = run.result["corpus"]
+            name = f"{about['unit']} frequencies alone ({_escape(about.get('name', 'text'))})"
             line = [name, *[NOTHING] * 3, *scores]
             found[row.corpus] = line + [NOTHING] * (columns - len(line))
     return [*found.values()]

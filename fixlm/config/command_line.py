@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
-from embeddings.errors import InputError, InputErrors, unknown_name
+from embeddings.errors import InputError, InputErrors, did_you_mean
 from embeddings.options import Kind, kinds, parse
 
 T = TypeVar("T")
@@ -35,9 +35,7 @@ class Parser(argparse.ArgumentParser):
                 raise InputError("command line", "an empty argument", fix="remove it; see --help")
             flag = unknown.split()[0]
             if flag.startswith("-"):
-                wrong = unknown_name(flag, "flag", flag.split("=")[0], known)
-                hint = str(wrong).partition("Did you mean ")[2].partition("?")[0]
-                fix = (f"Did you mean {hint}? " if hint else "") + "See --help for all flags"
+                fix = f"{did_you_mean(flag.split('=')[0], known)}See --help for all flags"
                 raise InputError(flag, "unknown flag (flags cannot be abbreviated)", fix=fix)
             raise InputError(flag, "unexpected argument", fix="see --help")
         raise InputError("command line", message, fix="see --help")
@@ -52,7 +50,7 @@ class Flag:
         help: one line, without the default.
         default: its value where it is not given.
         kind: what it may be.
-        place: ``first`` or ``ablation``: where ``--help`` shows it if not in its own group.
+        place: where ``--help`` shows it if not in its own group: ``first``, ``ablation`` or ``hidden``.
         alias: another name for the same flag, which help and errors show first.
     """
 
@@ -114,16 +112,10 @@ def flags_of(options: type[Any], prefix: str = "", **words: str) -> list[Flag]:
     ]
 
 
-def add_options(
-    parser: argparse.ArgumentParser | argparse._ArgumentGroup,
-    options: type[Any],
-    prefix: str = "",
-    skip: Sequence[str] = (),
-) -> None:
-    """Adds a flag for each field of a dataclass, but for those that ``skip`` names."""
-    for flag in flags_of(options, prefix):
-        if flag.name not in skip:
-            flag.add_to(parser)
+def add_options(parser: argparse.ArgumentParser | argparse._ArgumentGroup, options: type[Any]) -> None:
+    """Adds a flag for each field of a dataclass."""
+    for flag in flags_of(options):
+        flag.add_to(parser)
 
 
 def read_options(namespace: argparse.Namespace | Mapping[str, Any], options: type[T], prefix: str = "") -> T:

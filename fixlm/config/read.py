@@ -178,6 +178,10 @@ def _without_effect(config: TrainConfig, given: Mapping[str, Any]) -> Iterator[I
     if "alpha-weight-decay" in given and not hasattr(config.output, "alpha"):
         what, found = "has no effect: this output layer has no α", f"--output-embed {config.model.output_embed}"
         yield InputError("--alpha-weight-decay", what, found=found, fix="remove the flag")
+    if "output-lr" in given and _trains_no_matrix(config):
+        what = "has no effect: the layer trains no matrix of its own"
+        found = f"--output-embed {config.model.output_embed}"
+        yield InputError("--output-lr", what, found=found, fix="remove the flag")
     for flag, needed, idle in (
         ("tokenizer-type", "--tokenizer sentencepiece", config.data.tokenizer != "sentencepiece"),
         ("learned-words-scale", "--learned-words", not getattr(config.output, "learned_words", 1)),
@@ -202,6 +206,18 @@ def _without_effect(config: TrainConfig, given: Mapping[str, Any]) -> Iterator[I
         found = f"--fine-tune {settings.fine_tune}"
         what = "has no effect: fine-tuning averages from its first step"
         yield InputError("--nonmono", what, found=found, fix="remove the flag")
+
+
+def _trains_no_matrix(config: TrainConfig) -> bool:
+    """Whether all that the output layer trains are a bias and scales, beside what is the input embedding."""
+    model, output = config.model, config.output
+    if config.layer.trains_input:
+        return model.embed_size == model.feature_size
+    method = config.layer.method
+    own_dim = method is not None and getattr(embeddings.get(method), "OWN_DIM", False)
+    same_size = not own_dim and getattr(output, "output_dim", None) in (None, model.feature_size)
+    trained = getattr(output, "learned_words", 0) or getattr(output, "output_map", "linear") != "auto"
+    return same_size and not trained
 
 
 def _of_other_layers(config: TrainConfig, given: Mapping[str, Any]) -> Iterator[InputError]:

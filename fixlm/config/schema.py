@@ -15,6 +15,7 @@ from fixlm.model.core import CORES
 
 LearningRate = Annotated[float, Gt(0), Le(100)]
 Decay = Annotated[float, Ge(0), Le(10)]
+AUTO = "auto"
 
 
 @dataclass(frozen=True)
@@ -22,7 +23,7 @@ class DataConfig(Checked):
     """The text and how it is cut into words."""
 
     data: str = option(
-        "auto",
+        AUTO,
         "the text: wikitext-2, wikitext-103, sample (built in), a folder with train.txt, valid.txt and test.txt, or "
         "auto (wikitext-2 where it can be had, else sample)",
         place="first",

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING
 
 from fixlm.corpus.data_set import EOS
 
@@ -13,13 +13,6 @@ JOINERS = {"@-@": "-", "@,@": ",", "@.@": "."}
 """WikiText's marks for a hyphen inside a word and for the points inside a number."""
 ENDS = frozenset(",.;:!?)]}%'…")
 OPENS = frozenset("([{$£€#")
-
-
-class Readable(Protocol):
-    """What turns tokens into text."""
-
-    def add(self, token: str) -> str:
-        """The text that this token adds to what is there: with the space in front of it, if it has one."""
 
 
 class ReadableWords:

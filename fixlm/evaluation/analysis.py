@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import html
 import math
 from collections.abc import Mapping
@@ -12,6 +11,7 @@ import numpy as np
 import torch
 
 from embeddings.diagnostics import nearest
+from embeddings.errors import did_you_mean
 from embeddings.output_matrix import unit_rows
 from fixlm.errors import InputError
 
@@ -100,8 +100,7 @@ def word_id(run: Run, word: str) -> int:
     for spelling in (word, f"▁{word}"):
         if spelling in words:
             return words.index(spelling)
-    near = difflib.get_close_matches(word, words, n=1)
-    fix = f"did you mean {near[0]!r}?" if near else "take a word of vocabulary.txt"
+    fix = did_you_mean(word, words).strip() or "take a word of vocabulary.txt"
     raise InputError("word", "not in the vocabulary of the run", found=repr(word), fix=fix)
 
 

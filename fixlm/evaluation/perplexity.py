@@ -121,7 +121,7 @@ def evaluate(
         InputError: the sum is not finite, since a number of the model is not.
     """
     windows = _windows(model, corpus.splits[split], progress, f"evaluate {split}", cache, ngrams)
-    total = sum(nll.double().sum().item() for nll in windows)
+    total = sum(nll.cpu().double().sum().item() for nll in windows)  # some devices have no float64
     return _score(total, corpus, split)
 
 

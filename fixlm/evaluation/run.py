@@ -119,7 +119,7 @@ class Run:
             what = f"it names the corpus {source.data}, which is not there"
             fix = "name the folder that has the corpus now: --data FOLDER (data= in Python)"
             raise InputError(self.directory.config, what, fix=fix)
-        source = self.directory.with_own_tokenizer(dataclasses.replace(source, data=self.data or source.data))
+        source = self.directory.source_of_text(dataclasses.replace(source, data=self.data or source.data))
         with progress() as show:
             text = corpus.load(**vars(source), progress=show)
         check_corpus(self.directory, text)

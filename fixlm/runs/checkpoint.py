@@ -103,7 +103,7 @@ def save(
         os.rename(temporary, final)
         sync(root)
         for link in LINKS if best else ("last",):
-            _point(root / link, final.name)
+            point(root, link, step)
     except OSError as error:
         shutil.rmtree(temporary, ignore_errors=True)
         raise WriteError(
@@ -140,7 +140,12 @@ def find(root: Path, name: str) -> Path | None:
 
 def point(root: Path, link: str, step: int) -> None:
     """Points ``last`` or ``best`` at a step: a crash may have come between a checkpoint and its links."""
-    _point(root / link, f"step-{step}")
+    path, temporary = root / link, root / f".{link}.tmp"
+    temporary.unlink(missing_ok=True)
+    temporary.symlink_to(f"step-{step}")
+    if path.is_dir() and not path.is_symlink():  # in a copy that followed the links
+        remove(path)
+    os.replace(temporary, path)
 
 
 def verify(path: Path) -> Checkpoint:
@@ -222,15 +227,6 @@ def _remove_old(root: Path, step: int) -> None:
 def _by_step(root: Path) -> list[Path]:
     """All checkpoints, the newest first."""
     return sorted((path for path in root.glob("step-*") if _NAME.fullmatch(path.name)), key=_step, reverse=True)
-
-
-def _point(link: Path, target: str) -> None:
-    temporary = link.with_name(f".{link.name}.tmp")
-    temporary.unlink(missing_ok=True)
-    temporary.symlink_to(target)
-    if link.is_dir() and not link.is_symlink():  # in a copy that followed the links
-        remove(link)
-    os.replace(temporary, link)
 
 
 def _step(path: Path) -> int:

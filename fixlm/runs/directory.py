@@ -13,9 +13,10 @@ from typing import TYPE_CHECKING, Any
 
 from embeddings.files import parse_json, write_atomically, write_json
 from embeddings.readers.vocabulary import read_vocabulary
-from fixlm.config.schema import RUN_SETTINGS, DataConfig, RunConfig
+from fixlm.config.schema import AUTO, RUN_SETTINGS, DataConfig, RunConfig
 from fixlm.config.train_config import TrainConfig, values_before
 from fixlm.errors import InputError, WriteError
+from fixlm.runs.result_file import checked_result
 from fixlm.runs.run_files import RunFiles
 from fixlm.runs.versions import versions
 
@@ -92,8 +93,13 @@ class RunDirectory(RunFiles):
         except (OSError, ValueError, KeyError, TypeError, AttributeError):
             return None
 
-    def with_own_tokenizer(self, data: DataConfig) -> DataConfig:
-        """Where a text is, to be cut by the run's own tokenizer: it is not trained again, and its file may move."""
+    def source_of_text(self, data: DataConfig) -> DataConfig:
+        """Where the run's text is, to be cut by its own tokenizer: it is not trained again, and its file may move.
+
+        What ``auto`` stood for when the run began it stands for now, whatever can be had by then.
+        """
+        if data.data == AUTO:
+            data = dataclasses.replace(data, data=self.read_config()["corpus"]["name"])
         if data.tokenizer == "word" or not self.tokenizer.exists():
             return data
         return dataclasses.replace(data, tokenizer=str(self.tokenizer), vocab_size=None)
@@ -155,20 +161,6 @@ def checked_config(values: dict[str, Any]) -> dict[str, Any]:
     values |= TrainConfig.from_json(values).to_json() | {"run": values_before(RunConfig) | values["run"]}
     _require_rest(values)
     return values
-
-
-def checked_result(result: dict[str, Any]) -> dict[str, Any]:
-    """The values of ``result.json``.
-
-    Raises:
-        ValueError, KeyError, TypeError, AttributeError: a number that every result has is missing.
-    """
-    for split in ("valid", "test"):
-        {key: result["unigram"][split][key] for key in result[split] if key.startswith("perplexity")}
-    float(result["seconds"]), float(result["tokens_per_second"])
-    int(result["parameters"]["output_trainable"]), int(result["parameters"]["trainable"])
-    str(result["corpus"]["unit"])
-    return result
 
 
 def _require_rest(values: Mapping[str, Any]) -> None:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
+
+from fixlm.runs.result_file import perplexity
 
 if TYPE_CHECKING:
     import numpy as np
@@ -31,7 +32,9 @@ def model_card(
     from huggingface_hub import EvalResult, ModelCardData
 
     model, corpus, layer = config["model"], config["corpus"], config["model"]["output_embed"].rpartition("/")[2]
-    figures = [] if result is None else [(split, *_perplexity(result, split)) for split in ("valid", "test")]
+    figures: list[tuple[str, float, float]] = []
+    if result is not None:
+        figures = [(each, perplexity(result[each]), perplexity(result["unigram"][each])) for each in ("valid", "test")]
     data = ModelCardData(
         model_name=name,
         library_name="fixlm",
@@ -107,13 +110,6 @@ training text is written.
 
 {_about_vectors(layer, vectors, vectors_file)}
 """
-
-
-def _perplexity(result: Mapping[str, Any], split: str) -> tuple[float, float]:
-    """The perplexity per word of the run and of word frequencies alone."""
-    scores = result[split], result["unigram"][split]
-    found, floor = (score.get("perplexity_per_word", score["perplexity"]) for score in scores)
-    return math.inf if found is None else found, floor  # JSON has no infinity
 
 
 def _about_vectors(layer: str, vectors: np.ndarray | None, file: str) -> str:

@@ -96,6 +96,10 @@ def resumed_config(run: RunDirectory, given: Mapping[str, Any], config: TrainCon
         for difference in differences(config.to_json(), stored)
         if difference.flag.removeprefix("--") in given and difference.flag != "--data"
     ]
+    every, before = config.run.validate_every, stored["run"]["validate_every"]
+    decides = TrainConfig.from_json(stored).optimization.validations_decide
+    if decides and "validate-every" in given and every != before:
+        asked.append(Difference("run", "validate_every", "--validate-every", every, before))
     raise_for(asked, "differs from the run to resume", "drop the flag, or start another run")
     settings = {
         name: getattr(config.run, name) if flag_name(name).removeprefix("--") in given else stored["run"][name]

@@ -23,7 +23,8 @@ from typing import Any
 
 from embeddings.files import parse_json, write_atomically
 from fixlm.errors import InputError
-from fixlm.runs.directory import RunDirectory, checked_config, checked_result
+from fixlm.runs.directory import RunDirectory, checked_config
+from fixlm.runs.result_file import checked_result
 from fixlm.runs.status import parse_status, read_status
 
 SUMMARIES = "runs.jsonl"

@@ -22,6 +22,7 @@ from fixlm.runs.directory import RunDirectory
 from fixlm.runs.resume_check import check_corpus, check_files, flags_of_run, resumed_config
 from fixlm.runs.status import recorded
 from fixlm.training.ranks import Ranks, check_ranks, joined
+from fixlm.training.resuming import mend_links
 from fixlm.training.trainer import Trainer
 from fixlm.training.windows import Windows
 
@@ -55,7 +56,7 @@ def train(
                 check_default_root()
             else:  # before the corpus is read: what is wrong with the directory is told at once
                 config = _open(directory, config, given or {}, held, ranks)
-            source = directory.with_own_tokenizer(config.data) if directory and config.run.resume else config.data
+            source = directory.source_of_text(config.data) if directory and config.run.resume else config.data
             with progress() as show:
                 text = corpus.load(**vars(source), progress=show)
             if directory is None:
@@ -67,6 +68,8 @@ def train(
                 check_corpus(directory, text)
         if (result := ranks.from_first(lambda: finished(directory, config))) is not None:
             logger.info(f"{directory.path} is finished already; this is its result. Another --run trains anew.")
+            if config.run.resume and ranks.writes:
+                mend_links(directory.checkpoints, result.get("best_step"))
             order = config.run.ngram_order
             if order not in (0, result.get("with_ngrams", {}).get("order")):
                 scores = f"python -m fixlm.evaluate {directory.path} --ngram-order {order} --ngram-tune"

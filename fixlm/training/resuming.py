@@ -24,6 +24,14 @@ def newest_checkpoint(root: Path) -> checkpoint.Checkpoint:
     return saved
 
 
+def mend_links(root: Path, best_step: int | None) -> None:
+    """Points ``best`` at its checkpoint in a finished run whose links were lost, as some programs copy none."""
+    if best_step is None or checkpoint.find(root, "best") is not None:
+        return
+    if checkpoint.find(root, f"step-{best_step}") is not None:
+        checkpoint.point(root, "best", best_step)
+
+
 def point_links(root: Path, step: int, best: dict[str, Any]) -> dict[str, Any]:
     """Points ``last`` at a step and ``best`` at the best one so far.
 

@@ -78,6 +78,8 @@ def refused(capsys: pytest.CaptureFixture[str], *arguments: str) -> list[str]:
         ("--output-embed walsh --learned-words 9 --tail-dim 64", "--tail-dim: has no effect on this output layer (found --output-embed walsh). Fix: remove the flag, or choose --output-embed "),
         ("--output-embed adaptive --learned-words 9", "--learned-words: has no effect on this output layer (found --output-embed adaptive). Fix: remove the flag, or choose --output-embed random-orthogonal, sylvester, word2vec, pmi, pmi-signs, cca, walsh"),
         ("--output-embed learned --alpha-weight-decay 0.1", "--alpha-weight-decay: has no effect: this output layer has no α (found --output-embed learned). Fix: remove the flag"),
+        ("--output-embed tied --output-lr 0.1", "--output-lr: has no effect: the layer trains no matrix of its own (found --output-embed tied). Fix: remove the flag"),
+        ("--output-embed hadamard --output-lr 0.1", "--output-lr: has no effect: the layer trains no matrix of its own (found --output-embed hadamard). Fix: remove the flag"),
         ("--num-layers 1 --dropout-between 0.1", "--dropout-between: has no effect without --num-layers 2 or more"),
         ("--output-embed walsh --walsh-positions random --walsh-pmi-dim 9", "--walsh-pmi-dim: it is of families by PMI vectors (found --walsh-positions random)"),
         ("--output-embed pmi --pretrained-format text", "--pretrained-format: has no effect: no pretrained matrix is built (found --output-embed pmi). Fix: remove the flag, or choose --output-embed FILE, a file of vectors"),

@@ -407,6 +407,18 @@ def test_flags_replace_those_of_a_plan(small: list[str], tmp_path: Path, capsys:
     assert "--lr: takes one value here, in place of that of every setting (found 1, 2)" in capsys.readouterr().err
 
 
+def test_a_new_grid_may_not_forget_flags_of_the_old_one(
+    small: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run(tmp_path, *small, "--output-embed", "tied", "--lr", "0.1") == 0
+    plan = (tmp_path / "plan.json").read_bytes()
+    capsys.readouterr()
+    assert run(tmp_path, *small, "--output-embed", "tied,hadamard") == 2
+    error = capsys.readouterr().err
+    assert "the plan of this directory has flags that the new grid lacks (found --lr 0.1)" in error
+    assert (tmp_path / "plan.json").read_bytes() == plan
+
+
 def test_a_plan_in_a_file(small: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     plan = tmp_path / "plan.json"
     plan.write_text(

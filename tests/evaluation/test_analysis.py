@@ -145,7 +145,7 @@ def test_nearest_words_are_by_cosine_and_without_the_word_itself(runs: dict[str,
     del cosines["cat"]
     assert [word for word, _ in found] == sorted(cosines, key=cosines.__getitem__, reverse=True)[:3]
     assert [cosine for _, cosine in found] == pytest.approx(sorted(cosines.values(), reverse=True)[:3])
-    expected = r"word: not in the vocabulary of the run \(found 'catt'\)\. Fix: did you mean 'cat'\?"
+    expected = r"word: not in the vocabulary of the run \(found 'catt'\)\. Fix: Did you mean 'cat'\?"
     with pytest.raises(InputError, match=expected):
         analysis.nearest_words(run, matrix, "catt")
 

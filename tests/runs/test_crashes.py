@@ -24,15 +24,15 @@ def test_a_crash_between_a_checkpoint_and_its_links_is_mended(
 ) -> None:
     flags = [*small, "--output-embed", "tied", "--run"]
     assert train(*flags, str(tmp_path / "whole")) == 0
-    real = checkpoint._point
+    real = checkpoint.point
 
-    def crash(link: Path, target: str) -> None:
-        if target == "step-12":
+    def crash(root: Path, link: str, step: int) -> None:
+        if step == 12:
             raise KeyboardInterrupt
-        real(link, target)
+        real(root, link, step)
 
     with monkeypatch.context() as patch:
-        patch.setattr(checkpoint, "_point", crash)
+        patch.setattr(checkpoint, "point", crash)
         assert train(*flags, str(tmp_path / "cut")) == 130
     assert os.readlink(tmp_path / "cut/checkpoints/last") == "step-0"
     at_step(13, interrupt)

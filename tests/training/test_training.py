@@ -17,8 +17,10 @@ from safetensors.torch import load_file
 
 from embeddings.output_matrix import OutputMatrix, hash_vectors
 from fixlm.config.read import read_config
+from fixlm.config.schema import DataConfig
 from fixlm.corpus import corpus
 from fixlm.corpus.corpus import load
+from fixlm.errors import InputError
 from fixlm.runs.directory import RunDirectory
 from fixlm.runs.load_model import load_model
 from fixlm.runs.new_model import build_matrix, new_model
@@ -192,6 +194,29 @@ def test_a_run_that_its_validations_ended_is_another_one_with_others(
     assert train(*arguments) == 0
     assert train(*arguments, "--validate-every", "6") == 2
     assert "the directory is not empty" in capsys.readouterr().err
+    assert train("--run", str(tmp_path / "run"), "--resume", "--validate-every", "6") == 2
+    assert "--validate-every: differs from the run to resume (found 6, expected 12)" in capsys.readouterr().err
+
+
+def test_a_finished_run_whose_links_were_lost_gets_them_back(small: list[str], tmp_path: Path) -> None:
+    run = RunDirectory(tmp_path / "run")
+    assert train(*small, "--output-embed", "tied", "--run", str(run.path)) == 0
+    best = os.readlink(run.checkpoints / "best")
+    for link in ("best", "last"):
+        (run.checkpoints / link).unlink()
+    with pytest.raises(InputError, match=r"has no checkpoint 'best'.*--resume it"):
+        load_model(run)
+    assert train("--run", str(run.path), "--resume") == 0
+    assert os.readlink(run.checkpoints / "best") == best
+    load_model(run)
+
+
+def test_auto_means_the_text_that_a_run_began_with(small: list[str], tmp_path: Path) -> None:
+    run = RunDirectory(tmp_path / "run")
+    assert train(*small, "--output-embed", "tied", "--run", str(run.path)) == 0
+    name = run.read_config()["corpus"]["name"]
+    assert run.source_of_text(DataConfig("auto")).data == name
+    assert run.source_of_text(DataConfig("sample")).data == "sample"
 
 
 def test_a_finished_run_is_reported_though_its_text_has_moved(
