@@ -56,7 +56,13 @@ PRESETS: dict[str, dict[str, Any]] = {
         "ngram_order": 4,
     },
 }
-PRESETS["speedrun-87"] = {name: value for name, value in PRESETS["speedrun-100"].items() if name != "dropout"} | {
+PRESETS["speedrun-87"] = {
+    name: value
+    for name, value in PRESETS["speedrun-100"].items()
+    if name != "dropout" and not name.startswith("pmi_")
+} | {
+    "output_embed": "cca",
+    "input_start": "cca",
     "hidden_size": 512,
     "embed_size": 512,
     "dropout_input": 0.35,
