@@ -57,9 +57,7 @@ PRESETS: dict[str, dict[str, Any]] = {
     },
 }
 PRESETS["speedrun-87"] = {
-    name: value
-    for name, value in PRESETS["speedrun-100"].items()
-    if name != "dropout" and not name.startswith("pmi_")
+    name: value for name, value in PRESETS["speedrun-100"].items() if name != "dropout" and not name.startswith("pmi_")
 } | {
     "output_embed": "cca",
     "input_start": "cca",
