@@ -132,4 +132,6 @@ def test_what_the_page_says_of_the_races_to_the_lower_goal() -> None:
     different = {key for key, value in configs[0]["optimization"].items() if configs[1]["optimization"][key] != value}
     assert different == {"recipe"}  # the name of the preset
     different = {key for key, value in configs[0]["model"].items() if configs[1]["model"][key] != value}
-    assert different == {"output_embed", "input_start"}
+    assert different == {"output_embed", "input_start", "dropout"}
+    rates = ("dropout_input", "dropout_between", "dropout_output")  # beside which --dropout is not read
+    assert all(config["model"][rate] is not None for config in configs for rate in rates)
