@@ -32,7 +32,7 @@ def requested_plan(directory: Path, flags: Mapping[str, Any], file: str | None =
         return override(stored, flags)
     lost = {flag: value for flag, value in stored.common.items() if flag not in flags} if stored and flags else {}
     if lost:
-        found = " ".join(f"--{flag} {value}" for flag, value in lost.items())
+        found = ", ".join(f"--{_in_words(flag, value)}" for flag, value in lost.items())
         fix = "repeat them beside the new grid, or take another directory"
         raise InputError(
             directory, "the plan of this directory has flags that the new grid lacks", found=found, fix=fix

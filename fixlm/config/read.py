@@ -216,7 +216,8 @@ def _trains_no_matrix(config: TrainConfig) -> bool:
     method = config.layer.method
     own_dim = method is not None and getattr(embeddings.get(method), "OWN_DIM", False)
     same_size = not own_dim and getattr(output, "output_dim", None) in (None, model.feature_size)
-    trained = getattr(output, "learned_words", 0) or getattr(output, "output_map", "linear") != "auto"
+    # A layer without --output-map has a matrix of its own, which is trained.
+    trained = not hasattr(output, "output_map") or output.output_map != "auto" or getattr(output, "learned_words", 0)
     return same_size and not trained
 
 

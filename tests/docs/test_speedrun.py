@@ -94,7 +94,8 @@ def test_what_the_pages_say_of_the_records() -> None:
     assert f"a test perplexity of {alone(record):.1f} in {minutes(record):.1f} minutes**" in readme
     assert f"some {read('plain-3')['minutes_of_40_epochs'] / 60:.0f} hours" in readme
     assert f"in some {read('plain-650-2')['minutes_of_40_epochs'] / 60:.0f} hours" in readme
-    assert f"4-grams has {scores(longer)[0]:.1f} in {minutes(longer):.1f} minutes" in readme
+    mixed = f"4-grams has {scores(longer)[0]:.1f} in {minutes(longer):.1f} minutes"
+    assert f"{mixed}, and {alone(longer):.1f} without them." in readme
 
 
 def test_the_page_says_by_how_much_the_first_race_with_ngrams_missed() -> None:

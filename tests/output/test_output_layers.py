@@ -250,13 +250,14 @@ def test_what_is_no_number_is_told_by_its_name(name: str, options: dict[str, Any
         output.build(name, 8, 20, **own, **options)
 
 
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 @pytest.mark.parametrize("name", ["learned", "random-orthogonal", "hadamard", "walsh"])
-def test_a_number_that_is_none_does_not_vanish(name: str) -> None:
+def test_what_is_not_a_number_does_not_vanish(name: str, dtype: torch.dtype) -> None:
     """Neither does that of one word in the loss of another."""
-    built = layer(name)
+    built = layer(name).to(dtype)
     with torch.no_grad():
         built.bias[3] = torch.nan
-    hidden, _ = tokens()
+    hidden = tokens()[0].to(dtype)
     targets = torch.full((len(hidden),), 5)
     assert built.loss(hidden, targets).isnan()
     assert built.nll(hidden, targets).isnan().all()
