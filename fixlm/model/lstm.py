@@ -12,6 +12,9 @@ from fixlm.model.dropout import dropout_mask, locked_dropout
 if TYPE_CHECKING:
     from fixlm.model.core import State
 
+WIDE = 512
+"""Units from which on `fixlm.model.lstm_layer` is faster: below, the start of a product costs more than it saves."""
+
 
 class LockedDropoutLSTM(nn.LSTM):
     """`torch.nn.LSTM` with locked dropout and weight drop; its parameters have the names of that class.
@@ -70,12 +73,22 @@ class LockedDropoutLSTM(nn.LSTM):
             if layer > 0:
                 x = locked_dropout(x, self.between, self.training)
             units = self.sizes[layer]
-            layer_state = (h[None, :, :units].contiguous(), c[None, :, :units].contiguous())
-            x, h, c = torch.lstm(x, layer_state, self._weights(layer), True, 1, 0.0, self.training, False, False)
+            x, h, c = self._layer(layer, x, h[:, :units].contiguous(), c[:, :units].contiguous())
             filling = (0, state[0].shape[-1] - units)
             hidden.append(nn.functional.pad(h, filling))
             cell.append(nn.functional.pad(c, filling))
-        return x, (torch.cat(hidden), torch.cat(cell))  # (T, B, units), 2 × (layers, B, H)
+        return x, (torch.stack(hidden), torch.stack(cell))  # (T, B, units), 2 × (layers, B, H)
+
+    def _layer(self, layer: int, x: Tensor, h: Tensor, c: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """(T, B, inputs) and two (B, units) → (T, B, units) and two (B, units)."""
+        weights = self._weights(layer)
+        if self.training and _wide_in_bfloat16(x, h.shape[1]):
+            from fixlm.model.lstm_layer import lstm_layer
+
+            return lstm_layer(x, h, c, weights, torch.bfloat16)
+        state = (h[None], c[None])
+        x, h, c = torch.lstm(x, state, weights, True, 1, 0.0, self.training, False, False)
+        return x, h[0], c[0]
 
     def _weights(self, layer: int) -> list[Tensor]:
         """Input, recurrent weights and the two biases; in training with the recurrent ones dropped."""
@@ -83,3 +96,9 @@ class LockedDropoutLSTM(nn.LSTM):
         if self.training and self.weight_drop > 0:
             weights[1] = weights[1] * dropout_mask(weights[1].shape, self.weight_drop, weights[1])
         return weights
+
+
+def _wide_in_bfloat16(x: Tensor, units: int) -> bool:
+    """Whether `fixlm.model.lstm_layer` computes a layer."""
+    low = torch.is_autocast_enabled(x.device.type) and torch.get_autocast_dtype(x.device.type) == torch.bfloat16
+    return x.device.type == "cpu" and low and units >= WIDE and units % 8 == 0

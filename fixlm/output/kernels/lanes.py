@@ -6,7 +6,7 @@ or more on processors with narrower ones), with ``+``, ``-``, ``*``, ``/`` and t
 compiled in place; none can be called from Python.
 
 numba keeps compiled kernels on disk and notices changes of their own files only: whoever changes this one deletes
-``fixlm/output/kernels/__pycache__``.
+``fixlm/output/kernels/__pycache__`` and ``fixlm/model/__pycache__``.
 """
 
 import operator
