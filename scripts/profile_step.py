@@ -13,6 +13,7 @@ from benchmark import processor
 from benchmark_cases import STEPS, our_step
 from benchmark_layers import Sizes
 from places import require_places
+from torch.autograd.profiler_util import FunctionEvent
 from torch.profiler import ProfilerActivity
 from torch.profiler import profile as torch_profile
 
@@ -24,7 +25,7 @@ from fixlm.runs.versions import versions
 
 REPEATED = 5  # steps, after a first one that compiles and allocates
 PARTS = {
-    "LSTM": ("rnn_layer", "lstm", "RnnLayer"),
+    "LSTM": ("rnn_layer", "lstm", "RnnLayer", "LSTMLayer"),
     "output layer": ("CrossEntropy", "LossByTiles", "aten::mm", "aten::addmm", "aten::addmv"),
     "input embedding": ("Lookup", "embedding"),
     "AdamW": ("adamw", "zero_grad"),
@@ -64,10 +65,17 @@ def profile(layer: str, sizes: Sizes) -> dict[str, float]:
         for _ in range(REPEATED):
             step()
     times = dict.fromkeys([*PARTS, "rest"], 0.0)
-    for event in found.key_averages():
-        part = next((part for part, names in PARTS.items() if any(n in event.key for n in names)), "rest")
-        times[part] += event.self_cpu_time_total
+    for event in found.events():
+        times[part_of(event)] += event.self_cpu_time_total
     return {part: round(100 * time / sum(times.values()), 1) for part, time in times.items()}
+
+
+def part_of(event: FunctionEvent) -> str:
+    """Of an operation: that of the outermost one that called it and has a part of its own."""
+    caller = part_of(event.cpu_parent) if event.cpu_parent else "rest"
+    if caller != "rest":
+        return caller
+    return next((part for part, names in PARTS.items() if any(name in event.name for name in names)), "rest")
 
 
 if __name__ == "__main__":

@@ -31,11 +31,11 @@ def lstm_layer(
     Returns:
         (T, B, H) in that precision, and hidden and cell (B, H) after the last step.
     """
-    result: tuple[Tensor, Tensor, Tensor] = _Layer.apply(x, hidden, cell, *weights, precision)
+    result: tuple[Tensor, Tensor, Tensor] = _LSTMLayer.apply(x, hidden, cell, *weights, precision)
     return result
 
 
-class _Layer(torch.autograd.Function):
+class _LSTMLayer(torch.autograd.Function):
     @staticmethod
     def forward(
         ctx: Any,
