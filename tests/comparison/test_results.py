@@ -68,6 +68,13 @@ def test_the_figures_of_bfloat16_are_those_of_the_benchmark() -> None:
         assert f"| {layer} | {time:,.0f} | {'1' if ratio is None else f'{ratio:.1f}'} |" in PAGES["docs/performance.md"]
 
 
+def test_the_figures_of_a_wide_lstm_are_those_of_the_benchmark() -> None:
+    layers = ("learned", "tied", "adaptive", "pmi", "walsh", "hadamard")
+    for row, name in (("`torch.lstm`", "steps-512-threads2-torch-lstm"), ("this layer", "steps-512-threads2")):
+        cells = [f"{BENCHMARKS[name]['ratios'][f'{layer}_step']:.1f}" for layer in layers]
+        assert f"| with {row} | {' | '.join(cells)} |" in PAGES["docs/performance.md"]
+
+
 def test_the_times_of_steps_are_those_of_the_benchmark() -> None:
     rows = (
         ("AMD EPYC with AVX-512, nothing else on the machine", "steps-256-4096"),
