@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
 import numpy as np
 from annotated_types import Gt, Le
 
-from embeddings.methods import factorised_counts
+from embeddings.methods import factorised_counts, svd
 from embeddings.methods.factorised_counts import CountOptions, blocks_of
 from embeddings.options import option
 
@@ -24,6 +24,7 @@ SUMMARY = "square roots of co-occurrence counts, scaled for a correlation analys
 NEEDS_CORPUS = True
 DEFAULT_FOLDS = 8
 COUNTS_PAIRS = True
+VERSION = svd.VERSION
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
-from embeddings.methods import factorised_counts
+from embeddings.methods import factorised_counts, svd
 from embeddings.methods.factorised_counts import CountOptions, blocks_of
 from embeddings.options import Count, NonNegative, Positive, option
 
@@ -23,6 +23,7 @@ SUMMARY = "positive PMI of co-occurrence counts, factorised by a truncated SVD"
 NEEDS_CORPUS = True
 DEFAULT_FOLDS = 8
 COUNTS_PAIRS = True
+VERSION = svd.VERSION
 
 
 @dataclass(frozen=True)

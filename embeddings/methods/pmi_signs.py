@@ -18,7 +18,7 @@ import numpy as np
 from threadpoolctl import threadpool_limits
 
 from embeddings.errors import InputError
-from embeddings.methods import pmi, random_orthogonal
+from embeddings.methods import pmi, random_orthogonal, svd
 from embeddings.options import Count, Natural, option
 from embeddings.output_matrix import unit_rows
 from embeddings.registry import Progress
@@ -27,6 +27,7 @@ from embeddings.statistics import CorpusStatistics
 SUMMARY = "±1: the signs of rotated PMI vectors, one bit a weight"
 NEEDS_CORPUS = True
 COUNTS_PAIRS = True
+VERSION = svd.VERSION
 DEFAULT_FOLDS = 8
 RANK = 512
 CHUNK = 4096

@@ -15,7 +15,7 @@ from typing import Literal
 import numpy as np
 
 from embeddings.errors import InputError
-from embeddings.methods import hadamard, pmi
+from embeddings.methods import hadamard, pmi, svd
 from embeddings.options import Checked, Count, NonNegative, option
 from embeddings.registry import Progress
 from embeddings.statistics import CorpusStatistics
@@ -23,6 +23,7 @@ from embeddings.statistics import CorpusStatistics
 SUMMARY = "±1 codes in two halves: a family's, grouped by meaning, and one that tells its words apart"
 NEEDS_CORPUS = True
 COUNTS_PAIRS = True
+VERSION = svd.VERSION
 OWN_DIM = True
 CODES = True
 SMALLEST, LARGEST = 16, 8192
