@@ -70,7 +70,7 @@ def test_the_figures_of_bfloat16_are_those_of_the_benchmark() -> None:
 
 def test_the_figures_of_a_wide_lstm_are_those_of_the_benchmark() -> None:
     layers = ("learned", "tied", "adaptive", "pmi", "walsh", "hadamard")
-    for row, name in (("`torch.lstm`", "steps-512-threads2-torch-lstm"), ("this layer", "steps-512-threads2")):
+    for row, name in (("`torch.lstm`", "steps-512-threads2-torch-lstm"), ("our layer", "steps-512-threads2")):
         cells = [f"{BENCHMARKS[name]['ratios'][f'{layer}_step']:.1f}" for layer in layers]
         assert f"| with {row} | {' | '.join(cells)} |" in PAGES["docs/performance.md"]
 
@@ -90,7 +90,7 @@ def test_the_times_of_steps_are_those_of_the_benchmark() -> None:
 
 
 def test_the_figures_of_matrices_are_those_of_their_logs() -> None:
-    pmi, _, hadamard = (RESULTS / "build-512.txt").read_text().partition("method         hadamard")
+    pmi, hadamard, cca = re.split("(?=method +(?:hadamard|cca))", (RESULTS / "build-512.txt").read_text())
     text = " ".join(PAGES["docs/layers.md"].split())
     (coherence, bound) = re.findall(r"coherence ([\d.]+), and the Welch bound is ([\d.]+)\.", text)[0]
     assert coherence in hadamard
@@ -98,6 +98,8 @@ def test_the_figures_of_matrices_are_those_of_their_logs() -> None:
     (seconds,) = re.findall(r"the PMI matrix takes (\d+) s on two cores", text)
     (built_in,) = re.findall(r"built in +([\d.]+) s", pmi)
     assert seconds == f"{float(built_in):.0f}"
+    (longest,) = re.findall(r"built in +([\d.]+) s", cca)
+    assert f"| built with block Lanczos | {built_in} s | {longest} s |" in PAGES["docs/performance.md"]
 
 
 @pytest.mark.parametrize("name", runs())
