@@ -25,11 +25,14 @@ VERSION = 2
 DENSE_LIMIT = 2048
 """Up to this many rows the full decomposition in float64 takes seconds and is exact."""
 TOLERANCE = 1e-4
-"""Of a vector's residual ‖A Aᵀ u − s² u‖, relative to s²; the singular values are then right to about 1e-5."""
+"""Of a vector's residual ‖A Aᵀ u − s² u‖, relative to s², or to a thousandth of the largest s² if that is more. The
+singular values are then right to about 1e-5."""
 BLOCK = 32
 """Vectors that are multiplied at a time. More of them need a larger Krylov space, fewer read the matrix more often."""
 KRYLOV = 8
-"""The Krylov space may grow to this many times the rank."""
+"""The Krylov space may grow to this many times the rank, and to `SMALL_KRYLOV` in any case."""
+SMALL_KRYLOV = 2048
+"""Values that lie close together need many more vectors than the rank, where that is small."""
 USUAL_KRYLOV = 4
 """What text takes of it, about, and the whole of the progress shown."""
 
@@ -90,7 +93,7 @@ def _block_lanczos(matrix: csr_array, rank: int, seed: int, progress: Progress) 
     from threadpoolctl import threadpool_limits
 
     rows = matrix.shape[0]
-    most = min(max(KRYLOV * rank, 16 * BLOCK), rows - BLOCK) // BLOCK * BLOCK
+    most = min(max(KRYLOV * rank, SMALL_KRYLOV), rows - BLOCK) // BLOCK * BLOCK
     between = max(BLOCK, rank // 4 // BLOCK * BLOCK)  # tests of convergence, which cost as much as some blocks
     basis = np.empty((rows, most), dtype=np.float32, order="F")  # K
     small = np.zeros((most, most))  # T

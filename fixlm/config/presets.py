@@ -39,13 +39,11 @@ PRESETS: dict[str, dict[str, Any]] = {
     },
     # The races to test perplexities of 100.3 and 86.7 on WikiText-2: docs/speedrun.md.
     "speedrun-100": {
-        "output_embed": "pmi",
+        "output_embed": "cca",
         "hidden_size": 256,
         "embed_size": 256,
-        "input_start": "pmi",
+        "input_start": "cca",
         "input_start_scale": 8.0,
-        "pmi_context": "left",
-        "pmi_lags": "1,2,3,4,100",
         "cross_fit": 4,
         "normalize": False,
         "learned_words": 2000,
@@ -56,11 +54,7 @@ PRESETS: dict[str, dict[str, Any]] = {
         "ngram_order": 4,
     },
 }
-PRESETS["speedrun-87"] = {
-    name: value for name, value in PRESETS["speedrun-100"].items() if name != "dropout" and not name.startswith("pmi_")
-} | {
-    "output_embed": "cca",
-    "input_start": "cca",
+PRESETS["speedrun-87"] = {name: value for name, value in PRESETS["speedrun-100"].items() if name != "dropout"} | {
     "hidden_size": 512,
     "embed_size": 512,
     "dropout_input": 0.35,

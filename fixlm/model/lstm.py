@@ -82,7 +82,7 @@ class LockedDropoutLSTM(nn.LSTM):
     def _layer(self, layer: int, x: Tensor, h: Tensor, c: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """(T, B, inputs) and two (B, units) → (T, B, units) and two (B, units)."""
         weights = self._weights(layer)
-        if self.training and _wide_in_bfloat16(x, h.shape[1]):
+        if self.training and _wide_in_bfloat16(x, h, c, weights[0]):
             from fixlm.model.lstm_layer import lstm_layer
 
             return lstm_layer(x, h, c, weights, torch.bfloat16)
@@ -98,7 +98,9 @@ class LockedDropoutLSTM(nn.LSTM):
         return weights
 
 
-def _wide_in_bfloat16(x: Tensor, units: int) -> bool:
+def _wide_in_bfloat16(x: Tensor, h: Tensor, *others: Tensor) -> bool:
     """Whether `fixlm.model.lstm_layer` computes a layer."""
-    low = torch.is_autocast_enabled(x.device.type) and torch.get_autocast_dtype(x.device.type) == torch.bfloat16
-    return x.device.type == "cpu" and low and units >= WIDE and units % 8 == 0
+    units = h.shape[1]
+    if x.device.type != "cpu" or units < WIDE or units % 8 or any(each.dtype != torch.float32 for each in (h, *others)):
+        return False
+    return torch.is_autocast_enabled("cpu") and torch.get_autocast_dtype("cpu") == torch.bfloat16

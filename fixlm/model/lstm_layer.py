@@ -11,10 +11,10 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.autograd.function import once_differentiable
 
 from fixlm.model.lstm_cell import back, forth
 from fixlm.output.kernels.arrays import as_numpy, scratch
+from fixlm.output.kernels.gradients import once
 
 
 def lstm_layer(
@@ -65,12 +65,12 @@ class _LSTMLayer(torch.autograd.Function):
         return hiddens[1:], hiddens[-1].to(hidden.dtype), cells[-1].clone()
 
     @staticmethod
-    @once_differentiable
+    @once
     def backward(ctx: Any, grad_output: Tensor, grad_hidden: Tensor, grad_cell: Tensor) -> tuple[Tensor | None, ...]:
         inputs, weight_input, weight_hidden, gates, hiddens, cells = ctx.saved_tensors
         steps, streams, _ = gates.shape
         grad_gates = scratch(gates, *gates.flatten(0, 1).shape)
-        grad_bias, grad_cell = cells.new_zeros(gates.shape[2]), grad_cell.clone()
+        grad_bias, grad_cell = cells.new_zeros(gates.shape[2]), grad_cell.clone(memory_format=torch.contiguous_format)
         by_step = as_numpy(grad_gates.view_as(gates))
         gates_, cells_, output_ = as_numpy(gates), as_numpy(cells), as_numpy(grad_output.to(gates.dtype).contiguous())
         bias_, cell_ = as_numpy(grad_bias), as_numpy(grad_cell)
@@ -80,7 +80,7 @@ class _LSTMLayer(torch.autograd.Function):
             back(gates_[t], cells_[t], cells_[t + 1], output_[t], hidden_, cell_, by_step[t], bias_)
             grad_hidden = grad_gates.view_as(gates)[t] @ weight_hidden
         return (
-            (grad_gates @ weight_input).view(steps, streams, -1),
+            (grad_gates @ weight_input).view(steps, streams, -1) if ctx.needs_input_grad[0] else None,
             grad_hidden.to(cells.dtype),
             grad_cell,
             (grad_gates.T @ inputs).to(cells.dtype),

@@ -30,6 +30,8 @@ from fixlm.runs.status import parse_status, read_status
 SUMMARIES = "runs.jsonl"
 POINTS = 75
 """Training records that are kept: one epoch of WikiText-2 has 75, and a plot is too small to show more."""
+POINTS_TOGETHER = 30
+"""The same where the runs of a study share a file: nothing is drawn of them, and they are many."""
 END = 15
 """Training records at the end that are kept as they are: the study gives training losses over the last 150 steps."""
 DIGITS = 6
@@ -91,11 +93,15 @@ def write_summary(path: Path, summary: Mapping[str, Any]) -> None:
 def add_summaries(path: Path, summaries: Mapping[str, Mapping[str, Any]]) -> None:
     """Writes the summaries of runs, by the names of their directories, to one file, a line each.
 
-    Lines of other runs stay as they are.
+    Lines of other runs stay as they are. Fewer training records are kept than of a run with its own file.
 
     Raises:
         InputError: as of `read_summaries`.
     """
+    summaries = {
+        name: {**summary, "metrics": thinned(summary["metrics"], POINTS_TOGETHER)}
+        for name, summary in summaries.items()
+    }
     lines = dict(zip(read_summaries(path), path.read_bytes().splitlines(), strict=True)) if path.is_file() else {}
     lines |= {name: _json({"run": name, **summary}).encode() for name, summary in summaries.items()}
     write_atomically(path, b"".join(lines[name] + b"\n" for name in sorted(lines)))

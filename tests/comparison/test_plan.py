@@ -47,7 +47,7 @@ def test_a_plan_may_use_any_name_of_a_flag(tmp_path: Path) -> None:
 
 
 def test_the_flags_of_a_matrix_apply_where_a_preset_builds_it() -> None:
-    flags = {"preset": "speedrun-100", "output-embed": "tied,pmi", "pmi-discount": "0.5"}
-    for run in read_grid(flags).runs(Path("grid")):  # the input of tied starts at pmi, by the preset
+    flags = {"preset": "speedrun-100", "output-embed": "tied,cca", "cca-lags": r"1\,5"}
+    for run in read_grid(flags).runs(Path("grid")):  # the input of tied starts at cca, by the preset
         assert run.config is not None
-        assert run.config.matrices["pmi"].discount == 0.5
+        assert run.config.matrices["cca"].lags == "1,5"

@@ -70,9 +70,16 @@ def test_the_figures_of_bfloat16_are_those_of_the_benchmark() -> None:
 
 def test_the_figures_of_a_wide_lstm_are_those_of_the_benchmark() -> None:
     layers = ("learned", "tied", "adaptive", "pmi", "walsh", "hadamard")
-    for row, name in (("`torch.lstm`", "steps-512-threads2-torch-lstm"), ("our layer", "steps-512-threads2")):
+    names = "steps-512-threads2-torch-lstm", "steps-512-threads2"
+    for row, name in zip(("`torch.lstm`", "our layer"), names, strict=True):
         cells = [f"{BENCHMARKS[name]['ratios'][f'{layer}_step']:.1f}" for layer in layers]
         assert f"| with {row} | {' | '.join(cells)} |" in PAGES["docs/performance.md"]
+    before, after = (BENCHMARKS[name]["microseconds_per_token"]["step"] for name in names)
+    text = " ".join(PAGES["docs/performance.md"].split())
+    for layer in ("hadamard", "walsh"):
+        assert f"`{layer}` {'went ' * (layer == 'hadamard')}from {before[layer]:.0f} to {after[layer]:.0f}" in text
+    slower = after["plain torch, learned"] / before["plain torch, learned"] - 1
+    assert f"was {100 * slower:.0f} % slower in the second run" in text
 
 
 def test_the_times_of_steps_are_those_of_the_benchmark() -> None:

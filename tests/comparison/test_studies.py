@@ -88,6 +88,9 @@ def test_a_study_trains_its_layers_and_keeps_their_runs(
     assert run(program, "collect", runs, together) == 0
     assert run(program, "collect", kept, together) == 0  # adds the other one
     assert len(together.read_text().splitlines()) == len(settings)
+    again = read_summaries(together)["walsh-start8-seed1"]
+    assert again["result"] == summary["result"]
+    assert sum("loss" in record for record in again["metrics"]) <= 30
     assert run(program, "published", together.parent, "--data", tiny_corpus, *SMALL.split(), "--table-only") == 0
 
 

@@ -88,10 +88,10 @@ def test_a_preset_may_choose_the_output_layer_and_set_its_options() -> None:
     """A flag that is given wins."""
     by_preset = read_config({"preset": "speedrun-100"})
     assert by_preset.to_json()["model"]["tail_clusters"] == PRESETS["speedrun-100"]["tail_clusters"]
-    assert by_preset.matrices["pmi"].lags == PRESETS["speedrun-100"]["pmi_lags"]
+    assert "cca" in by_preset.matrices
     assert by_preset.run.ngram_order == PRESETS["speedrun-100"]["ngram_order"]
-    own = read_config({"preset": "speedrun-100", "pmi-lags": "1,5", "learned-words": "9", "normalize": True})
-    assert (own.matrices["pmi"].lags, own.output.learned_words, own.output.normalize) == ("1,5", 9, True)  # type: ignore[attr-defined]
+    own = read_config({"preset": "speedrun-100", "cca-lags": "1,5", "learned-words": "9", "normalize": True})
+    assert (own.matrices["cca"].lags, own.output.learned_words, own.output.normalize) == ("1,5", 9, True)  # type: ignore[attr-defined]
     other = read_config({"preset": "speedrun-100", "output-embed": "tied"})  # which has none of these options
     assert (other.model.output_embed, other.optimization.lr) == ("tied", PRESETS["speedrun-100"]["lr"])
 

@@ -6,16 +6,17 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from fixlm.errors import InputError
 from fixlm.model.bfloat16 import multiplies_bfloat16
 from fixlm.model.lstm import WIDE, LockedDropoutLSTM
 from fixlm.model.lstm_layer import lstm_layer
 
 
-def layer_and_inputs(units: int, dtype: torch.dtype) -> tuple[nn.LSTM, list[Tensor]]:
-    """A layer and its x (5, 3, 7), hidden and cell (3, units), of which some gates are shut."""
+def layer_and_inputs(units: int, dtype: torch.dtype, steps: int = 5, streams: int = 3) -> tuple[nn.LSTM, list[Tensor]]:
+    """A layer and its x (T, B, 7), hidden and cell (B, units), of which some gates are shut."""
     torch.manual_seed(0)
     layer = nn.LSTM(7, units, dtype=dtype)
-    shapes = [(5, 3, 7), (3, units), (3, units)]
+    shapes = [(steps, streams, 7), (streams, units), (streams, units)]
     inputs = [torch.randn(shape, dtype=dtype) * size for shape, size in zip(shapes, (30, 1, 2), strict=True)]
     return layer, [each.requires_grad_() for each in inputs]
 
@@ -26,11 +27,12 @@ def outputs_and_gradients(results: list[Tensor], inputs: list[Tensor]) -> list[T
     return [*results, *torch.autograd.grad(loss, inputs)]
 
 
+@pytest.mark.parametrize(("steps", "streams"), [(5, 3), (1, 3), (5, 1)])
 @pytest.mark.parametrize(
     ("precision", "accuracy"), [(torch.float64, 1e-12), (torch.float32, 1e-5), (torch.bfloat16, 3e-2)]
 )
-def test_results_and_gradients_are_torchs(precision: torch.dtype, accuracy: float) -> None:
-    layer, inputs = layer_and_inputs(16, torch.promote_types(precision, torch.float32))
+def test_results_and_gradients_are_torchs(precision: torch.dtype, accuracy: float, steps: int, streams: int) -> None:
+    layer, inputs = layer_and_inputs(16, torch.promote_types(precision, torch.float32), steps, streams)
     x, hidden, cell = inputs
     weights = list(layer.parameters())
     found = outputs_and_gradients(list(lstm_layer(x, hidden, cell, weights, precision)), [*inputs, *weights])
@@ -38,6 +40,13 @@ def test_results_and_gradients_are_torchs(precision: torch.dtype, accuracy: floa
     expected = outputs_and_gradients([output, last_hidden[0], last_cell[0]], [*inputs, *weights])
     for ours, theirs in zip(found, expected, strict=True):
         assert (ours - theirs).norm() <= accuracy * theirs.norm()
+
+
+def test_a_second_derivative_is_refused() -> None:
+    layer, (x, hidden, cell) = layer_and_inputs(8, torch.float32)
+    output, _, _ = lstm_layer(x, hidden, cell, list(layer.parameters()), torch.float32)
+    with pytest.raises(InputError, match="no second derivative"):
+        torch.autograd.grad(output.sum(), x, create_graph=True)
 
 
 def test_what_is_not_a_number_stays_so() -> None:
