@@ -12,9 +12,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from fixlm.errors import InputError
 from fixlm.model.lstm_cell import back, forth
 from fixlm.output.kernels.arrays import as_numpy, scratch
-from fixlm.output.kernels.gradients import once
 
 
 def lstm_layer(
@@ -27,6 +27,9 @@ def lstm_layer(
         hidden, cell: (B, H) before the first step; H is a multiple of 8.
         weights: (4H, E), (4H, H) and the two biases (4H,), of the type of ``cell``.
         precision: of products, gates and hidden states; cell states keep their own.
+
+    Raises:
+        InputError: in the backward pass, within ``create_graph=True``.
 
     Returns:
         (T, B, H) in that precision, and hidden and cell (B, H) after the last step.
@@ -65,8 +68,10 @@ class _LSTMLayer(torch.autograd.Function):
         return hiddens[1:], hiddens[-1].to(hidden.dtype), cells[-1].clone()
 
     @staticmethod
-    @once
     def backward(ctx: Any, grad_output: Tensor, grad_hidden: Tensor, grad_cell: Tensor) -> tuple[Tensor | None, ...]:
+        if torch.is_grad_enabled():  # in a backward pass only with create_graph
+            found, fix = "create_graph=True", "--precision float32"
+            raise InputError("LSTM", "it has no second derivative in bfloat16", found=found, fix=fix)
         inputs, weight_input, weight_hidden, gates, hiddens, cells = ctx.saved_tensors
         steps, streams, _ = gates.shape
         grad_gates = scratch(gates, *gates.flatten(0, 1).shape)

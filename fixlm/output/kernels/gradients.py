@@ -18,13 +18,13 @@ def once(backward: Callable[..., Any]) -> Callable[..., Any]:
     """
 
     @functools.wraps(backward)
-    def checked(ctx: Any, *grads: Tensor) -> Any:
+    def checked(ctx: Any, grad: Tensor) -> Any:
         if torch.is_grad_enabled():  # in a backward pass only with create_graph
             from embeddings.errors import InputError
 
             fix = "F.cross_entropy(layer(x), targets), or reduction='none'"
             raise InputError("loss", "it has no second derivative", found="create_graph=True", fix=fix)
-        return backward(ctx, *grads)
+        return backward(ctx, grad)
 
     return checked
 
