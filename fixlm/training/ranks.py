@@ -6,6 +6,7 @@ all B streams writes, so that any number of ranks can go on from a checkpoint.
 """
 
 import atexit
+import importlib
 import json
 import os
 import re
@@ -176,8 +177,11 @@ def joined() -> Iterator[Ranks]:
         yield Ranks()
         return
     if not dist.is_initialized():  # as after a first training in this process
+        # DistributedDataParallel imports this. Imported later, its functions would have the group as a default argument
+        # and keep it alive, and its threads would abort the process where they come back to Python as that ends.
+        importlib.import_module("torch.distributed.nn.functional")
         dist.init_process_group(timeout=PATIENCE)  # gloo for the CPU and, where torch has it, NCCL for CUDA
-        atexit.register(dist.destroy_process_group)  # else its threads may abort the process when that ends
+        atexit.register(dist.destroy_process_group)
     with _lost_as_ended(), part_of_batch(dist.get_rank(), count):
         yield Ranks(dist.get_rank(), count)
 

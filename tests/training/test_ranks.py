@@ -144,6 +144,7 @@ def test_a_signal_to_torchrun_stops_all(tmp_path: Path, tiny_corpus: Path) -> No
     assert done.returncode != 0
     (line,) = re.findall(r"stopped after step (\d+) and saved", done.stderr)
     assert int(line) >= 5
+    assert done.stdout.count("the process group is gone") == 2
     assert os.readlink(tmp_path / "run/checkpoints/last") == f"step-{line}"
 
 
