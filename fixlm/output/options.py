@@ -223,6 +223,9 @@ class WalshOptions(StartOptions):
         before="codes",
         place="ablation",
     )
+    walsh_rank: Count | None = option(
+        None, "R. A learned map H → R stands in front, and a trained row has R numbers (none: H numbers and no map)"
+    )
     walsh_tied: bool = option(False, "add to the input vector of each word the trained row of its family")
     learned_words: Natural = option(0, LEARNED_WORDS)
 
@@ -234,6 +237,7 @@ class WalshOptions(StartOptions):
             "families": prepared_with.families,
             "halves": prepared_with.halves,
             "basis": self.walsh_basis,
+            "rank": self.walsh_rank,
             "tied": self.walsh_tied,
             "learned_words": self.learned_words,
             "in_state_dict": False,
@@ -256,7 +260,7 @@ class WalshOptions(StartOptions):
         for name, found, needed in (
             ("walsh_basis", self.walsh_basis, "families"),
             ("walsh_halves", halves, "both or shared" if halves == "own" else halves),
-            ("embed_size", sizes["embed_size"], sizes["hidden_size"]),
+            ("embed_size", sizes["embed_size"], self.walsh_rank or sizes["hidden_size"]),
         ):
             if found != needed:
                 flag = name.replace("_", "-")
@@ -265,7 +269,10 @@ class WalshOptions(StartOptions):
 
     def tensor_shapes(self, hidden_size: int, vocabulary_size: int, prepared_with: Any) -> Shapes:
         rows = prepared_with.families * (2 if prepared_with.halves == "both" else 1)
-        shapes: Shapes = {"bias": (vocabulary_size,), "weight": (rows, hidden_size)}
+        width = self.walsh_rank or hidden_size
+        shapes: Shapes = {"bias": (vocabulary_size,), "weight": (rows, width)}
+        if self.walsh_rank:
+            shapes["map.weight"] = (width, hidden_size)
         if self.learned_words:
-            shapes |= {"head_words": (self.learned_words,), "head": (self.learned_words, hidden_size)}
+            shapes |= {"head_words": (self.learned_words,), "head": (self.learned_words, width)}
         return shapes

@@ -23,7 +23,7 @@ from fixlm.output.ingredients import Ingredients
 from fixlm.output.kernels.block_hadamard import UNUSED, block_hadamard_logits, block_hadamard_nll, walsh_hadamard
 from fixlm.output.kernels.projected_cross_entropy import nll_with_rows, projected_cross_entropy
 from fixlm.output.kernels.top_k import block_hadamard_top_k
-from fixlm.output.layer import OutputLayer
+from fixlm.output.layer import OutputLayer, joining_projection
 
 HALVES = ("both", "shared", "own")
 BASES = ("families", "codes")
@@ -47,6 +47,8 @@ class WalshOutput(OutputLayer):
         families: M, a power of two.
         halves: ``both``, or ``shared`` or ``own`` alone.
         basis: ``families`` or ``codes``, of the trained numbers.
+        rank: R. Above, a learned map (R, H) then takes x to the R numbers that stand for it, and A is (2M, R). None:
+            x itself.
         tied: the input vector of a word is the sum of its own and the row of its family.
         head_words: (K,) ids of words with a trained row each: D_w · x is added to their logits, with D (K, H) from
             zero. They are in one softmax with all others.
@@ -78,6 +80,7 @@ class WalshOutput(OutputLayer):
         slots: Tensor | None = None,
         halves: str = "both",
         basis: str = "families",
+        rank: int | None = None,
         tied: bool = False,
         head_words: Tensor | None = None,
         in_state_dict: bool = True,
@@ -100,16 +103,20 @@ class WalshOutput(OutputLayer):
         self.register_buffer("signs", self._signs_for(slots), persistent=False)
         self.register_buffer("slots", slots, persistent=in_state_dict)
         self._words: Tensor | None = None
+        if rank is not None and rank < 1:
+            raise InputError("rank", "no number of dimensions", found=rank, expected="1 or more, or None")
+        width = rank or hidden_size
+        self.map = joining_projection(hidden_size, width, always=rank is not None)
         rows = families * (2 if halves == "both" else 1)
         # Then a logit starts with the deviation √2 ‖x‖/√H at any M, in either basis.
-        deviation = (hidden_size * (families if basis == "codes" else 1)) ** -0.5
-        self.weight = nn.Parameter(torch.randn(rows, hidden_size) * deviation)
+        deviation = (width * (families if basis == "codes" else 1)) ** -0.5
+        self.weight = nn.Parameter(torch.randn(rows, width) * deviation)
         self.gain = nn.Parameter(torch.ones(()))
         self.head: nn.Parameter | None = None
         if head_words is not None:
             head_words = as_tensor(head_words, "head_words")
             require_head(head_words, vocabulary_size)
-            self.head = nn.Parameter(torch.zeros(len(head_words), hidden_size))
+            self.head = nn.Parameter(torch.zeros(len(head_words), width))
             self.register_buffer("head_words", head_words.clone())
 
     @classmethod
@@ -137,7 +144,7 @@ class WalshOutput(OutputLayer):
 
     @torch.no_grad()
     def start_at(self, vectors: Tensor) -> None:
-        """Starts each family at the row of its word in block 0, its words alike: ``vectors`` (V, H)."""
+        """Starts each family at the row of its word in block 0, its words alike: ``vectors`` (V, R)."""
         heads = self.slots < self.signs.shape[1]
         self.weight.zero_()
         self.weight[self.slots[heads]] = vectors[heads].to(self.weight)
@@ -145,14 +152,14 @@ class WalshOutput(OutputLayer):
             self.weight.copy_(self._in_codes(self.weight.t()).t())
 
     def input_rows(self, ids: Tensor) -> Tensor | None:
-        """Of a tied layer W_i of the family i of each word, in the basis of the families: (…) ids → (…, H)."""
+        """Of a tied layer W_i of the family i of each word, in the basis of the families: (…) ids → (…, R)."""
         if not self.tied:
             return None
         families = self.signs.shape[1]
         return F.embedding(self.slots[ids] % families, self.weight[:families])
 
     def projection(self) -> Tensor:
-        """A: (2M, H) or (M, H)."""
+        """A: (2M, R) or (M, R), with H for R where there is no map."""
         weight = widened(self.weight)
         return weight if self.basis == "codes" else self._in_codes(weight.t()).t()
 
@@ -166,7 +173,12 @@ class WalshOutput(OutputLayer):
         found = codes(self.slots.cpu().numpy(), self.signs.shape[1], self.halves)
         return torch.from_numpy(found).to(self.weight)
 
+    def _mapped(self, hidden: Tensor) -> Tensor:
+        """What A reads: (n, H) → (n, R)."""
+        return hidden if self.map is None else self.map(hidden)
+
     def _loss(self, hidden: Tensor, targets: Tensor) -> Tensor:
+        hidden = self._mapped(hidden)
         low = self.weight.dtype if self.weight.dtype in LOW_TYPES else None
         precision = autocast_type(hidden) or low or self.precision
         with without_autocast(hidden):
@@ -176,10 +188,11 @@ class WalshOutput(OutputLayer):
             return projected_cross_entropy(*given, *self._head())
 
     def _head(self) -> tuple[()] | tuple[Tensor, Tensor]:
-        """D (K, H) and the slots (K,) of its words; nothing where no row is trained."""
+        """D (K, R) and the slots (K,) of its words; nothing where no row is trained."""
         return () if self.head is None else (widened(self.head), self.slots[self.head_words])
 
     def _nll(self, hidden: Tensor, targets: Tensor) -> Tensor:
+        hidden = self._mapped(hidden)
         given = self._features(hidden), widened(self.signs), self._slot_bias(), self.slots.index_select(0, targets)
         if self.head is None:
             return block_hadamard_nll(*given)
@@ -187,6 +200,7 @@ class WalshOutput(OutputLayer):
             return nll_with_rows(widened(hidden), *given, *self._head())
 
     def _logits(self, hidden: Tensor) -> Tensor:
+        hidden = self._mapped(hidden)
         features = self._features(hidden)
         with without_autocast(hidden):
             logits = block_hadamard_logits(features, widened(self.signs), self._slot_bias())[:, self.slots]
@@ -197,7 +211,7 @@ class WalshOutput(OutputLayer):
     def _top_k(self, hidden: Tensor, k: int) -> tuple[Tensor, Tensor]:
         if self.head is not None:
             return super()._top_k(hidden, k)  # the trained rows are in no block
-        features = self._features(hidden)
+        features = self._features(self._mapped(hidden))
         with without_autocast(hidden):
             return block_hadamard_top_k(features, widened(self.signs), widened(self.bias), self._words_in_slots(), k)
 
@@ -217,7 +231,7 @@ class WalshOutput(OutputLayer):
         return found
 
     def _features(self, hidden: Tensor) -> Tensor:
-        """g · A x in float32 or better: (n, H) → (n, 2M) or (n, M)."""
+        """g · A x in float32 or better: (n, R) → (n, 2M) or (n, M)."""
         products = widened(F.linear(self.gain * hidden, self.weight))  # (n, 2M) or (n, M)
         if self.basis == "codes":
             return products

@@ -63,12 +63,14 @@ def _start_output(model: LanguageModel, config: TrainConfig, corpus: Corpus, pro
     """Gives the trained matrix of the output layer its start, where the layer has one and the flags ask for it."""
     options = config.output
     start, scale = getattr(options, "output_start", "random"), getattr(options, "output_start_scale", 1)
-    size = config.model.feature_size
+    rank = getattr(options, "walsh_rank", None)
+    size, flag = (rank, "--walsh-rank") if rank else (config.model.feature_size, feature_flag(config.model))
     if start != "random":
-        rows = vectors_of(build_matrix(start, size, config, corpus, progress, feature_flag(config.model)))
+        rows = vectors_of(build_matrix(start, size, config, corpus, progress, flag))
         assert rows is not None
         if rows.shape[1] != size:
-            what = "its rows are not as long as the last recurrent layer is wide"
+            asked = "--walsh-rank says" if rank else "the last recurrent layer is wide"
+            what = f"its rows are not as long as {asked}"
             raise InputError("--output-start", what, found=rows.shape[1], expected=size)
         model.output.start_at(rows)
     if scale != 1:
