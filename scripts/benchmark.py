@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 import benchmark_cases as cases
+import benchmark_lstm
 import numpy as np
 import torch
 from benchmark_cases import Call
@@ -54,6 +55,9 @@ class Settings(Sizes):
     pmi_steps: bool = option(
         False, "measure only whole training steps of pmi with folds, trained rows and short rows, beside tied"
     )
+    lstm: bool = option(
+        False, "measure only an LSTM layer by itself and whole training steps, with torch.lstm and with that of fixlm"
+    )
     decoding: bool = option(
         False,
         f"measure only the {cases.TOP_K} most likely words of one token after another, and a text that is generated, "
@@ -88,12 +92,14 @@ def measure(settings: Settings) -> dict[str, Any]:
     setting = asdict(settings) | {"rounds": rounds, "processor": processor()}
     setting |= {"bfloat16_products": multiplies_bfloat16(), "versions": versions()}
     # What is asked for, not how it is measured.
-    for name in ("quick", "steps_only", "pmi_steps", "decoding", "json", "plot"):
+    for name in ("quick", "steps_only", "pmi_steps", "lstm", "decoding", "json", "plot"):
         del setting[name]
     report: dict[str, Any] = {"setting": setting, "microseconds_per_token": {}, "ratios": {}}
     if settings.pmi_steps:
         times, ratios = in_turns(cases.pmi_step_calls(settings), rounds)
         return report | {"microseconds_per_token": {"pmi_step": times}, "ratios": ratios}
+    if settings.lstm:
+        return report | benchmark_lstm.measure(settings, rounds, in_turns)
     if settings.decoding:
         return report | {"decoding": measure_decoding(settings, rounds)}
     for name, calls in COMPARED.items():

@@ -19,6 +19,7 @@ TITLES = {
     "decode": f"logits of one token, {DECODED} in a row",
     "step": "whole training step",
     "pmi_step": "whole training step, beside tied",
+    "lstm_step": "whole training step, with the LSTM of fixlm where the name says no other",
 }
 
 
@@ -46,11 +47,21 @@ def print_report(report: Mapping[str, Any]) -> None:
         table = Table("", "µs a token", "times faster", title=TITLES[name], title_justify="left")
         ours = "bfloat16" if "step" in name and setting["bfloat16_products"] else "float32"
         for call, microseconds in times.items():
-            ratio = report["ratios"].get(call if name == "pmi_step" else f"{call}_{name}")
+            ratio = report["ratios"].get(call if name in ("pmi_step", "lstm_step") else f"{call}_{name}")
             table.add_row(
                 shown(call, "float32" if call == PLAIN else ours),
                 f"{microseconds:,.1f}",
                 "" if ratio is None else f"{ratio:.1f}",
+            )
+        screen.print(table)
+    if "lstm" in report:
+        table = Table(
+            "", "torch.lstm", "fixlm", "times faster", title="an LSTM layer, µs a token", title_justify="left"
+        )
+        for row in report["lstm"]:
+            times = row["microseconds_per_token"].values()
+            table.add_row(
+                f"{row['units']} units, {row['type']}", *(f"{each:.1f}" for each in times), f"{row['ratio']:.2f}"
             )
         screen.print(table)
     if "extra_memory_mb" in report:

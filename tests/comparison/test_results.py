@@ -82,6 +82,17 @@ def test_the_figures_of_a_wide_lstm_are_those_of_the_benchmark() -> None:
     assert f"was {100 * slower:.0f} % slower in the second run" in text
 
 
+def test_the_figures_of_both_lstms_in_turns_are_those_of_the_benchmark() -> None:
+    found = BENCHMARKS["lstm-512-threads2"]
+    for row, by in (("`torch.lstm`", ", torch.lstm"), ("our layer", "")):
+        layers = ("learned", "tied", "adaptive", "pmi", "walsh", "walsh of rank H/4", "hadamard")
+        cells = [f"{found['ratios'][layer + by]:.1f}" for layer in layers]
+        assert f"| with {row} | {' | '.join(cells)} |" in PAGES["docs/performance.md"]
+    for kind in ("bfloat16", "float32"):
+        cells = [f"{1 / row['ratio']:.2f}" for row in found["lstm"] if row["type"] == kind]
+        assert f"| {kind} | {' | '.join(cells)} |" in PAGES["docs/performance.md"]
+
+
 def test_the_times_of_steps_are_those_of_the_benchmark() -> None:
     rows = (
         ("AMD EPYC with AVX-512, nothing else on the machine", "steps-256-4096"),

@@ -66,6 +66,19 @@ def test_steps_of_pmi_stand_beside_those_of_tied(tmp_path: Path) -> None:
     assert "trained rows, short tail, folds" in done.stdout
 
 
+def test_the_lstm_of_torch_stands_beside_that_of_fixlm(tmp_path: Path) -> None:
+    file = tmp_path / "figures.json"
+    done = run("--lstm", *SMALL, "--json", str(file))
+    assert done.returncode == 0, done.stderr
+    figures = json.loads(file.read_text())
+    assert {row["units"] for row in figures["lstm"]} == {128, 256, 512, 1024}
+    assert all(row["ratio"] > 0 and len(row["microseconds_per_token"]) == 2 for row in figures["lstm"])
+    steps = ["learned", "tied", "adaptive", "pmi", "hadamard", "walsh", "walsh of rank H/4"]
+    assert [*figures["microseconds_per_token"]] == ["lstm_step"]
+    assert figures["ratios"].keys() == {*steps, *(f"{step}, torch.lstm" for step in steps)}
+    assert "512 units" in done.stdout
+
+
 def test_the_most_likely_words_are_timed_at_two_sizes(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
