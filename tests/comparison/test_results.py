@@ -23,7 +23,7 @@ def test_what_make_train_leads_one_to_expect() -> None:
     counts, speed, seconds = (found["result"][name] for name in ("parameters", "tokens_per_second", "seconds"))
     last = f"{counts['output_trainable']:,} of {counts['trainable']:,} trained parameters are in the output layer; "
     assert f"{last}{speed:,.0f} tokens/s, {seconds:,.0f} s of training steps." in README
-    assert f"with {seconds / 60:.0f} minutes of training steps on two cores" in README
+    assert f"with {seconds / 60:.1f} minutes of training steps on two cores" in README
 
 
 @pytest.mark.parametrize(("name", "clusters"), [("pmi-steps-256", False), ("avx2-pmi-steps-256", True)])

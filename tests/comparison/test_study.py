@@ -414,6 +414,6 @@ def test_where_the_lead_of_cca_lies() -> None:
 def test_the_readme_says_what_the_study_does_of_cca() -> None:
     readme = " ".join(PAGES["README.md"].split())
     fixed, tied = perplexity("cca/cca-epochs2"), perplexity("cca/tied-epochs2")
-    below = f"{100 * (1 - fixed / tied):.0f} % below a `tied` layer that starts at them."
-    assert f"have {fixed:.1f} on test, {below}" in readme
+    below = f"{100 * (1 - fixed / tied):.0f} % below a `tied` that starts there."
+    assert f"has {fixed:.1f} on test, {below}" in readme
     assert f"a test perplexity of {perplexity('longer/adaptive-epochs2'):.1f} with 1,419,442 trained" in readme
