@@ -95,7 +95,7 @@ def as_input_error(error: Exception) -> InputError | None:
     # torch has no exception of its own for the memory of a CPU.
     text = str(error)
     if isinstance(error, MemoryError) or (isinstance(error, RuntimeError) and NO_MEMORY.search(text)):
-        fix = "lower the sizes (--hidden-size, --batch-size, --bptt, --output-dim)"
+        fix = "lower the sizes (--hidden-size, --batch-size, --bptt, --output-dim, --walsh-rank)"
         return InputError("memory", "there is not enough of it", found=text.partition("\n")[0] or None, fix=fix)
     return None
 

@@ -30,7 +30,8 @@ from places import require_places
 from embeddings.files import write_json
 from embeddings.options import Count, option
 from fixlm.cli import run
-from fixlm.config.command_line import read_command_line
+from fixlm.config.command_line import flag_name, read_command_line
+from fixlm.errors import InputError
 from fixlm.model.bfloat16 import multiplies_bfloat16
 from fixlm.runs.versions import versions
 
@@ -39,6 +40,8 @@ DIMS = (64, 128, 256, 512, 1024, 2048)  # powers of two, as hadamard wants
 COMPARED = {
     "loss": cases.loss_calls, "nll": cases.nll_calls, "decode": cases.decode_calls, "step": cases.step_calls,
 }  # fmt: skip
+PARTS = ("steps_only", "pmi_steps", "lstm", "decoding")
+"""Flags that measure only this."""
 MANY_WORDS = 1_000_000
 M_MMAP_THRESHOLD = -3  # of malloc.h
 FEW_TOKENS = 64  # plain torch holds 4 GB of logits a thousand tokens at a million words
@@ -68,6 +71,13 @@ class Settings(Sizes):
     rounds: Count | None = option(None, "number of rounds. Each measures everything once (none: 7, with --quick 3)")
     threads: Count = option(2, "number of torch's threads")
 
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if len(asked := [flag_name(name) for name in PARTS if getattr(self, name)]) > 1:
+            raise InputError(
+                "benchmark.py", "it measures one part at a time", found=", ".join(asked), fix=f"keep {asked[0]} alone"
+            )
+
 
 def command(arguments: Sequence[str]) -> None:
     """Parses, measures, prints and writes."""
@@ -92,7 +102,7 @@ def measure(settings: Settings) -> dict[str, Any]:
     setting = asdict(settings) | {"rounds": rounds, "processor": processor()}
     setting |= {"bfloat16_products": multiplies_bfloat16(), "versions": versions()}
     # What is asked for, not how it is measured.
-    for name in ("quick", "steps_only", "pmi_steps", "lstm", "decoding", "json", "plot"):
+    for name in ("quick", *PARTS, "json", "plot"):
         del setting[name]
     report: dict[str, Any] = {"setting": setting, "microseconds_per_token": {}, "ratios": {}}
     if settings.pmi_steps:

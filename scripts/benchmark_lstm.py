@@ -15,7 +15,7 @@ from fixlm.model.lstm_layer import lstm_layer
 
 UNITS = (128, 256, 512, 1024)
 BY_TORCH = ", torch.lstm"
-"""Behind the name of a step whose LSTM is that of torch, whatever its size."""
+"""Behind the name of a step whose LSTM is that of torch, whatever its size. The others have that of fixlm."""
 LOW_RANK = "walsh of rank H/4"
 
 
@@ -44,13 +44,14 @@ def layer_calls(sizes: Sizes, units: int, precision: torch.dtype) -> dict[str, C
 
 
 def step_calls(sizes: Sizes) -> dict[str, Call]:
-    """Whole training steps with both, and those of walsh behind a map to a quarter of its numbers."""
+    """Whole training steps with both in bfloat16, and those of walsh behind a map to a quarter of its numbers."""
     calls = {PLAIN: Call(plain_step(sizes), sizes.tokens)}
     steps = {name: our_step(layer, sizes) for name, layer in STEPS.items()}
     steps[LOW_RANK] = our_step("walsh", sizes, rank=sizes.hidden_size // 4)
     for name, step in steps.items():
         calls[name + BY_TORCH] = Call(_wide_from(sys.maxsize, step), sizes.tokens)
-        calls[name] = Call(step, sizes.tokens)
+        if multiplies_bfloat16():  # in float32 a step always has that of torch
+            calls[name] = Call(_wide_from(1, step), sizes.tokens)
     return calls
 
 

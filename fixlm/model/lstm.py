@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor, nn
 
+from fixlm.errors import InputError
 from fixlm.model.dropout import dropout_mask, locked_dropout
 
 if TYPE_CHECKING:
@@ -67,7 +68,12 @@ class LockedDropoutLSTM(nn.LSTM):
         return zeros, zeros.clone()
 
     def forward(self, x: Tensor, state: State) -> tuple[Tensor, State]:  # type: ignore[override]
-        """(T, B, E), state → (T, B, units of the last layer), state."""
+        """(T, B, E), state → (T, B, units of the last layer), state.
+
+        Raises:
+            InputError: x or the state has another shape.
+        """
+        self._require_shapes(x, state)
         hidden, cell = [], []
         for layer, (h, c) in enumerate(zip(*state, strict=True)):
             if layer > 0:
@@ -78,6 +84,17 @@ class LockedDropoutLSTM(nn.LSTM):
             hidden.append(nn.functional.pad(h, filling))
             cell.append(nn.functional.pad(c, filling))
         return x, (torch.stack(hidden), torch.stack(cell))  # (T, B, units), 2 × (layers, B, H)
+
+    def _require_shapes(self, x: Tensor, state: State) -> None:
+        # torch.lstm itself reads past the end of what is too short.
+        if x.dim() != 3 or not len(x) or x.shape[2] != self.input_size:
+            raise InputError(
+                "x", "not what the LSTM reads", found=tuple(x.shape), expected=f"(T, B, {self.input_size})"
+            )
+        expected = self.num_layers, x.shape[1], max(self.sizes)
+        for part, name in zip(state, self.STATE, strict=True):
+            if part.shape != expected:
+                raise InputError(f"{name} state", "not of this LSTM", found=tuple(part.shape), expected=expected)
 
     def _layer(self, layer: int, x: Tensor, h: Tensor, c: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """(T, B, inputs) and two (B, units) → (T, B, units) and two (B, units)."""

@@ -91,6 +91,6 @@ class _LSTMLayer(torch.autograd.Function):
             (grad_gates.T @ inputs).to(cells.dtype),
             (grad_gates.T @ hiddens[:-1].flatten(0, 1)).to(cells.dtype),
             grad_bias,
-            grad_bias,
+            grad_bias.clone(),
             None,
         )

@@ -254,6 +254,10 @@ class WalshOptions(StartOptions):
                     found=f"--walsh-positions {prepared_with.positions}",
                     fix="remove the flag, or choose --walsh-positions pmi",
                 )
+        if self.walsh_rank and self.walsh_rank >= sizes["hidden_size"]:
+            what, fix = "a map to so many numbers saves nothing", "remove the flag, or lower it"
+            expected = f"less than {sizes['hidden_size']}"
+            yield InputError("walsh_rank", what, found=self.walsh_rank, expected=expected, fix=fix)
         if not self.walsh_tied:
             return
         halves = prepared_with.halves

@@ -38,7 +38,8 @@ class ReplacedHead:
     def __str__(self) -> str:
         change = self.before - self.after
         went = f"{change:,} fewer" if change >= 0 else f"{-change:,} more"
-        return f"layer '{self.name}' is now {self.head}: {went} trained parameters, {self.after:,} in the network"
+        head = f"{type(self.head).__name__}({self.head.extra_repr()})"  # in one line, whatever is in it
+        return f"layer '{self.name}' is now {head}: {went} trained parameters, {self.after:,} in the network"
 
 
 def replace_head(model: nn.Module, layer: Any, *, name: str | None = None, **options: Any) -> ReplacedHead:

@@ -47,10 +47,10 @@ class WalshOutput(OutputLayer):
         families: M, a power of two.
         halves: ``both``, or ``shared`` or ``own`` alone.
         basis: ``families`` or ``codes``, of the trained numbers.
-        rank: R. Above, a learned map (R, H) then takes x to the R numbers that stand for it, and A is (2M, R). None:
-            x itself.
+        rank: R. A learned map (R, H) then stands in front: x above is what it gives, and A is (2M, R). None: no map,
+            and R is H.
         tied: the input vector of a word is the sum of its own and the row of its family.
-        head_words: (K,) ids of words with a trained row each: D_w · x is added to their logits, with D (K, H) from
+        head_words: (K,) ids of words with a trained row each: D_w · x is added to their logits, with D (K, R) from
             zero. They are in one softmax with all others.
         in_state_dict: whether the slots are a part of the state dict. A run says no, since it keeps them in a file.
         options: ``log_unigram``, ``precision`` and ``bias``, as of `OutputLayer`.
@@ -107,8 +107,10 @@ class WalshOutput(OutputLayer):
             raise InputError("rank", "no number of dimensions", found=rank, expected="1 or more, or None")
         width = rank or hidden_size
         self.map = joining_projection(hidden_size, width, always=rank is not None)
+        if self.map is not None:
+            nn.init.normal_(self.map.weight, std=hidden_size**-0.5)  # so that x keeps its length per number
         rows = families * (2 if halves == "both" else 1)
-        # Then a logit starts with the deviation √2 ‖x‖/√H at any M, in either basis.
+        # Then a logit starts with the deviation √2 ‖x‖/√H at any M and R, in either basis.
         deviation = (width * (families if basis == "codes" else 1)) ** -0.5
         self.weight = nn.Parameter(torch.randn(rows, width) * deviation)
         self.gain = nn.Parameter(torch.ones(()))
@@ -144,7 +146,14 @@ class WalshOutput(OutputLayer):
 
     @torch.no_grad()
     def start_at(self, vectors: Tensor) -> None:
-        """Starts each family at the row of its word in block 0, its words alike: ``vectors`` (V, R)."""
+        """Starts each family at the row of its word in block 0, its words alike: ``vectors`` (V, R).
+
+        Raises:
+            InputError: they have another shape.
+        """
+        expected = len(self.bias), self.weight.shape[1]
+        if vectors.shape != expected:
+            raise InputError("vectors", "not one for each word", found=tuple(vectors.shape), expected=expected)
         heads = self.slots < self.signs.shape[1]
         self.weight.zero_()
         self.weight[self.slots[heads]] = vectors[heads].to(self.weight)

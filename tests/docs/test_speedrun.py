@@ -97,7 +97,9 @@ def test_what_the_pages_say_of_the_records() -> None:
     assert f"4-grams, has {mean(scores(fastest)):.1f} in {minutes(fastest):.1f} minutes**" in readme
     assert f"without n-grams, reaches this goal in {minutes(record):.1f} minutes, with one seed." in TEXT
     assert f"That is {read('plain-3')['minutes_of_40_epochs'] / minutes(record):.0f} times as fast" in TEXT
-    assert f"A wider one without 4-grams has {alone(record):.1f} in {minutes(record):.1f} minutes, in one run." in readme
+    assert (
+        f"A wider one without 4-grams has {alone(record):.1f} in {minutes(record):.1f} minutes, in one run." in readme
+    )
     assert f"some {read('plain-4')['minutes_of_40_epochs'] / 60:.0f} hours" in readme
     assert f"in some {read('plain-650-2')['minutes_of_40_epochs'] / 60:.0f} hours" in readme
     mixed = f"4-grams has {scores(longer)[0]:.1f} in {minutes(longer):.1f} minutes"

@@ -42,6 +42,29 @@ def test_results_and_gradients_are_torchs(precision: torch.dtype, accuracy: floa
         assert (ours - theirs).norm() <= accuracy * theirs.norm()
 
 
+def test_gradients_of_the_two_biases_can_be_scaled_apart() -> None:
+    layer, (x, hidden, cell) = layer_and_inputs(8, torch.float32)
+    biases = [layer.bias_ih_l0, layer.bias_hh_l0]
+    output, _, _ = lstm_layer(x, hidden, cell, list(layer.parameters()), torch.float32)
+    one, other = torch.autograd.grad(output.sum(), biases)
+    before = other.clone()
+    one.mul_(2)
+    assert torch.equal(other, before)
+
+
+@pytest.mark.parametrize(
+    ("x", "state", "said"),
+    [((4, 3, 6), (2, 3, 8), r"x: not what the LSTM reads \(found \(4, 3, 6\), expected \(T, B, 7\)\)"),
+     ((0, 3, 7), (2, 3, 8), "x: not what the LSTM reads"),
+     ((4, 3, 7), (2, 1, 8), r"hidden state: not of this LSTM \(found \(2, 1, 8\), expected \(2, 3, 8\)\)"),
+     ((4, 3, 7), (1, 3, 8), "hidden state: not of this LSTM"),
+     ((4, 3, 7), (2, 3, 12), "hidden state: not of this LSTM")],
+)  # fmt: skip
+def test_other_shapes_are_refused(x: tuple[int, ...], state: tuple[int, ...], said: str) -> None:
+    with pytest.raises(InputError, match=said):
+        LockedDropoutLSTM(7, 8)(torch.zeros(x), (torch.zeros(state), torch.zeros(state)))
+
+
 def test_a_second_derivative_is_refused() -> None:
     layer, (x, hidden, cell) = layer_and_inputs(8, torch.float32)
     output, _, _ = lstm_layer(x, hidden, cell, list(layer.parameters()), torch.float32)

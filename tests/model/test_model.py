@@ -182,7 +182,7 @@ def test_layers_of_other_numbers_and_lengths_are_torchs_one_on_the_other(layers:
     torch.manual_seed(0)
     ours = LockedDropoutLSTM(E, H, layers, last_hidden_size=last).eval()
     sizes = [H] * (layers - 1) + [last or H]
-    x, state = torch.randn(7, 3, E), (torch.zeros(layers, 3, max(H, *sizes)),) * 2
+    x, state = torch.randn(7, 3, E), ours.start_state(3)
     out, (hidden, cell) = ours(x, state)
     expected = x
     for layer, units in enumerate(sizes):

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 import torch
-from helpers import assert_same_end, train
+from helpers import assert_same_end, interrupt, train
 from torch import Tensor
 
 from fixlm import cli
@@ -53,7 +54,7 @@ def test_the_logits_have_so_many_dimensions() -> None:
     assert torch.linalg.matrix_rank(logits) == RANK
 
 
-def test_a_run_trains_is_resumed_and_loads(small: list[str], tmp_path: Path) -> None:
+def test_a_run_trains_is_resumed_and_loads(small: list[str], tmp_path: Path, at_step: Callable[..., None]) -> None:
     whole = RunDirectory(tmp_path / "whole")
     flags = "--output-embed walsh --walsh-families 16 --walsh-pmi-dim 4 --walsh-rank 4 --output-start pmi --lr 0.03"
     flags += " --learned-words 3 --max-steps 40"
@@ -63,15 +64,20 @@ def test_a_run_trains_is_resumed_and_loads(small: list[str], tmp_path: Path) -> 
     output = load_model(whole).output
     shapes = {name: tuple(each.shape) for name, each in output.named_parameters()}
     assert (shapes["weight"], shapes["map.weight"], shapes["head"]) == ((32, 4), (4, 16), (3, 4))
-    assert train(*small, *flags.split(), "--run", str(tmp_path / "other")) == 0
-    assert_same_end(whole.path, tmp_path / "other")
+    at_step(7, interrupt)
+    assert train(*small, *flags.split(), "--run", str(tmp_path / "cut")) == 130
+    assert train("--resume", "--run", str(tmp_path / "cut")) == 0
+    assert_same_end(whole.path, tmp_path / "cut")
 
 
-def test_tied_families_are_as_long_as_an_input_vector(small: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+def test_tied_families_are_as_long_as_an_input_vector(
+    small: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     flags = ["--output-embed", "walsh", "--walsh-families", "16", "--walsh-pmi-dim", "4", "--walsh-tied"]
     assert cli.main(["train", *small, *flags, "--walsh-rank", "4"]) == 2
     assert "which needs --embed-size 4 (found 16)" in capsys.readouterr().err
-    assert cli.main(["train", *small, *flags, "--walsh-rank", "4", "--embed-size", "4", "--max-steps", "3"]) == 0
+    flags += ["--walsh-rank", "4", "--embed-size", "4", "--max-steps", "3", "--run", str(tmp_path / "run")]
+    assert cli.main(["train", *small, *flags]) == 0
 
 
 def test_a_rank_that_is_none_is_refused(small: list[str], capsys: pytest.CaptureFixture[str]) -> None:
@@ -79,3 +85,17 @@ def test_a_rank_that_is_none_is_refused(small: list[str], capsys: pytest.Capture
         layer(None, SIZE, 0)
     assert cli.main(["train", *small, "--output-embed", "walsh", "--walsh-rank", "0"]) == 2
     assert "--walsh-rank: out of range (found 0" in capsys.readouterr().err
+    assert cli.main(["train", *small, "--output-embed", "walsh", "--walsh-rank", "16"]) == 2
+    told = "--walsh-rank: a map to so many numbers saves nothing (found 16, expected less than 16)"
+    assert told in capsys.readouterr().err
+
+
+def test_logits_start_as_large_as_without_a_map() -> None:
+    hidden = torch.randn(200, 64, dtype=torch.float64)
+    low, plain = (layer(None, 64, rank).logits(hidden).std().item() for rank in (32, None))
+    assert low == pytest.approx(plain, rel=0.15)
+
+
+def test_vectors_of_another_length_are_refused_as_a_start() -> None:
+    with pytest.raises(InputError, match=r"vectors: not one for each word \(found \(75, 12\), expected \(75, 5\)\)"):
+        layer(None).start_at(torch.randn(WORDS, SIZE))
