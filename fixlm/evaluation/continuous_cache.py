@@ -14,6 +14,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from fixlm.output.cross_entropy import require_count
+
 SCORES = 2**22
 """Products h_t · h_i in memory at a time, whatever n is."""
 
@@ -50,7 +52,7 @@ class ContinuousCache:
     """
 
     def __init__(self, size: int, thetas: Sequence[float]) -> None:
-        self.size = size
+        self.size = require_count("size", size)
         self.thetas = thetas
         self.hidden: Tensor | None = None  # (m, H) of the last m ≤ n tokens
         self.words: Tensor | None = None  # (m,) the words that followed them

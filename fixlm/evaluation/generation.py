@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import torch
 
+from fixlm.errors import InputError
 from fixlm.evaluation.sampling import Sampling
 
 if TYPE_CHECKING:
@@ -17,6 +18,8 @@ if TYPE_CHECKING:
 
 COLDEST = 1e-30
 """The lowest temperature above 0 by which float32 can be divided."""
+HOTTEST = 1e30
+"""The highest: it is no infinity in float32."""
 
 
 @torch.inference_mode()
@@ -51,15 +54,23 @@ def generate(model: LanguageModel, prompt: np.ndarray, sampling: Sampling, never
 
 
 def draw(logits: Tensor, sampling: Sampling, random: torch.Generator) -> int:
-    """A word from softmax(logits / temperature), cut to the k and to the share p that are most probable: (V,) → id."""
+    """A word from softmax(logits / temperature), cut to the k and to the share p that are most probable: (V,) → id.
+
+    Raises:
+        InputError: a logit is not a number.
+    """
+    if not bool((logits < torch.inf).all()):  # which is false of what is no number
+        raise InputError("model", "its logits are not numbers, so no word can be drawn")
     if sampling.temperature == 0:
         return int(logits.argmax())
-    logits = (logits - logits.max()) / max(sampling.temperature, COLDEST)
+    logits = (logits - logits.max()) / min(max(sampling.temperature, COLDEST), HOTTEST)
     if 0 < sampling.top_k < len(logits):
         logits = logits.masked_fill(logits < logits.topk(sampling.top_k).values[-1], -torch.inf)
     probability = logits.softmax(0)
     if sampling.top_p < 1:
         falling, order = probability.sort(descending=True)
         before = falling.cumsum(0) - falling  # of all words that are more probable
-        probability[order[before >= sampling.top_p]] = 0
+        cut = before >= sampling.top_p
+        cut[0] = False  # also at a p that is 0 in float32
+        probability[order[cut]] = 0
     return int(torch.multinomial(probability, 1, generator=random))

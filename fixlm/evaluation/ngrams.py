@@ -35,12 +35,15 @@ class KneserNey:
         order: n, from 1, the words alone, to `largest_order`.
 
     Raises:
-        InputError: n is below 1.
+        InputError: n is below 1, or n ids do not fit into 64 bits.
     """
 
     def __init__(self, ids: np.ndarray, vocabulary_size: int, order: int) -> None:
         if order < 1:
             raise InputError("order", "an n-gram has a word at least", found=order, expected="1 and more")
+        if order * _bits(vocabulary_size) > 64:
+            most = 64 // _bits(vocabulary_size)
+            raise InputError("order", f"too long for {vocabulary_size:,} words", found=order, expected=f"1 to {most}")
         self.order = order
         self._shift = np.uint64(_bits(vocabulary_size))
         self._tables: list[_Table] = []  # of the lengths n … 2

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from embeddings.errors import InputError
-from fixlm.output.cross_entropy import as_tensor, widened, without_autocast
+from fixlm.output.cross_entropy import as_tensor, widened, without_autocast, wrong_ids
 from fixlm.output.ingredients import Ingredients
 from fixlm.output.layer import OutputLayer
 from fixlm.output.options import ADAPTIVE_DIVISOR, AdaptiveOptions
@@ -48,6 +48,10 @@ class AdaptiveOutput(OutputLayer):
         **options: Any,
     ) -> None:
         super().__init__(hidden_size, vocabulary_size, log_unigram, **options)
+        words = as_tensor(words, "words")
+        if wrong := wrong_ids(words, vocabulary_size) or (len(words) < vocabulary_size and "some words are missing"):
+            expected = f"each of 0 to {vocabulary_size - 1:,} once"
+            raise InputError("words", wrong, found=f"{len(words):,} ids", expected=expected)
         del self.bias  # of V numbers; torch's class has one in its head
         self.register_buffer("words", words)
         inside = [cutoff for cutoff in cutoffs if cutoff < vocabulary_size]

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from embeddings.errors import InputError
-from fixlm.output.cross_entropy import as_tensor, dense_loss, dense_nll, widened, wrong_ids
+from fixlm.output.cross_entropy import as_tensor, dense_loss, dense_nll, require_count, widened, wrong_ids
 from fixlm.output.fixed import TailedOutput, by_fold, unit_rows
 
 
@@ -64,9 +64,10 @@ class ClusteredOutput(TailedOutput):
             raise InputError(
                 "words", wrong, found=f"{len(words):,} ids", expected=f"each of 0 to {len(rows) - 1:,} once"
             )
+        learned_words = learned_words and require_count("learned_words", learned_words)
         edges = cluster_edges(learned_words, len(rows), tail_clusters)
         head, tail = words[:learned_words].clone(), words[learned_words:].clone()
-        tail_dim = rows.shape[1] if tail_dim is None else tail_dim
+        tail_dim = rows.shape[1] if tail_dim is None else require_count("tail_dim", tail_dim)
         super().__init__(hidden_size, rows, tail_dim=tail_dim, head_words=head, tail_words=tail, **options)
         self.edges = edges
         parts = [widened(self.vectors)[self.order[start:stop]] for start, stop in pairwise(self.edges)]

@@ -7,6 +7,7 @@ cross_entropy` accepts of logits is done here, for the output layers and for `li
 from __future__ import annotations
 
 import contextlib
+import operator
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
@@ -167,6 +168,8 @@ def dense_nll(features: Tensor, weight: Tensor, bias: Tensor, targets: Tensor, t
 
 def require_features(hidden: Tensor, size: int) -> None:
     """Raises InputError unless these are floating-point numbers (…, ``size``)."""
+    if not isinstance(hidden, Tensor):
+        raise InputError("hidden", "not a tensor", found=type(hidden).__name__, fix="torch.as_tensor(…)")
     if hidden.dim() == 0 or hidden.shape[-1] != size or not hidden.is_floating_point():
         found = f"{list(hidden.shape)} of {hidden.dtype}"
         expected = f"[…, {size}] of floating point"
@@ -179,22 +182,34 @@ def flat(hidden: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
     Raises:
         InputError: the targets are no whole numbers, or not one for each hidden state.
     """
+    if not isinstance(targets, Tensor):
+        raise InputError("targets", "not a tensor", found=type(targets).__name__, fix="torch.as_tensor(…)")
     if targets.shape != hidden.shape[:-1]:
         found, expected = list(targets.shape), list(hidden.shape[:-1])
         raise InputError("targets", "a target for each hidden state is needed", found=found, expected=expected)
-    if targets.is_floating_point() or targets.dtype == torch.bool:
+    if targets.is_floating_point() or targets.is_complex() or targets.dtype == torch.bool:
         raise InputError("targets", "not the ids of words", found=targets.dtype, expected="whole numbers")
     return hidden.reshape(-1, hidden.shape[-1]), targets.reshape(-1).long().contiguous()
 
 
-def require_words(ids: Tensor, words: int) -> None:
+def require_words(ids: Tensor, words: int, where: str = "targets", what: str = "word") -> None:
     """Raises InputError where an id is none of 0 … ``words`` − 1: the kernels check nothing."""
     # On a GPU the look at the largest would wait for the device; the indexing of torch's own kernels refuses it there.
     if ids.device.type == "cpu" and ids.numel():
         low, high = (int(each) for each in ids.aminmax())
         if low < 0 or high >= words:
             wrong = low if low < 0 else high
-            raise InputError("targets", "no such word", found=wrong, expected=f"0 to {words - 1}")
+            raise InputError(where, f"no such {what}", found=wrong, expected=f"0 to {words - 1}")
+
+
+def require_count(where: str, value: Any) -> int:
+    """The value as an int; raises InputError, which names ``where``, unless it is a whole number of 1 or more."""
+    try:
+        if (count := operator.index(value)) >= 1:
+            return count
+    except TypeError:
+        pass
+    raise InputError(where, "not a possible number", found=value, expected="a whole number, 1 or more")
 
 
 def as_tensor(values: Any, where: str) -> Tensor:
@@ -213,6 +228,8 @@ def wrong_ids(ids: Tensor | None, vocabulary_size: int) -> str | None:
     """What is wrong with ids of different words that a file holds; None if nothing is."""
     if ids is None or not ids.numel():
         return None
+    if ids.dim() != 1:
+        return f"the ids do not stand in one row, but in {list(ids.shape)}"
     if ids.dtype != torch.int64:
         return f"ids are int64, not {ids.dtype}"
     if ids.min() < 0 or ids.max() >= vocabulary_size or len(ids.unique()) < ids.numel():

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from embeddings.errors import InputError
 from fixlm.output.cross_entropy import as_tensor, dense_loss, dense_nll, require_head, widened
-from fixlm.output.kernels.head_and_tail import Head, Tail
+from fixlm.output.kernels.head_and_tail import ROWS, Head, Tail
 from fixlm.output.layer import OutputLayer
 from fixlm.output.options import LEARNED_WORDS_SCALE
 from fixlm.output.scaled import NORM_EPSILON, ScaledOutput
@@ -71,10 +71,9 @@ class FixedOutput(ScaledOutput):
         if head_words is not None:
             head_words = as_tensor(head_words, "head_words")
             require_head(head_words, len(vectors))
-            if learned_words_scale <= 0:
-                expected = "above 0"
-                raise InputError("learned_words_scale", "out of range", found=learned_words_scale, expected=expected)
-            self.scale = learned_words_scale
+            if not (scale := learned_words_scale) > 0:
+                raise InputError("learned_words_scale", "out of range", found=scale, expected="above 0")
+            self.scale = scale
             self.head = nn.Parameter(torch.zeros(len(head_words), vectors.shape[1]))
             self.register_buffer("head_words", head_words.clone())
             self._find_places()
@@ -99,8 +98,10 @@ class FixedOutput(ScaledOutput):
     def matrix(self) -> Tensor:
         if self.scales is not None:
             return self.scales[:, None] * self.vectors.to(self.scales.dtype)
-        head = self._head()
-        return self.vectors if head is None else self.vectors.index_add(0, head.ids, head.added.to(self.vectors.dtype))
+        if (head := self._head()) is None:
+            return self.vectors
+        with ROWS:
+            return self.vectors.index_add(0, head.ids, head.added.to(self.vectors.dtype))
 
     def _head(self) -> Head | None:
         """D/s, which the rows of the trained words have more than Q."""
@@ -286,11 +287,13 @@ def unit_rows(vectors: Any, *, copy: bool = False) -> Tensor:
     if rows.dim() != 2 or not rows.is_floating_point():
         found = f"{list(rows.shape)} of {rows.dtype}"
         raise InputError("vectors", "not a matrix of vectors", found=found, expected="[V, N] of floating point")
+    if not rows.numel():
+        raise InputError("vectors", "there is none", found=list(rows.shape))
     norms = torch.linalg.vector_norm(rows, dim=1, dtype=torch.promote_types(rows.dtype, torch.float32))
-    if not norms.isfinite().all():
-        raise InputError("vectors", "values that are not finite", found=f"row {int((~norms.isfinite()).nonzero()[0])}")
-    if not norms.all():
-        found = f"{int((norms == 0).sum())} of {len(rows)}, the first is row {int((norms == 0).nonzero()[0])}"
+    if len(wrong := (~norms.isfinite()).nonzero()):
+        raise InputError("vectors", "values that are not finite", found=f"row {int(wrong[0])}")
+    if len(wrong := (norms == 0).nonzero()):
+        found = f"{len(wrong)} of {len(rows)}, the first is row {int(wrong[0])}"
         raise InputError("vectors", "rows of zeros, which have no direction", found=found)
     if (norms - 1).abs().max() <= UNIT_TOLERANCE:
         return rows.clone() if copy else rows

@@ -15,6 +15,7 @@ from fixlm.output.cross_entropy import (
     dense_loss,
     dense_nll,
     flat,
+    require_count,
     require_features,
     require_words,
     wrong_ids,
@@ -57,12 +58,18 @@ class OutputLayer(nn.Module, ABC):
         bias: bool = True,
     ) -> None:
         super().__init__()
+        hidden_size = require_count("hidden_size", hidden_size)
+        vocabulary_size = require_count("vocabulary_size", vocabulary_size)
+        if not (precision is None or isinstance(precision, torch.dtype)):
+            raise InputError("precision", "not a type of torch", found=precision, expected="torch.bfloat16, or None")
         log_unigram = None if log_unigram is None else as_tensor(log_unigram, "log_unigram")
         if log_unigram is not None and not bias:
             raise InputError("log_unigram", "there is no bias to start at it", found="bias=False", fix="leave one out")
         if log_unigram is not None and log_unigram.shape != (vocabulary_size,):
             found, expected = list(log_unigram.shape), [vocabulary_size]
             raise InputError("log_unigram", "not one number for each word", found=found, expected=expected)
+        if log_unigram is not None and (log_unigram.is_complex() or bool(log_unigram.isnan().any())):
+            raise InputError("log_unigram", "values that are not numbers", expected="log probabilities")
         start = torch.zeros(vocabulary_size) if log_unigram is None else log_unigram
         start = start.to(torch.get_default_dtype(), copy=True)
         if bias:
@@ -156,10 +163,17 @@ class OutputLayer(nn.Module, ABC):
             targets: (…).
             folds: (…), the fold of each target.
             rows: what `fold_rows` made of the rows of each fold (folds or more, V, N).
+
+        Raises:
+            InputError: a shape, a type, a target or a fold does not fit.
         """
         self._require_features(hidden)
         tokens, ids = flat(hidden, targets)
         require_words(ids, self.vocabulary_size)
+        groups = len(rows if isinstance(rows, Tensor) else rows[0])
+        if folds.shape != targets.shape:
+            raise InputError("folds", "not one for each target", found=list(folds.shape), expected=list(targets.shape))
+        require_words(folds.reshape(-1), groups, "folds", "fold")
         return self._loss_in_folds(tokens, ids, folds.reshape(-1), rows)
 
     @torch.no_grad()
@@ -184,7 +198,7 @@ class OutputLayer(nn.Module, ABC):
             InputError: a shape or a type does not fit, or k is out of range.
         """
         self._require_features(hidden)
-        if not 1 <= k <= self.vocabulary_size:
+        if not isinstance(k, int) or not 1 <= k <= self.vocabulary_size:
             raise InputError("k", "not a number of words", found=k, expected=f"1 to {self.vocabulary_size}")
         found, ids = self._top_k(hidden.reshape(-1, self.hidden_size), k)
         found = found.to(autocast_type(hidden) or hidden.dtype)  # behind the ranking, which a lower type would blur

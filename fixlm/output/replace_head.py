@@ -9,6 +9,7 @@ from typing import Any
 
 import torch
 from torch import nn
+from torch.nn.modules.linear import NonDynamicallyQuantizableLinear
 
 from embeddings.errors import InputError, unknown_name
 from fixlm.output.fixed import FixedOutput, unit_rows
@@ -101,7 +102,11 @@ Head = nn.Linear | OutputLayer
 
 def _heads(model: nn.Module) -> dict[str, Head]:
     """What can be exchanged, by name: what an output layer is made of cannot."""
-    found = {name: each for name, each in model.named_modules(remove_duplicate=False) if isinstance(each, Head)}
+    found = {
+        name: each
+        for name, each in model.named_modules(remove_duplicate=False)
+        if isinstance(each, Head) and not isinstance(each, NonDynamicallyQuantizableLinear)  # of an attention
+    }
     own = {id(part) for head in found.values() if isinstance(head, OutputLayer) for part in [*head.modules()][1:]}
     return {name: each for name, each in found.items() if name and id(each) not in own}
 

@@ -5,7 +5,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from embeddings.errors import unknown_name
+from embeddings.errors import InputError, unknown_name
+from fixlm.output.cross_entropy import require_count
 from fixlm.output.layer import DenseOutput, joining_projection
 from fixlm.output.options import ALPHA_START
 
@@ -53,8 +54,10 @@ class ScaledOutput(DenseOutput):
         self.dim = dim
         width = hidden_size  # of what the projection reads
         self.hidden_map: nn.Linear | None = None
+        if map_size is not None and map != "mlp":
+            raise InputError("map_size", "only a perceptron has this size", found=f"map={map}", fix='map="mlp"')
         if map == "mlp":
-            width = map_size or 4 * hidden_size
+            width = 4 * hidden_size if map_size is None else require_count("map_size", map_size)
             self.hidden_map = nn.Linear(hidden_size, width)
         self.projection = joining_projection(width, dim, always=map != "auto")
         self.normalize = normalize

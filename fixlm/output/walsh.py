@@ -14,6 +14,7 @@ from fixlm.output.cross_entropy import (
     LOW_TYPES,
     as_tensor,
     autocast_type,
+    require_count,
     require_head,
     widened,
     without_autocast,
@@ -90,7 +91,8 @@ class WalshOutput(OutputLayer):
         for name, value, known in (("halves", halves, HALVES), ("basis", basis, BASES)):
             if value not in known:
                 raise unknown_name(name, name, value, known)
-        if families < 1 or families & (families - 1):
+        families = require_count("families", families)
+        if families & (families - 1):
             raise InputError("families", "not a power of two", found=families)
         if vocabulary_size > row_count(families):
             expected = f"at least {enough_columns(vocabulary_size):,}"
@@ -103,9 +105,7 @@ class WalshOutput(OutputLayer):
         self.register_buffer("signs", self._signs_for(slots), persistent=False)
         self.register_buffer("slots", slots, persistent=in_state_dict)
         self._words: Tensor | None = None
-        if rank is not None and rank < 1:
-            raise InputError("rank", "no number of dimensions", found=rank, expected="1 or more, or None")
-        width = rank or hidden_size
+        width = hidden_size if rank is None else require_count("rank", rank)
         self.map = joining_projection(hidden_size, width, always=rank is not None)
         if self.map is not None:
             nn.init.normal_(self.map.weight, std=hidden_size**-0.5)  # so that x keeps its length per number
@@ -130,7 +130,10 @@ class WalshOutput(OutputLayer):
 
     def _signs_for(self, slots: Tensor) -> Tensor:
         """d_c of as many blocks as the slots need: (blocks, M) ±1."""
-        words, blocks = len(self.bias), int(slots.max()) // self.families + 1
+        words = len(self.bias)
+        if slots.dim() != 1 or not len(slots):
+            raise InputError("slots", "not one for each word", found=list(slots.shape), expected=[words])
+        blocks = int(slots.max()) // self.families + 1
         if len(slots) != words or blocks > words or wrong_ids(slots, blocks * self.families):
             what = f"not those of {words:,} words in {self.families:,} families, no two words in one"
             found = f"{len(slots):,} from {int(slots.min()):,} to {int(slots.max()):,}"
@@ -139,10 +142,15 @@ class WalshOutput(OutputLayer):
         return torch.ones_like(signs) if self.halves == "shared" else signs
 
     def _load_from_state_dict(self, state_dict: Any, prefix: str, *arguments: Any) -> None:
+        signs = self.signs
+        if (slots := state_dict.get(prefix + "slots")) is not None:
+            try:
+                signs = self._signs_for(slots)  # they may need another number of blocks than those of before
+            except InputError as error:
+                arguments[-1].append(f"{prefix}{error}")  # the messages of the error that torch raises
+                return
         super()._load_from_state_dict(state_dict, prefix, *arguments)
-        if prefix + "slots" in state_dict:  # they may need another number of blocks than those of before
-            self.signs = self._signs_for(self.slots).to(self.signs)
-            self._words = None
+        self.signs, self._words = signs.to(self.signs), None
 
     @torch.no_grad()
     def start_at(self, vectors: Tensor) -> None:

@@ -13,8 +13,10 @@ from collections.abc import Callable
 from functools import lru_cache
 from typing import Any, NamedTuple
 
+import numpy as np
 import torch
 from torch import Tensor, nn
+from torch.autograd.forward_ad import unpack_dual
 
 from fixlm.output.kernels.arrays import as_numpy
 from fixlm.output.kernels.gradients import once, without_graph
@@ -84,7 +86,7 @@ def block_hadamard_logits(features: Tensor, signs: Tensor, bias: Tensor, scale: 
     if torch.is_grad_enabled() and (features.requires_grad or bias.requires_grad):
         padded = nn.functional.pad(bias, (0, signs.numel() - len(bias)))
         return logits_by_torch(features, signs, scale, walsh_hadamard) + padded
-    if not kernel_fits(features, signs.shape[1]):
+    if unpack_dual(features).tangent is not None or not kernel_fits(features, signs.shape[1]):
         logits = logits_by_torch(features, signs, scale, kronecker_transform)
         logits[:, : len(bias)] += bias
         return logits
@@ -113,18 +115,23 @@ def walsh_hadamard(x: Tensor) -> Tensor:
 
 def kronecker_transform(x: Tensor) -> Tensor:
     """`walsh_hadamard` in plain torch: with x as a matrix (M/K, K), H_{M/K} x H_K."""
-    size = x.shape[-1]
+    size = int(x.shape[-1])  # which is a tensor in a trace
     columns = 1 << (size.bit_length() - 1) // 2
     left, right = (sylvester(order).to(x) for order in (size // columns, columns))
     return (left @ x.unflatten(-1, (-1, columns)) @ right).flatten(-2)
 
 
-@lru_cache
 def sylvester(size: int) -> Tensor:
     """H of that order, a power of two: (size, size) ±1."""
-    matrix = torch.ones(1, 1)
+    return torch.from_numpy(_sylvester(size))
+
+
+@lru_cache
+def _sylvester(size: int) -> np.ndarray:
+    # No tensor: one that was made while torch exports a network holds no numbers.
+    matrix = np.ones((1, 1), np.float32)
     while len(matrix) < size:
-        matrix = torch.cat([torch.cat([matrix, matrix], 1), torch.cat([matrix, -matrix], 1)])
+        matrix = np.block([[matrix, matrix], [matrix, -matrix]])
     return matrix
 
 
@@ -183,6 +190,8 @@ def implementation_for(features: Tensor, signs: Tensor, bias: Tensor) -> Impleme
 
 
 def kernel_fits(numbers: Tensor, positions: int) -> bool:
+    if torch.jit.is_tracing() or torch.compiler.is_compiling():  # a trace has no part of what the kernel writes
+        return False
     smallest, largest = KERNEL_POSITIONS
     fits = smallest <= positions <= largest and numbers.dtype in (torch.float32, torch.float64)
     return fits and numbers.device.type == "cpu"

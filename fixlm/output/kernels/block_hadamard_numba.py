@@ -26,6 +26,7 @@ ROW = 512
 GAP = 16  # numbers between two rows
 LOG2_E = 1.4426950408889634
 LN_2 = 0.6931471805599453
+LOWEST = -1e30  # what counts as the largest logit of a row at least
 SMALLEST_FACTOR = 2.0**-100  # of a row's exponentials: they are divided by it, and it is far below what counts
 
 
@@ -61,6 +62,7 @@ def cross_entropy(features, shared, scale, signs, bias, slots, nll, grad_feature
     maxima = np.zeros(blocks * rows * LANES, bias.dtype)
     chosen = np.zeros(LANES, bias.dtype)
     lanes = np.zeros(LANES, bias.dtype)
+    tops = np.zeros(LANES, bias.dtype)
     base2_bias = np.empty_like(bias)
     for slot in range(len(bias)):
         base2_bias[slot] = bias[slot] * LOG2_E
@@ -80,6 +82,8 @@ def cross_entropy(features, shared, scale, signs, bias, slots, nll, grad_feature
                 row_largest = _transform_row(work, begin, row, rows, base2_bias, index * row)
                 if added is not None:
                     place, row_largest = _add(work, begin, row, index * row, row_largest, added, first + start, place)
+                # Where all biases are -inf, the difference from the largest would be no number.
+                row_largest = maximum(row_largest, splat(bias, LOWEST))
                 for lane in range(tokens):
                     slot = slots[start + lane] - index * row
                     if 0 <= slot < row:
@@ -91,11 +95,9 @@ def cross_entropy(features, shared, scale, signs, bias, slots, nll, grad_feature
                 total = total * exp2(largest - new) + row_total * exp2(row_largest - new)
                 largest = new
         store(lanes, 0, total)
-        for lane in range(tokens):
-            lanes[lane] = np.log2(lanes[lane]) - chosen[lane]
-        store(lanes, 0, load(lanes, 0) + largest)
-        for lane in range(tokens):
-            nll[start + lane] = lanes[lane] * LN_2
+        store(tops, 0, largest)
+        for lane in range(tokens):  # in this order a small loss keeps its digits
+            nll[start + lane] = (np.log2(lanes[lane]) + (tops[lane] - chosen[lane])) * LN_2
 
         if wanted:
             for lane in range(LANES):

@@ -1,10 +1,14 @@
 """What `linear_cross_entropy` takes beside a weight: rows that are trained, and shorter rows."""
 
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import NamedTuple
 
 from torch import Tensor
+
+ROWS = threading.RLock()
+"""Held while trained rows stand in a fixed weight, and while such a weight is read: two threads may share a layer."""
 
 
 class Head(NamedTuple):
@@ -26,13 +30,14 @@ class Head(NamedTuple):
 
         A copy of the whole would take as long as a tenth of the products.
         """
-        own = weight.index_select(0, self.ids)  # faster than indexing
-        rows = own.to(self.added.dtype) + self.added.detach()
-        weight.index_copy_(0, self.ids, rows.to(weight.dtype))
-        try:
-            yield
-        finally:
-            weight.index_copy_(0, self.ids, own)
+        with ROWS:
+            own = weight.index_select(0, self.ids)  # faster than indexing
+            rows = own.to(self.added.dtype) + self.added.detach()
+            weight.index_copy_(0, self.ids, rows.to(weight.dtype))
+            try:
+                yield
+            finally:
+                weight.index_copy_(0, self.ids, own)
 
 
 class Tail(NamedTuple):

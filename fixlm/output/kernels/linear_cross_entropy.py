@@ -130,7 +130,7 @@ def _softmax_by_torch(tile: Tensor, bias: Tensor, targets: Tensor) -> tuple[Tens
     normaliser = exponentials.sum(0)
     tile.copy_(exponentials)
     tokens = len(targets)
-    return maximum[:tokens] + normaliser[:tokens].log() - chosen, normaliser
+    return normaliser[:tokens].log() + (maximum[:tokens] - chosen), normaliser
 
 
 def _softmax_by_kernel(tile: Tensor, bias: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
