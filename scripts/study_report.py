@@ -34,8 +34,10 @@ PIECES = "subwords"
 """The study of vocabularies of several sizes C, some of them no larger than N."""
 PIECES_GRIDS = {"subwords-grid-256": 256, "subwords-grid-512": 512}
 """Its tables by layer and by C, of the runs in bfloat16 with this N; they stand beside the one with a row a run."""
+PIECES_RATIOS = "subwords-ratios"
+"""Its table against `learned`, of the models whose layers have one number of units, by C/N."""
 PIECES_N = 256
-"""Its picture has lines for this N, and open circles for others."""
+"""Its picture has whole lines for this N, and broken ones with open circles for others."""
 Size = tuple[int, int, int]
 """C, the units of the first LSTM layer, and N, those of the last one."""
 PIECES_LAYERS = ("learned", "tied", "random-orthogonal", "hadamard", "pmi", "walsh")
@@ -90,6 +92,8 @@ def filled(text: str, place: Path) -> str:
     def block(found: re.Match[str]) -> str:
         if found[2] in PIECES_GRIDS:
             made = pieces_table(PIECES_GRIDS[found[2]])
+        elif found[2] == PIECES_RATIOS:
+            made = pieces_ratios()
         elif place == ROOT:
             made = first_table()
         else:
@@ -227,8 +231,24 @@ def pieces_table(n: int) -> str:
     return "\n".join(lines) + "\n"
 
 
+def pieces_ratios() -> str:
+    """The perplexity of each layer in parts of that of `learned` of the same size: a column for each C/N."""
+    found = pieces()
+    learned = found.pop("learned", {})
+    sizes = sorted((size for size in learned if size[1] == size[2]), key=lambda size: size[0] / size[2])
+    lines = [f"| C/N | {' | '.join(f'{c / n:.3g}' for c, _, n in sizes)} |", "|---|" + "---:|" * len(sizes)]
+    lines.append(f"| N | {' | '.join(str(n) for *_, n in sizes)} |")
+    for layer in (layer for layer in PIECES_LAYERS if found.get(layer)):
+        cells = (f"{found[layer][size] / learned[size]:.2f}" if size in found[layer] else "–" for size in sizes)
+        lines.append(f"| `{layer}` | {' | '.join(cells)} |")
+    return "\n".join(lines) + "\n"
+
+
 def plot_pieces(path: Path) -> None:
-    """What each layer loses against `learned`, in validation nats a word, against C/N; of each the best run."""
+    """What each layer loses against `learned`, in validation nats a word, against C/N; of each the best run.
+
+    Models with a first layer of another size are left out.
+    """
     from matplotlib.figure import Figure
     from matplotlib.ticker import NullLocator
 
@@ -246,13 +266,13 @@ def plot_pieces(path: Path) -> None:
         figure = Figure(figsize=(WIDTH, HEIGHT), layout="constrained")
         axes = figure.subplots()
         for colour, layer in zip(COLOURS, PIECES_LAYERS[1:], strict=False):
-            lost = sorted((c / n, value, n) for (c, _, n), value in nats.get(layer, {}).items())
+            lost = sorted((c / n, value, n) for (c, first, n), value in nats.get(layer, {}).items() if first == n)
             line = [(across, value) for across, value, n in lost if n == PIECES_N]
             if line:
                 axes.plot(*zip(*line, strict=True), "o-", color=colour, label=layer)
             others = [(across, value) for across, value, n in lost if n != PIECES_N]
             if others:
-                axes.plot(*zip(*others, strict=True), "o", color=colour, markerfacecolor="none")
+                axes.plot(*zip(*others, strict=True), "o--", color=colour, markerfacecolor="none", linewidth=1)
         axes.axhline(0, color="grey", linewidth=0.8)
         axes.set_xscale("log")
         axes.set_xticks([1, 2, 5, 10, 20, 50, 100])
