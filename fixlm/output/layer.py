@@ -68,7 +68,7 @@ class OutputLayer(nn.Module, ABC):
         if log_unigram is not None and log_unigram.shape != (vocabulary_size,):
             found, expected = list(log_unigram.shape), [vocabulary_size]
             raise InputError("log_unigram", "not one number for each word", found=found, expected=expected)
-        if log_unigram is not None and (log_unigram.is_complex() or bool(log_unigram.isnan().any())):
+        if log_unigram is not None and not log_unigram.is_meta and bool(log_unigram.isnan().any()):
             raise InputError("log_unigram", "values that are not numbers", expected="log probabilities")
         start = torch.zeros(vocabulary_size) if log_unigram is None else log_unigram
         start = start.to(torch.get_default_dtype(), copy=True)

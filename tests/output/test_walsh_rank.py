@@ -81,7 +81,7 @@ def test_tied_families_are_as_long_as_an_input_vector(
 
 
 def test_a_rank_that_is_none_is_refused(small: list[str], capsys: pytest.CaptureFixture[str]) -> None:
-    with pytest.raises(InputError, match=r"rank: no number of dimensions \(found 0"):
+    with pytest.raises(InputError, match=r"rank: not a possible number \(found 0"):
         layer(None, SIZE, 0)
     assert cli.main(["train", *small, "--output-embed", "walsh", "--walsh-rank", "0"]) == 2
     assert "--walsh-rank: out of range (found 0" in capsys.readouterr().err
