@@ -267,8 +267,8 @@ CLAIMS = {
         "subwords/random-orthogonal-pieces512-n512", "subwords/learned-pieces512-n512"
     ),
     "and `hadamard` 12 %, at the C": ("subwords/hadamard-pieces512-n512", "subwords/learned-pieces512-n512"),
-    "It ends 8 % below it. So can": ("subwords/hadamard-pieces512-map512", "subwords/learned-pieces512"),
-    "and it ends 9 % below.": ("subwords/walsh-pieces512", "subwords/learned-pieces512"),
+    "and ends 8 % below it. `walsh`": ("subwords/hadamard-pieces512-map512", "subwords/learned-pieces512"),
+    "can too, and ends 9 % below.": ("subwords/walsh-pieces512", "subwords/learned-pieces512"),
     "It ends 2 % above `learned` at 2": ("subwords/pmi-pieces512", "subwords/learned-pieces512"),
     "3 % below at 7.8": ("subwords/pmi-pieces2000-lr0.012", "subwords/learned-pieces2000-lr0.012"),
     "and 19 % below at 125": ("subwords/pmi-pieces32000", "subwords/learned-pieces32000"),
