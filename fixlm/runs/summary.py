@@ -32,8 +32,9 @@ POINTS = 75
 """Training records that are kept: one epoch of WikiText-2 has 75, and a plot is too small to show more."""
 POINTS_TOGETHER = 30
 """The same where the runs of a study share a file: nothing is drawn of them, and they are many."""
-END = 15
-"""Training records at the end that are kept as they are: the study gives training losses over the last 150 steps."""
+END = 16
+"""Training records at the end that are kept as they are: the study gives training losses over the last 150 steps, and the
+last record may be of fewer than ten."""
 DIGITS = 6
 """Significant digits of what is kept of a training record. Scores keep all their digits."""
 

@@ -39,14 +39,14 @@ def test_many_records_become_means_over_their_steps() -> None:
     whole = records(151)
     short = thinned(whole)
     training = [record for record in short if "loss" in record]
-    assert len(training) == 46 + 15
+    assert len(training) == 45 + 16
     assert [record for record in short if "loss" not in record] == [record for record in whole if "loss" not in record]
     assert [record["step"] for record in short] == sorted(record["step"] for record in short)
     # Steps 10, 20 and 30: as many tokens at each of the speeds 100, 300 and 100 take 3/140 of a second a token.
     assert training[0] == {
         "step": 30, "epoch": 1, "loss": 20.0, "lr": 0.03, "gradient_norm": 1.0, "tokens_per_second": 129,
     }  # fmt: skip
-    assert training[-15:] == [record for record in whole if "loss" in record][-15:]
+    assert training[-16:] == [record for record in whole if "loss" in record][-16:]
 
 
 def test_a_mean_counts_each_step_once() -> None:
@@ -54,8 +54,8 @@ def test_a_mean_counts_each_step_once() -> None:
         {"step": 10, "loss": 1.0, "gradient_norm": 1.0, "tokens_per_second": 9},
         {"step": 12, "loss": 7.0, "gradient_norm": 1.0, "tokens_per_second": 9},
     ]
-    last = [{"step": step, "loss": 1.0, "gradient_norm": 1.0, "tokens_per_second": 9} for step in range(13, 28)]
-    mean, *rest = thinned([*uneven, *last], points=16)
+    last = [{"step": step, "loss": 1.0, "gradient_norm": 1.0, "tokens_per_second": 9} for step in range(13, 29)]
+    mean, *rest = thinned([*uneven, *last], points=17)
     assert mean["loss"] == (10 * 1.0 + 2 * 7.0) / 12
     assert rest == last
 
