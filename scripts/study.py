@@ -13,6 +13,7 @@ The plan of a study is scripts/studies/STUDY.toml. A table stands between the li
 
 from __future__ import annotations
 
+import re
 import sys
 import tomllib
 from collections.abc import Mapping, Sequence
@@ -24,6 +25,9 @@ from study_report import STUDIES, report
 from fixlm import compare
 from fixlm.cli import run
 from fixlm.errors import InputError, unknown_name
+
+PROGRESS = re.compile(r": [\d,]+/[\d,]+(, [\d,]+ s left)?$")
+"""The end of a line of progress. Of training, the metrics have what such a line says."""
 
 
 def command(arguments: Sequence[str]) -> None:
@@ -109,7 +113,7 @@ def _require_same(name: str, summary: Mapping[str, Any], kept: Mapping[str, Any]
 def to_keep(summary: dict[str, Any], run: Path) -> dict[str, Any]:
     """The summary as it would be, had the run been trained in runs/ and on a text by its name.
 
-    The log loses the lines that say no more than the metrics.
+    The log loses its lines of progress.
     """
     from fixlm.corpus.registry import DATA_SETS
     from fixlm.runs.export import without_places
@@ -118,7 +122,7 @@ def to_keep(summary: dict[str, Any], run: Path) -> dict[str, Any]:
     name = config["corpus"]["name"]
     config["data"]["data"] = name if name in DATA_SETS else Path(config["data"]["data"]).name
     here = Path("runs", run.absolute().parent.name, run.name).as_posix()
-    log = [line.replace(str(run), here) for line in summary["log"] if not line.startswith("train | ")]
+    log = [line.replace(str(run), here) for line in summary["log"] if not PROGRESS.search(line)]
     return summary | {"config": config, "log": log}
 
 

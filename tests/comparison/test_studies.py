@@ -136,7 +136,11 @@ def test_what_is_kept_of_a_run_does_not_say_where_it_lay(program: ModuleType, tm
                 "corpus": {"name": corpus},
                 "data": {"data": f"/somewhere/{corpus}", "tokenizer": "/my/a.model"},
             },
-            "log": [f"{run}: {corpus}, V = 33,278", "train | epoch 1"],
+            "log": [
+                f"{run}: {corpus}, V = 33,278",
+                "evaluate test: 1,024/2,048",
+                "train | epoch 1 loss 4.50: 10/1,490, 9 s left",
+            ],
         },
         run,
     )

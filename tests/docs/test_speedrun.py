@@ -14,14 +14,16 @@ PAGE = PAGES["docs/speedrun.md"]
 TEXT = " ".join(PAGE.split())
 PLACE = ROOT / "results" / "speedrun"
 CELLS = r"([\d.]+) \| ([\d.]+) \| ([\d.]+) \| ([\d.]+) \| (reached|missed) \| ([\d,]+) \| \[([\w-]+)\]"
-RACES = re.findall(rf"^\| [A-E] \| .* \| {CELLS}", PAGE, re.MULTILINE)
+RACES = re.findall(rf"^\| [A-F] \| .* \| {CELLS}", PAGE, re.MULTILINE)
 PLAIN = {
     "plain": ("A", "100.3", "7,332,078"),
     "plain-2": ("B", "100.3", "7,332,078"),
     "plain-3": ("D", "100.3", "7,332,078"),
     "plain-4": ("E", "100.3", "7,332,078"),
+    "plain-5": ("F", "100.3", "7,332,078"),
     "plain-650": ("C", "86.7", "28,434,378"),
     "plain-650-2": ("D", "86.7", "28,434,378"),
+    "plain-650-3": ("F", "86.7", "28,434,378"),
 }
 """The machine on which the example was timed, the goal that its users report, and its parameters."""
 
@@ -45,6 +47,19 @@ def minutes(race: str) -> float:
     return mean(run["minutes"] for run in read(race)["runs"])
 
 
+def beside(race: str) -> str:
+    """The file of the example, as it was timed on the machine of a race and for its goal."""
+    line = next(line for line in PAGE.splitlines() if f"[{race}]" in line)
+    goal = f"{read(race)['target']:g}"
+    (name,) = (name for name, (machine, own, _) in PLAIN.items() if (f"| {machine} |", own) == (line[:5], goal))
+    return name
+
+
+def times(race: str) -> str:
+    """As fast as the example, to a whole number."""
+    return f"{read(beside(race))['minutes_of_40_epochs'] / minutes(race):.0f}"
+
+
 def test_every_race_stands_in_the_table() -> None:
     assert {path.stem for path in PLACE.glob("*.json")} == {*PLAIN, *(row[-1] for row in RACES)}
 
@@ -53,9 +68,7 @@ def test_every_race_stands_in_the_table() -> None:
 def test_a_row_is_that_of_its_file(row: tuple[str, ...]) -> None:
     report = read(row[-1])
     line = next(line for line in PAGE.splitlines() if f"[{row[-1]}]" in line)
-    goal = f"{report['target']:g}"
-    (beside,) = (name for name, (machine, own, _) in PLAIN.items() if (f"| {machine} |", own) == (line[:5], goal))
-    assert report["processor"] == read(beside)["processor"]
+    assert report["processor"] == read(beside(row[-1]))["processor"]
     runs = report["runs"]
     valid = mean(run.get("with_ngrams", run)["valid"] for run in runs)
     assert row[:3] == (f"{minutes(row[-1]):.1f}", f"{valid:.1f}", f"{mean(scores(row[-1])):.1f}")
@@ -75,13 +88,15 @@ def test_the_plain_program_is_that_of_its_file(name: str) -> None:
     assert re.search(rf"^\| {machine} \| .* \| {re.escape(cells)}", PAGE, re.MULTILINE)
 
 
-def test_what_the_pages_say_of_the_record_with_ngrams() -> None:
+def test_machines_are_those_of_the_files() -> None:
+    for name, (machine, goal, _) in PLAIN.items():
+        kind = read(name)["processor"].split(", ")[1].replace("AVX512", "AVX-512")
+        epoch = f"{read(name)['minutes_an_epoch']:.1f}" if goal == "100.3" else r"[\d.–]+"
+        assert re.search(rf"^\| {machine} \| {kind}[^|]* \| [^|]* \| {epoch} \|", PAGE, re.MULTILINE)
+
+
+def test_what_training_md_says_of_ngrams() -> None:
     record, training = "ngrams-256-lags100", " ".join(PAGES["docs/training.md"].split())
-    times = read("plain-2")["minutes_of_40_epochs"] / minutes(record)
-    *most, last = (f"{test:.1f}" for test in scores(record))
-    assert f"reaches this goal in {minutes(record):.1f} minutes** on machine B" in TEXT
-    assert f"They have {', '.join(most)} and {last} on test, and the model alone has {alone(record):.1f}." in TEXT
-    assert f"{times:.0f} times as fast as the example" in TEXT
     assert f"from {alone(record):.1f} to {mean(scores(record)):.1f}" in training
 
 
@@ -93,17 +108,36 @@ def test_what_the_pages_say_of_the_records() -> None:
     *most, last = (f"{test:.1f}" for test in scores(fastest))
     assert f"with 4-grams reaches this goal in {minutes(fastest):.1f} minutes**, the mean of three seeds." in TEXT
     assert f"They have {', '.join(most)} and {last} on test, and the model alone has {alone(fastest):.1f}." in TEXT
-    assert f"That is {read('plain-4')['minutes_of_40_epochs'] / minutes(fastest):.0f} times as fast" in TEXT
+    assert f"That is {times(fastest)} times as fast as the example on the same machine" in TEXT
     assert f"4-grams, has {mean(scores(fastest)):.1f} in {minutes(fastest):.1f} minutes**" in readme
-    assert f"without n-grams, reaches this goal in {minutes(record):.1f} minutes, with one seed." in TEXT
-    assert f"That is {read('plain-3')['minutes_of_40_epochs'] / minutes(record):.0f} times as fast" in TEXT
-    assert (
-        f"A wider one without 4-grams has {alone(record):.1f} in {minutes(record):.1f} minutes, in one run." in readme
-    )
-    assert f"some {read('plain-4')['minutes_of_40_epochs'] / 60:.0f} hours" in readme
-    assert f"in some {read('plain-650-2')['minutes_of_40_epochs'] / 60:.0f} hours" in readme
+    assert f"reaches this goal in {minutes(record):.1f} minutes, with one seed**, on machine D." in TEXT
+    assert f"That is {times(record)} times as fast as the example there." in TEXT
+    assert f"some {read(beside(fastest))['minutes_of_40_epochs'] / 60:.0f} hours" in readme
+    assert f"in some {read(beside(longer))['minutes_of_40_epochs'] / 60:.0f} hours" in readme
     mixed = f"4-grams has {scores(longer)[0]:.1f} in {minutes(longer):.1f} minutes"
     assert f"{mixed}, and {alone(longer):.1f} without them, which misses." in readme
+
+
+def test_what_the_pages_say_of_the_adaptive_softmax() -> None:
+    ours, other = "cca-256-steps1160", "adaptive-256-ngrams"
+    readme = " ".join(PAGES["README.md"].split())
+    longer = minutes(other) / minutes(ours)
+    assert f"takes {minutes(other):.1f} minutes**, which is {longer:.2f} times as long." in TEXT
+    assert "So the layer with fixed rows saves a quarter of the minutes." in TEXT
+    assert f"takes {longer:.1f} times as long as fixed rows in clusters" in " ".join(PAGES["docs/study.md"].split())
+    assert 0.22 < 1 - 1 / longer < 0.28
+    assert f"the same network takes {minutes(other):.1f} minutes with torch's adaptive softmax" in readme
+    seconds = []
+    for race, steps in ((ours, 1160), (other, 1600)):
+        assert {run["summary"]["result"]["steps"] for run in read(race)["runs"]} == {steps}
+        seconds.append(mean(60 * run["training_minutes"] / steps for run in read(race)["runs"]))
+        assert f"{steps:,} steps ({steps * 2800 / 2088628:.1f} epochs)" in TEXT
+    assert f"and each takes {seconds[1]:.2f} s in place of {seconds[0]:.2f} s." in TEXT
+    mixed = [run["with_ngrams"] for row in RACES for run in read(row[-1])["runs"] if "with_ngrams" in run]
+    below = [100 * (1 - each["test"] / each["valid"]) for each in mixed]
+    assert 3.9 < min(below) < max(below) < 5
+    assert all(alone(row[-1]) > read(row[-1])["target"] for row in RACES if "with_ngrams" in read(row[-1])["runs"][0])
+    assert times(ours) in TEXT and f"The rest of the {times(ours)} times is common" in TEXT
 
 
 def test_the_page_says_by_how_much_the_first_race_with_ngrams_missed() -> None:
