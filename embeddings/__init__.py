@@ -1,7 +1,7 @@
 """Fixed output matrices: corpus statistics in, an `OutputMatrix` out.
 
-numpy, scipy and gensim only; this package imports neither torch nor fixlm. The names below are imported when they are
-first used, so that ``import embeddings`` costs nothing.
+This package imports neither torch nor fixlm. The names below are imported when they are first used, so that
+``import embeddings`` costs nothing.
 """
 
 from __future__ import annotations

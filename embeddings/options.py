@@ -54,7 +54,7 @@ class Checked:
     """Base of dataclasses that refuse a wrong value when they are made.
 
     Raises:
-        InputErrors: with one `InputError` for each wrong value, under the name of its field.
+        InputError: for the wrong value, under the name of its field, or `InputErrors` with one for each of several.
     """
 
     def __post_init__(self) -> None:
@@ -93,7 +93,7 @@ def check(options: Any) -> None:
     """Checks every value of a dataclass, as if it came from Python or JSON: ``"3"`` is no number.
 
     Raises:
-        InputErrors: with each wrong value.
+        InputError: for the wrong value, or `InputErrors` for several.
     """
     found = kinds(type(options))
     InputErrors.raise_if_any(

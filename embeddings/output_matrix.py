@@ -62,7 +62,7 @@ class OutputMatrix(StoredArray):
             else:
                 save_word2vec(path, words, self.vectors, binary=path.suffix == ".bin")
         except OSError as error:
-            raise InputError(path, f"cannot be written: {error.strerror}") from None
+            raise InputError(path, f"cannot be written: {error.strerror or error}") from None
 
 
 def save_word2vec(
@@ -104,7 +104,7 @@ def check_export(path: str | os.PathLike[str]) -> Path:
         attempt.touch()
         attempt.unlink()
     except OSError as error:
-        raise InputError("--out", f"cannot be written: {error.strerror}", found=f"'{path}'") from None
+        raise InputError("--out", f"cannot be written: {error.strerror or error}", found=f"'{path}'") from None
     return path
 
 

@@ -84,6 +84,9 @@ def collect(runs: Path, results: Path) -> None:
     for name, summary in found.items():
         alone = kept_runs.summary_path(folder / name)
         _require_same(name, summary, kept_runs.read_summary(alone) if alone.is_file() else kept.get(name))
+        if name in kept and not together:
+            what, fix = "this run is kept in a file of several", str(folder / kept_runs.SUMMARIES)
+            raise InputError(name, what, found=folder, fix=fix)
     folder.mkdir(parents=True, exist_ok=True)
     if together:
         kept_runs.add_summaries(results, found)

@@ -153,6 +153,10 @@ def count_blocks(
     Args:
         ids: (tokens,) the text.
     """
+    blocks = options.blocks
+    if (largest := max(window for _, window in blocks)) >= len(ids):
+        name = "window" if getattr(options, "lags", None) is None else "lags"
+        raise InputError(name, "longer than the corpus", found=largest, expected=f"less than {len(ids)}")
     return [
         cooccurrence.count(
             ids,
@@ -165,7 +169,7 @@ def count_blocks(
             progress=progress,
             client=statistics.client,
         )
-        for nearest, window in options.blocks
+        for nearest, window in blocks
     ]
 
 
@@ -205,8 +209,12 @@ def factorise(matrix: csr_array, dim: int, seed: int, options: CountOptions, pro
     if (rank := np.count_nonzero(s)) < dim:
         what = f"the {options.MATRIX} matrix of this corpus has rank {rank}"
         raise InputError("dim", what, found=dim, expected=f"at most {rank}", fix=MORE_TEXT)
-    vectors = u * (s**options.eigenvalue_weight).astype(u.dtype)  # (V, N)
-    missing = are_missing(vectors)
+    with np.errstate(over="ignore", invalid="ignore"):
+        vectors = u * (s**options.eigenvalue_weight).astype(u.dtype)  # (V, N)
+        missing = are_missing(vectors)
+    if missing.all() or not np.isfinite(vectors).all():
+        what, p = "the vectors U·S^p are too small or too large for numbers", options.eigenvalue_weight
+        raise InputError("eigenvalue_weight", what, found=p, expected="a number near 0 to 1")
     mean = np.zeros_like(vectors[0])
     if options.centre:
         mean = vectors[~missing].mean(axis=0)

@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import dataclasses
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar
 
 import numpy as np
+from annotated_types import Ge
 
 from embeddings.methods import factorised_counts, svd
 from embeddings.methods.factorised_counts import CountOptions, blocks_of
-from embeddings.options import Count, NonNegative, Positive, option
+from embeddings.options import Count, NonNegative, option
 
 if TYPE_CHECKING:
     from scipy.sparse import csr_array
@@ -35,14 +36,15 @@ class Options(CountOptions):
     EMPTY: ClassVar[str] = "no two words of this corpus go together more often than by chance"
 
     window: Count = option(5, "largest distance between a word and its context")
-    shift: Positive = option(1.0, "k. log k is subtracted from the PMI")
+    shift: Annotated[float, Ge(1e-9)] = option(1.0, "k. log k is subtracted from the PMI")
     discount: NonNegative = option(
         1.0, "d. The PMI of a pair that was counted n times is multiplied by n/(n + d)", before=0.0
     )
     lags: str | None = option(
         None,
         "distances such as 1,2,30. The contexts at distance 1, those at distance 2 and those within 30 are counted "
-        "apart. The last number replaces --pmi-window (none: all contexts within --pmi-window are counted together)",
+        "apart. The last number takes the place of the window (none: all contexts within the window are counted "
+        "together)",
     )
 
     def __post_init__(self) -> None:

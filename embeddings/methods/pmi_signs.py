@@ -43,7 +43,7 @@ class Options(pmi.Options):
     )
     rotation: Literal["itq", "random"] = option(
         "itq", "what the vectors are multiplied by. itq: a rotation learned by iterative quantisation if N is at most "
-        "--pmi-signs-rank, else as random. random: random rotations"
+        "the largest length of the PMI vectors, else as random. random: random rotations"
     )  # fmt: skip
     iterations: Natural = option(50, "iterations of ITQ")
     keep: Count | None = option(

@@ -136,6 +136,8 @@ def _by_rows(matrix: csr_array, pool: ThreadPoolExecutor) -> Callable[[np.ndarra
     blocks = []
     for start, end in itertools.pairwise([0, *borders, matrix.shape[0]]):
         part, starts = slice(matrix.indptr[start], matrix.indptr[end]), matrix.indptr[start : end + 1]
-        entries = matrix.data[part], matrix.indices[part], starts - starts[0]
-        blocks.append(csr_array(entries, shape=(end - start, matrix.shape[1]), copy=False))
+        block = csr_array((end - start, matrix.shape[1]), dtype=matrix.dtype)
+        # Not given to csr_array, which copies a view that is a small part of its array.
+        block.data, block.indices, block.indptr = matrix.data[part], matrix.indices[part], starts - starts[0]
+        blocks.append(block)
     return lambda x: np.concatenate([*pool.map(lambda block: block @ x, blocks)])

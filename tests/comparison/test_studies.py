@@ -88,6 +88,8 @@ def test_a_study_trains_its_layers_and_keeps_their_runs(
     assert run(program, "collect", runs, together) == 0
     assert run(program, "collect", kept, together) == 0  # adds the other one
     assert len(together.read_text().splitlines()) == len(settings)
+    assert run(program, "collect", runs, together.parent) == 2  # a run stands in one place
+    assert "this run is kept in a file of several" in capsys.readouterr().err
     again = read_summaries(together)["walsh-start8-seed1"]
     assert again["result"] == summary["result"]
     assert sum("loss" in record for record in again["metrics"]) <= 30
