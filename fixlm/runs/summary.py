@@ -33,8 +33,8 @@ POINTS = 75
 POINTS_TOGETHER = 30
 """The same where the runs of a study share a file: nothing is drawn of them, and they are many."""
 END = 16
-"""Training records at the end that are kept as they are: the study gives training losses over the last 150 steps, and the
-last record may be of fewer than ten."""
+"""Training records at the end that are kept as they are. The study gives training losses over the last 150 steps, and
+the last record may be of fewer than ten steps."""
 DIGITS = 6
 """Significant digits of what is kept of a training record. Scores keep all their digits."""
 
