@@ -37,7 +37,7 @@ def count(
     progress: Progress | None = None,
     client: Any = None,
 ) -> csr_array:
-    """Counts how often each word stands near each other: sparse matrices of the stream and itself, shifted.
+    """Counts how often each word stands near each other.
 
     Row = the word that is described (in an output matrix: predicted), column = its context. With the context
     ``left`` the columns are the words before it, which is all that a language model sees when it predicts the
@@ -105,21 +105,14 @@ def _count_segment(
     segment: np.ndarray, starts: int, vocabulary_size: int, weight: np.ndarray, end_of_line: int | None
 ) -> csr_array:
     """Left contexts (V, V) of the pairs whose left word is among the first ``starts`` of the segment."""
-    from scipy.sparse import coo_array, csr_array
+    from scipy.sparse import csr_array
 
-    shape = (vocabulary_size, vocabulary_size)
-    total = csr_array(shape, dtype=np.float64)
-    line = None if end_of_line is None else np.cumsum(segment == end_of_line) - (segment == end_of_line)
-    for distance, value in enumerate(weight, start=1):
-        if not value:
-            continue
-        pairs = max(0, min(starts, len(segment) - distance))  # a last chunk may be shorter than the window
-        left, right = segment[:pairs], segment[distance : distance + pairs]
-        if line is not None:
-            same = line[:pairs] == line[distance : distance + pairs]
-            left, right = left[same], right[same]
-        total = total + coo_array((np.full(len(left), value), (right, left)), shape=shape).tocsr()
-    return total
+    from embeddings.methods.count_kernel import left_contexts
+
+    line = [] if end_of_line is None else np.cumsum(segment == end_of_line) - (segment == end_of_line)
+    ids, lines = np.ascontiguousarray(segment, np.int32), np.asarray(line, np.int32)
+    entries = left_contexts(ids, starts, lines, weight.astype(np.float64), vocabulary_size)
+    return csr_array(entries, shape=(vocabulary_size, vocabulary_size))
 
 
 def _row_blocks(ids: np.ndarray, vocabulary_size: int) -> np.ndarray:

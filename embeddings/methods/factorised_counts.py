@@ -6,6 +6,7 @@ The two differ in the matrix: each has `CountOptions` of its own, whose ``cells`
 from __future__ import annotations
 
 import itertools
+import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated, ClassVar, Literal, NamedTuple
@@ -16,7 +17,7 @@ from annotated_types import Gt, Le
 from embeddings.errors import InputError
 from embeddings.methods import cooccurrence
 from embeddings.methods.missing_words import fill_missing
-from embeddings.methods.svd import left_singular
+from embeddings.methods.svd import BLOCK, left_singular
 from embeddings.options import Checked, option, rising_numbers
 from embeddings.registry import Progress
 from embeddings.statistics import CorpusStatistics
@@ -111,14 +112,15 @@ def build_with_folds(
     matrix = side_by_side(counts, options)
     found = factorise(matrix, dim, seed, options, progress)
     kind = found.u.dtype
-    # W·S^(p−1) = Mᵀ·U·S^(p−2), so that the decomposition need not give W: (k·V, N)
+    # W·S^(p−1) = Mᵀ·U·S^(p−2), so that the decomposition need not give W: (k·V, N) in strips
     transposed, left = matrix.T.astype(kind), found.u * (found.s ** (options.eigenvalue_weight - 2)).astype(kind)
-    right = np.hstack([*map_in_threads(transposed.__matmul__, np.array_split(left, cores(), axis=1))])
+    # Few columns at a time: those of many contexts stay in the cache.
+    strips = [*map_in_threads(transposed.__matmul__, np.array_split(left, math.ceil(dim / BLOCK), axis=1))]
 
     def without(fold: tuple[int, int]) -> np.ndarray:
         own = count_blocks(ids[slice(*fold)], statistics, options)
         rest = side_by_side([_less(a, b, largest) for a, b in zip(counts, own, strict=True)], options).astype(kind)
-        vectors: np.ndarray = rest @ right
+        vectors = np.hstack([rest @ strip for strip in strips])
         missing = are_missing(vectors)
         vectors -= found.mean
         vectors[missing] = 0

@@ -6,6 +6,7 @@ from fractions import Fraction
 
 import numpy as np
 import pytest
+from scipy.sparse import coo_array, csr_array
 
 from embeddings import InputError
 from embeddings.methods import cooccurrence
@@ -74,3 +75,25 @@ def test_progress_ends_at_the_whole() -> None:
 def test_unusable_options_are_errors(options: dict, message: str) -> None:
     with pytest.raises(InputError, match=message):
         cooccurrence.count(np.arange(5), 5, **{"window": 2} | options)
+
+
+def sums_of_distances(ids: np.ndarray, size: int, weight: np.ndarray, line: np.ndarray) -> csr_array:
+    """One sparse matrix for each distance, added up: the kernel rounds as scipy does."""
+    total = csr_array((size, size), dtype=np.float64)
+    for distance, value in enumerate(weight, start=1):
+        left, right = ids[:-distance], ids[distance:]
+        same = line[:-distance] == line[distance:]
+        left, right = left[same], right[same]
+        total = total + coo_array((np.full(len(left), value), (right, left)), shape=(size, size)).tocsr()
+    return total
+
+
+@pytest.mark.parametrize("lines", [False, True])
+def test_counts_have_the_bits_of_sums_of_sparse_matrices(lines: bool) -> None:
+    ids = np.minimum(np.random.default_rng(1).zipf(1.2, 30_000), 500) - 1
+    line = np.cumsum(ids == END) - (ids == END) if lines else np.zeros(len(ids))
+    counts = cooccurrence.count(ids, 500, window=30, context="left", end_of_line=END if lines else None)
+    expected = sums_of_distances(ids, 500, 1 / np.arange(1, 31), line)
+    expected.sort_indices()
+    for name in ("data", "indices", "indptr"):
+        np.testing.assert_array_equal(getattr(counts, name), getattr(expected, name))
