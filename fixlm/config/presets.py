@@ -62,7 +62,7 @@ PRESETS["speedrun-87"] = {name: value for name, value in PRESETS["speedrun-100"]
     "dropout_output": 0.3,
     "weight_drop": 0.2,
     "lr": 0.008,
-    "epochs": 12,
+    "epochs": 9,
 }
 
 FOLLOWS = {
