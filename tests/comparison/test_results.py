@@ -61,6 +61,27 @@ def test_the_table_of_ratios_is_that_of_the_benchmark() -> None:
         assert f"| {name} | {' | '.join(cells)} |" in PAGES["docs/performance.md"]
 
 
+def test_the_table_of_a_processor_with_avx512_is_that_of_the_benchmark() -> None:
+    ratios = json.loads((RESULTS / "benchmark" / "quick-avx512.json").read_text())["ratios"]
+    shares = json.loads((RESULTS / "benchmark" / "profile-avx512.json").read_text())["percent"]
+    layers = ("learned", "tied", "adaptive", "pmi", "walsh", "hadamard")
+    losses = {
+        "loss and gradients, float32": (
+            "learned_fused", "", "adaptive_softmax", "dense_fixed_float32", "walsh", "hadamard"
+        ),
+        "loss and gradients, bfloat16": ("learned_bfloat16", "", "", "dense_fixed_bfloat16", "walsh_bfloat16", ""),
+    }  # fmt: skip
+    rows = {row: [ratios.get(f"{name}_loss") for name in names] for row, names in losses.items()}
+    rows["whole training step, float32"] = [ratios[f"{layer}_float32_step"] for layer in layers]
+    rows["whole training step, bfloat16"] = [ratios[f"{layer}_step"] for layer in layers]
+    cells = {row: ["–" if each is None else f"{each:.1f}" for each in found] for row, found in rows.items()}
+    cells["share of the LSTM in that step"] = [f"{shares[layer]['LSTM']:.0f} %" for layer in layers]
+    outside = [shares[layer]["AdamW"] + shares[layer]["clipping"] for layer in layers]
+    cells["share of AdamW and clipping"] = [f"{each:.0f} %" for each in outside]
+    for row, found in cells.items():
+        assert f"| {row} | {' | '.join(found)} |" in PAGES["docs/performance.md"]
+
+
 def test_the_figures_of_bfloat16_are_those_of_the_benchmark() -> None:
     steps = BENCHMARKS["steps-256"]
     for layer, time in steps["microseconds_per_token"]["step"].items():
