@@ -59,10 +59,14 @@ def count(
         (V, V) float64 in CSR format, sorted indices.
 
     Raises:
-        InputError: an option is unknown, or the window is longer than the stream.
+        InputError: an option is unknown, the window is longer than the stream, or ids are not those of V words.
     """
     from scipy.sparse import csr_array
 
+    # The kernel does not look: it would write beyond its arrays.
+    if len(ids) and (ids.dtype.kind not in "iu" or ids.min() < 0 or ids.max() >= vocabulary_size):
+        found, expected = f"{ids.min()} to {ids.max()}", f"whole numbers from 0 to {vocabulary_size - 1:,}"
+        raise InputError("ids", f"not those of {vocabulary_size:,} words", found=found, expected=expected)
     if context not in CONTEXTS:
         raise InputError("context", "unknown context", found=context, expected=" or ".join(CONTEXTS))
     if window < 1:

@@ -57,6 +57,12 @@ def test_left_context_describes_the_predicted_word() -> None:
     assert counts.tolist() == [[0, 0], [1, 0]]
 
 
+@pytest.mark.parametrize("ids", [[0, 1, 3], [0, -1, 2], [0.0, 1.0, 2.0]], ids=["too large", "negative", "floats"])
+def test_wrong_ids_are_an_error(ids: list[float]) -> None:
+    with pytest.raises(InputError, match=r"ids: not those of 3 words .*expected whole numbers from 0 to 2"):
+        cooccurrence.count(np.array(ids), 3, window=1)
+
+
 def test_progress_ends_at_the_whole() -> None:
     calls: list[tuple[float, float]] = []
     cooccurrence.count(np.arange(10), 10, progress=lambda what, done, total: calls.append((done, total)))
