@@ -18,7 +18,7 @@ REPORTED = 100.3
 """The test perplexity that users of the example report, which those races are for."""
 PLAIN_FILE = "plain-5.json"
 PLAIN_EPOCH_FILE = "plain-2.json"
-"""A whole epoch of the same program on another machine: its perplexity, the other file has the time."""
+"""A whole epoch of the same program on another machine. It gives the perplexity, and `PLAIN_FILE` the times."""
 
 
 def plot_races(directory: Path, path: Path) -> None:

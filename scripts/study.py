@@ -85,7 +85,7 @@ def collect(runs: Path, results: Path) -> None:
         alone = kept_runs.summary_path(folder / name)
         _require_same(name, summary, kept_runs.read_summary(alone) if alone.is_file() else kept.get(name))
         if name in kept and not together:
-            what, fix = "this run is kept in a file of several", str(folder / kept_runs.SUMMARIES)
+            what, fix = "this run is kept in a file of several", f"collect into {folder / kept_runs.SUMMARIES}"
             raise InputError(name, what, found=folder, fix=fix)
     folder.mkdir(parents=True, exist_ok=True)
     if together:
