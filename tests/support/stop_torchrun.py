@@ -31,7 +31,8 @@ def step_and_stop(trainer: Trainer) -> None:
 
 
 def tell() -> None:
-    print("the process group is", "gone" if groups[0]() is None else "left", flush=True)
+    line = f"the process group is {'gone' if groups[0]() is None else 'left'}\n"
+    os.write(sys.stdout.fileno(), line.encode())  # one call, so that the lines of two ranks do not mix
 
 
 if __name__ == "__main__":
