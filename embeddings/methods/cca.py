@@ -8,7 +8,7 @@ as PMI has to be where pairs are rare.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
+from typing import TYPE_CHECKING, Annotated, ClassVar
 
 import numpy as np
 from annotated_types import Gt, Le
@@ -35,7 +35,6 @@ class Options(CountOptions):
     MATRIX: ClassVar[str] = "count"
     EMPTY: ClassVar[str] = "no two words of this corpus are near each other"
 
-    context: Literal["symmetric", "left"] = option("left", "contexts on both sides of a word, or on its left only")
     eigenvalue_weight: float = option(1.0, "p of the vectors U·S^p")
     smoothing: Annotated[float, Gt(0), Le(1)] = option(1.0, "exponent of the counts of contexts")
     lags: str = option(

@@ -43,7 +43,7 @@ class CountOptions(Checked):
     MATRIX: ClassVar[str]
     EMPTY: ClassVar[str]
 
-    context: Literal["symmetric", "left"] = option("symmetric", "contexts on both sides of a word, or on its left only")
+    context: Literal["symmetric", "left"] = option("left", "contexts on both sides of a word, or on its left only")
     weights: Literal["harmonic", "linear", "flat"] = option(
         "harmonic", "what a pair at distance d counts: 1/d, a value that falls linearly, or 1"
     )
@@ -157,7 +157,7 @@ def count_blocks(
     """
     blocks = options.blocks
     if (largest := max(window for _, window in blocks)) >= len(ids):
-        name = "window" if getattr(options, "lags", None) is None else "lags"
+        name = "window" if getattr(options, "window", None) else "lags"
         raise InputError(name, "longer than the corpus", found=largest, expected=f"less than {len(ids)}")
     return [
         cooccurrence.count(

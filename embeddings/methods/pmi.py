@@ -25,6 +25,8 @@ NEEDS_CORPUS = True
 DEFAULT_FOLDS = 8
 COUNTS_PAIRS = True
 VERSION = svd.VERSION
+LAGS = "1,2,3,4,100"
+"""The best on valid where vectors have folds: docs/study.md."""
 
 
 @dataclass(frozen=True)
@@ -35,7 +37,7 @@ class Options(CountOptions):
     MATRIX: ClassVar[str] = "PMI"
     EMPTY: ClassVar[str] = "no two words of this corpus go together more often than by chance"
 
-    window: Count = option(5, "largest distance between a word and its context")
+    window: Count | None = option(None, "all contexts up to this distance are counted together (none: by lags)")
     shift: Annotated[float, Ge(1e-9)] = option(1.0, "k. log k is subtracted from the PMI")
     discount: NonNegative = option(
         1.0, "d. The PMI of a pair that was counted n times is multiplied by n/(n + d)", before=0.0
@@ -43,18 +45,18 @@ class Options(CountOptions):
     lags: str | None = option(
         None,
         "distances such as 1,2,30. The contexts at distance 1, those at distance 2 and those within 30 are counted "
-        "apart. The last number takes the place of the window (none: all contexts within the window are counted "
-        "together)",
+        f"apart. The last number takes the place of a window (none: {LAGS} if there is no window either)",
     )
 
     def __post_init__(self) -> None:
         super().__post_init__()
         if self.lags is not None:
             blocks_of(self.lags)
+            object.__setattr__(self, "window", None)  # it has no say, so that runs with any value are the same run
 
     @property
     def blocks(self) -> list[tuple[int, int]]:
-        return [(1, self.window)] if self.lags is None else blocks_of(self.lags)
+        return [(1, self.window)] if self.window else blocks_of(self.lags or LAGS)
 
     def cells(self, counts: csr_array) -> csr_array:
         return positive_pmi(counts, smoothing=self.smoothing, shift=self.shift, discount=self.discount)
@@ -65,8 +67,9 @@ build, build_with_folds = factorised_counts.build, factorised_counts.build_with_
 
 def recipe(options: Options) -> dict[str, Any]:
     """The options that the vectors depend on: of one block of columns as it was before there could be several."""
-    without = {"lags"} if options.lags is None else {"window"}
-    return {name: value for name, value in dataclasses.asdict(options).items() if name not in without}
+    values = dataclasses.asdict(options) | {"lags": options.lags or LAGS}
+    del values["lags" if options.window else "window"]
+    return values
 
 
 def positive_pmi(counts: csr_array, *, smoothing: float = 0.75, shift: float = 1.0, discount: float = 0.0) -> csr_array:

@@ -133,7 +133,7 @@ def _directions(statistics: CorpusStatistics, seed: int, options: Options, progr
     """PMI vectors scaled to 1: (V, pmi_dim)."""
     dim = min(PMI_DIM, len(statistics) // 2) if options.pmi_dim is None else options.pmi_dim
     try:
-        settings = pmi.Options(centre=False, discount=options.pmi_discount)
+        settings = pmi.Options(context="symmetric", window=5, centre=False, discount=options.pmi_discount)
         vectors = pmi.build(statistics, dim, seed, settings, progress)
     except InputError as error:
         raise (error.at(f"pmi_{error.where}") if error.where in ("dim", "discount") else error) from None

@@ -85,7 +85,13 @@ def large_corpus(settings: Settings, folder: Path, stage: Callable[[str], None])
     with progress() as show:
         # Into the cache, where training finds it; not kept here, since the memory of training is measured too.
         sha256 = embeddings.build_cached(
-            "pmi", text.statistics(), settings.dim, 1, pmi.Options(), show, directory=cache_directory() / "matrices"
+            "pmi",
+            text.statistics(),
+            settings.dim,
+            1,
+            pmi.Options(window=5, context="symmetric"),
+            show,
+            directory=cache_directory() / "matrices",
         ).sha256
     stage("co-occurrence and PMI")
     _train(["--data", str(data), "--output-embed", "pmi", "--cross-fit", "0"], settings, folder)

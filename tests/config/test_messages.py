@@ -26,7 +26,7 @@ FOUND = Path(__file__).parents[1] / "attacks"
     [
         (
             lambda: embeddings.build(
-                "pmi", CorpusStatistics(["a", "b"], np.array([9, 1]), np.zeros(9, dtype=np.int32)), 1
+                "pmi", CorpusStatistics(["a", "b"], np.array([201, 1]), np.zeros(201, dtype=np.int32)), 1
             ),
             "pmi: no two words of this corpus go together more often than by chance. Fix: take a longer",
         ),

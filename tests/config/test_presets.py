@@ -105,7 +105,7 @@ def without_name(config: TrainConfig) -> dict[str, Any]:
 @pytest.mark.parametrize(
     ("layer", "flags"),
     [
-        ("pmi", {"pmi-discount": "0", "cross-fit": "0"}),
+        ("pmi", {"pmi-discount": "0", "pmi-window": "5", "pmi-context": "symmetric", "cross-fit": "0"}),
         ("walsh", {"walsh-pmi-discount": "0", "walsh-pmi-dim": "200", "walsh-basis": "codes"}),
     ],
 )

@@ -32,7 +32,7 @@ def test_positive_pmi_is_the_formula(smoothing: float, shift: float, discount: f
 @pytest.mark.parametrize("discount", [0.0, 1.0])
 def test_vectors_are_u_s_to_the_p(weight: float, centre: bool, discount: float) -> None:
     text = zipf_text(40, 2000)
-    options = Options(window=3, eigenvalue_weight=weight, centre=centre, discount=discount)
+    options = Options(window=3, context="symmetric", eigenvalue_weight=weight, centre=centre, discount=discount)
     found = pmi.build(text, 6, 1, options, silent)
     ppmi = dense_ppmi(cooccurrence.count(text.ids, 40, window=3).toarray(), 0.75, 1.0, discount)
     u, s, _ = np.linalg.svd(ppmi)
@@ -169,7 +169,7 @@ def test_progress_tells_both_parts() -> None:
         (zipf_text(40, 1000), 4, {"eigenvalue_weight": float("inf")}, "eigenvalue_weight: out of range"),
         (zipf_text(40, 1000), 4, {"eigenvalue_weight": 1e5}, r"eigenvalue_weight: the vectors U·S\^p are too small"),
         (zipf_text(40, 1000), 4, {"eigenvalue_weight": -1e5}, r"eigenvalue_weight: the vectors U·S\^p are too small"),
-        (CorpusStatistics(["a", "b"], np.array([9, 0]), np.zeros(9, int)), 1, {}, "no two words"),
+        (CorpusStatistics(["a", "b"], np.array([9, 0]), np.zeros(9, int)), 1, {"window": 5}, "no two words"),
         (CorpusStatistics(["a", "b"], np.array([9, 0])), 1, {}, "needs the train split"),
     ],
 )
@@ -210,12 +210,23 @@ def test_one_lag_is_the_window_of_that_length() -> None:
 
 def test_without_lags_the_recipe_is_that_of_older_matrices() -> None:
     """So that their files in caches are found again."""
-    options = embeddings.build("pmi", zipf_text(40, 2000), 6).recipe["options"]
+    text = zipf_text(40, 2000)
+    options = embeddings.build("pmi", text, 6, options=Options(window=5)).recipe["options"]
     assert "lags" not in options
     assert options["window"] == 5
-    with_lags = embeddings.build("pmi", zipf_text(40, 2000), 6, options=Options(lags="1,4")).recipe["options"]
+    with_lags = embeddings.build("pmi", text, 6, options=Options(window=5, lags="1,4")).recipe["options"]
     assert with_lags["lags"] == "1,4"
     assert "window" not in with_lags
+
+
+def test_contexts_are_by_default_those_before_a_word_at_four_distances_and_within_100() -> None:
+    found = embeddings.build("pmi", zipf_text(40, 2000), 6)
+    written = Options(context="left", lags="1,2,3,4,100")
+    assert found.recipe == embeddings.build("pmi", zipf_text(40, 2000), 6, options=written).recipe
+    assert found.recipe["options"]["lags"] == "1,2,3,4,100"
+    shorter = zipf_text(40, 90)
+    with pytest.raises(InputError, match=r"lags: longer than the corpus \(found 100, expected less than 90\)"):
+        embeddings.build("pmi", shorter, 6)
 
 
 @pytest.mark.parametrize("lags", ["", "0,2", "2,1", "1,1,3", "one", "1,-2", "1.5", "1,2,"])

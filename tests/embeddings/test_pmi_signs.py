@@ -88,7 +88,7 @@ def test_a_fold_has_the_signs_of_its_own_vectors_rotated_as_those_of_the_whole(d
 
 
 def test_the_options_of_pmi_act_on_its_vectors() -> None:
-    assert (codes(16) != codes(16, context="left")).any()
+    assert (codes(16) != codes(16, context="symmetric")).any()
     recipe = embeddings.build("pmi-signs", TEXT, 16, options=Options(lags="1,3")).recipe["options"]
     assert (recipe["lags"], recipe["rotation"], recipe["keep"]) == ("1,3", "itq", None)
     assert "window" not in recipe

@@ -139,7 +139,7 @@ def test_arguments_of_the_layer_that_are_wrong_are_refused(wrong: dict[str, Any]
 
 def test_the_vectors_that_form_families_may_be_discounted() -> None:
     found = walsh._directions(text(), 1, walsh.Options(families=M, pmi_dim=8, pmi_discount=2), lambda *_: None)
-    options = pmi.Options(centre=False, discount=2)
+    options = pmi.Options(window=5, context="symmetric", centre=False, discount=2)
     expected = embeddings.build("pmi", text(), 8, options=options).vectors  # rows of norm 1
     np.testing.assert_allclose(found, expected, atol=1e-5)
 
