@@ -34,6 +34,7 @@ from fixlm.runs.versions import versions
 LINES_TO_SCORE = 100  # of valid and of test: how long they are is not what is measured
 WIKITEXT_103_WORDS = 267_734  # and <eos>
 FIGURES = "figures.json"
+WINDOW = ("--pmi-window", "5", "--pmi-context", "symmetric")  # one decomposition of the size that was measured
 Part = Callable[["Settings", Path, Callable[[str], None]], dict[str, Any]]
 """Does its work in a folder of its own, and says at the end of each stage what it was."""
 
@@ -94,7 +95,7 @@ def large_corpus(settings: Settings, folder: Path, stage: Callable[[str], None])
             directory=cache_directory() / "matrices",
         ).sha256
     stage("co-occurrence and PMI")
-    _train(["--data", str(data), "--output-embed", "pmi", "--cross-fit", "0"], settings, folder)
+    _train(["--data", str(data), "--output-embed", "pmi", *WINDOW, "--cross-fit", "0"], settings, folder)
     stage(f"{settings.steps} steps of training")
     size = (data / "train.txt").stat().st_size
     return {"tokens": len(text.splits["train"]), "V": len(text), "matrix": sha256, "bytes of text": size}

@@ -1,0 +1,270 @@
+"""Ways to make word vectors, each tried as a fixed output matrix for one epoch.
+
+  python scripts/trial_vectors.py --json trials.json --data wikitext-2 [NAME …]    all trials, or those of these names
+  python scripts/trial_vectors.py --list                                           the trials
+
+Some are options of `cca`. The others are written here and not in the library, since they did not help. Every trial
+trains 2×256 with all words but one in four clusters. The input embedding starts at the same vectors × 8, and both ends
+have eight folds unless a trial says otherwise. The file gets one row for each trial, with its flags and its perplexity
+on the valid split, by which vectors are chosen.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+import tempfile
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from types import SimpleNamespace
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar
+
+import numpy as np
+from annotated_types import Gt, Lt
+from places import require_places
+
+from embeddings import registry
+from embeddings.methods import cca, factorised_counts
+from embeddings.methods.pmi import positive_pmi
+from embeddings.options import Checked, NonNegative, option
+from embeddings.output_matrix import unit_rows
+from embeddings.registry import Progress
+from embeddings.statistics import CorpusStatistics
+
+if TYPE_CHECKING:
+    from scipy.sparse import csr_array
+
+FRAME = {
+    "hidden-size": 256,
+    "embed-size": 256,
+    "lr": 0.012,
+    "dropout": 0,
+    "precision": "bfloat16",
+    "normalize": False,
+    "input-start-scale": 8,
+    "cross-fit": 8,
+    "learned-words": 1,
+    "tail-clusters": 4,
+}
+"""The flags of every trial; `TRIALS` has what is added."""
+
+
+@dataclass(frozen=True)
+class PowerOptions(cca.Options):
+    """`cca` with another exponent than ½."""
+
+    METHOD: ClassVar[str] = "powers"
+
+    exponent: Annotated[float, Gt(0), Lt(2)] = option(0.5, "of a count")
+
+    def cells(self, counts: csr_array) -> csr_array:
+        from scipy.sparse import csr_array
+
+        rows, columns = counts.sum(axis=1), counts.sum(axis=0)
+        scale = np.repeat(rows, np.diff(counts.indptr)) * columns[counts.indices]
+        cells = (counts.data / np.sqrt(scale)) ** self.exponent
+        return csr_array((cells, counts.indices, counts.indptr), shape=counts.shape)
+
+
+@dataclass(frozen=True)
+class TanhOptions(cca.Options):
+    """2·tanh(PMI/2) of all cells (arXiv 2502.09863); 2 is added, so that cells without a count are 0."""
+
+    METHOD: ClassVar[str] = "tanh"
+
+    def cells(self, counts: csr_array) -> csr_array:
+        from scipy.sparse import csr_array
+
+        rows, columns = counts.sum(axis=1), counts.sum(axis=0)
+        ratio = counts.data * counts.sum() / (np.repeat(rows, np.diff(counts.indptr)) * columns[counts.indices])
+        return csr_array((4 * ratio / (ratio + 1), counts.indices, counts.indptr), shape=counts.shape)
+
+
+@dataclass(frozen=True)
+class BothSidesOptions(cca.Options):
+    """`cca` with the contexts behind a word as blocks of their own."""
+
+    METHOD: ClassVar[str] = "sides"
+
+    def cells(self, counts: csr_array) -> csr_array:
+        from scipy.sparse import csr_array, hstack
+
+        return csr_array(
+            hstack(
+                [cca.root_correlation(each, smoothing=self.smoothing) for each in (counts, csr_array(counts.T))],
+                format="csr",
+            )
+        )
+
+
+@dataclass(frozen=True)
+class MixedOptions(cca.Options):
+    """The cells of `cca` and of `pmi` side by side, each block divided by its Frobenius norm."""
+
+    METHOD: ClassVar[str] = "mixed"
+
+    def cells(self, counts: csr_array) -> csr_array:
+        from scipy.sparse import csr_array, hstack
+
+        both = [cca.root_correlation(counts), positive_pmi(counts, discount=1)]
+        return csr_array(hstack([each / np.sqrt((each.data**2).sum()) for each in both], format="csr"))
+
+
+DECAYS = (0.0, 0.5, 0.8, 0.95, 0.99)
+CHUNK = 1 << 16
+
+
+@dataclass(frozen=True)
+class MeanOptions(Checked):
+    """Class means of the contexts of a word, in the space of linear discriminant analysis."""
+
+    METHOD: ClassVar[str] = "means"
+
+    base_dim: int = option(128, "length of the vectors that a context is made of")
+    shrink: NonNegative = option(5.0, "k of n/(n + k), by which the mean of a word with n occurrences is multiplied")
+
+
+def contexts(ids: np.ndarray, base: np.ndarray) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    """Words, and the moving averages of the vectors before them: (n,) and (n, 5·D), a chunk of the text at a time."""
+    from scipy.signal import lfilter
+
+    state = [np.zeros((1, base.shape[1]), np.float32) for _ in DECAYS]
+    for start in range(0, len(ids) - 1, CHUNK):
+        words = ids[start : start + CHUNK + 1]
+        parts = []
+        for number, decay in enumerate(DECAYS):
+            taps = (np.array([1 - decay], np.float32), np.array([1, -decay], np.float32))
+            averages, state[number] = lfilter(*taps, base[words[:-1]], axis=0, zi=state[number])
+            parts.append(averages)
+        yield words[1:], np.hstack(parts)
+
+
+def class_means(
+    statistics: CorpusStatistics, dim: int, seed: int, options: MeanOptions, bounds: np.ndarray, progress: Progress
+) -> tuple[np.ndarray, Iterator[np.ndarray]]:
+    """Rows Lᵀ (μ_w − μ), shrunk, with L the leading axes of linear discriminant analysis; those of folds alike."""
+    from scipy.linalg import eigh
+    from scipy.sparse import csr_array
+
+    ids = statistics.text(options.METHOD)
+    base = unit_rows(cca.build(statistics, options.base_dim, seed, cca.Options(), progress)).astype(np.float32)
+    size, width, folds = len(statistics), base.shape[1] * len(DECAYS), len(bounds) - 1
+    sums, counts = np.zeros((folds, size, width), np.float32), np.zeros((folds, size))
+    moments, position = np.zeros((width, width)), 1
+    for words, averages in contexts(ids, base):
+        moments += averages.T @ averages
+        fold_of = np.searchsorted(bounds, np.arange(position, position + len(words)), "right") - 1
+        for fold in np.unique(fold_of):
+            own = fold_of == fold
+            entries = (np.ones(own.sum(), np.float32), (words[own], np.flatnonzero(own)))
+            sums[fold] += csr_array(entries, (size, len(words))) @ averages
+            counts[fold] += np.bincount(words[own], minlength=size)
+        position += len(words)
+        progress("class means", position, len(ids))
+    n, total = counts.sum(axis=0), sums.sum(axis=0)
+    mean = total.sum(axis=0) / n.sum()
+
+    def means(total: np.ndarray, n: np.ndarray) -> np.ndarray:
+        return (total - n[:, None] * mean) / np.maximum(n + options.shrink, 1)[:, None]
+
+    whole = means(total, n)
+    within = moments / n.sum() - np.outer(mean, mean)
+    between = (whole * n[:, None]).T @ whole / n.sum()
+    within += 1e-4 * np.trace(within) / width * np.eye(width)
+    _, axes = eigh(between, within, subset_by_index=[width - dim, width - 1])
+    axes = axes[:, ::-1].astype(np.float32)
+    return whole @ axes, (means(total - sums[fold], n - counts[fold]) @ axes for fold in range(folds))
+
+
+def whole_means(
+    statistics: CorpusStatistics, dim: int, seed: int, options: MeanOptions, progress: Progress
+) -> np.ndarray:
+    """`class_means` of the whole text."""
+    bounds = np.array([0, len(statistics.text(options.METHOD))])
+    return class_means(statistics, dim, seed, options, bounds, progress)[0]
+
+
+def _method(kind: Any, build: Any = factorised_counts.build, folds: Any = factorised_counts.build_with_folds) -> Any:
+    return SimpleNamespace(
+        SUMMARY=kind.__doc__, NEEDS_CORPUS=True, Options=kind, DEFAULT_FOLDS=8, build=build, build_with_folds=folds
+    )
+
+
+METHODS = {
+    "powers": _method(PowerOptions),
+    "tanh": _method(TanhOptions),
+    "sides": _method(BothSidesOptions),
+    "mixed": _method(MixedOptions),
+    "means": _method(MeanOptions, whole_means, class_means),
+}
+
+TRIALS: dict[str, tuple[str, dict[str, Any]]] = {
+    "cca": ("cca", {}),
+    "exponent 0.35 in place of 0.5": ("powers", {"powers-exponent": 0.35}),
+    "exponent 0.65": ("powers", {"powers-exponent": 0.65}),
+    "2·tanh(PMI/2) of all cells": ("tanh", {"tanh-eigenvalue-weight": 0.5}),
+    "contexts behind a word as further blocks": ("sides", {}),
+    "cells of cca and of pmi side by side": ("mixed", {}),
+    "class means of contexts": ("means", {}),
+    "counts of contexts to the power of 0.75": ("cca", {"cca-smoothing": 0.75}),
+    "contexts on both sides, in the same blocks": ("cca", {"cca-context": "symmetric"}),
+    "contexts at 1, 2 and within 30": ("cca", {"cca-lags": "1,2,30"}),
+    "p = 0.5": ("cca", {"cca-eigenvalue-weight": 0.5}),
+    "p = 0.75": ("cca", {"cca-eigenvalue-weight": 0.75}),
+    "contexts within 300": ("cca", {"cca-lags": "1,2,3,4,300"}),
+    "contexts at 5 and 6 too": ("cca", {"cca-lags": "1,2,3,4,5,6,100"}),
+    "no contexts at 3 and 4": ("cca", {"cca-lags": "1,2,100"}),
+    "p = 1.25": ("cca", {"cca-eigenvalue-weight": 1.25}),
+    "flat weights of distances": ("cca", {"cca-weights": "flat"}),
+    "16 folds": ("cca", {"cross-fit": 16}),
+    "4 folds": ("cca", {"cross-fit": 4}),
+    "rows of 512 numbers, behind the map": ("cca", {"output-dim": 512}),
+}
+"""What is tried: the method, and flags beside `FRAME`."""
+
+
+def train(name: str, more: list[str]) -> dict[str, Any]:
+    """Trains a trial and gives its row."""
+    from fixlm.cli import main
+
+    method, own = TRIALS[name]
+    values = FRAME | {"output-embed": method, "input-start": method} | own
+    flags = [f"--no-{key}" if value is False else f"--{key}={value}" for key, value in values.items()]
+    with tempfile.TemporaryDirectory() as folder:
+        run = Path(folder, "run")
+        if main(["train", *flags, "--run", str(run), *more]):
+            sys.exit(f"{name}: the run failed")
+        result = json.loads((run / "result.json").read_text())
+    kept = ("corpus", "seconds", "versions", "threads")
+    return {"name": name, "flags": flags, "valid": result["valid"]} | {key: result[key] for key in kept}
+
+
+def main() -> None:
+    """Reads the command line; other flags go to ``python -m fixlm.train``."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("names", nargs="*", metavar="NAME", help="trials, all by default")
+    parser.add_argument("--json", help="the file of rows; rows of other trials in it are kept")
+    parser.add_argument("--list", action="store_true", help="print the names of the trials")
+    arguments, more = parser.parse_known_args()
+    if arguments.list:
+        print("\n".join(TRIALS))
+        return
+    if unknown := [name for name in arguments.names if name not in TRIALS]:
+        parser.error(f"no such trial: {', '.join(unknown)}. --list has their names.")
+    require_places(json=arguments.json)
+    for name, method in METHODS.items():
+        registry.register(name, method)
+    file = Path(arguments.json) if arguments.json else None
+    rows = {row["name"]: row for row in (json.loads(file.read_text()) if file and file.is_file() else [])}
+    for name in arguments.names or TRIALS:
+        rows[name] = train(name, more)
+        print(f"{name}: {rows[name]['valid']['perplexity']:.2f}")
+        if file:
+            ordered = [rows[each] for each in TRIALS if each in rows]
+            file.write_text(json.dumps(ordered, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()
