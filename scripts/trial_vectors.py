@@ -7,6 +7,9 @@ Some are options of `cca`. The others are written here and not in the library, s
 trains 2×256 with all words but one in four clusters. The input embedding starts at the same vectors × 8, and both ends
 have eight folds unless a trial says otherwise. The file gets one row for each trial, with its flags and its perplexity
 on the valid split, by which vectors are chosen.
+
+The trials with GloVe vectors need the file glove-100.txt here, in word2vec's text format: docs/study_runs.md says where
+they come from. Without it they are passed over.
 """
 
 from __future__ import annotations
@@ -19,14 +22,14 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from types import SimpleNamespace
-from typing import TYPE_CHECKING, Annotated, Any, ClassVar
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
 import numpy as np
 from annotated_types import Gt, Lt
 from places import require_places
 
 from embeddings import registry
-from embeddings.methods import cca, factorised_counts
+from embeddings.methods import cca, factorised_counts, pretrained
 from embeddings.methods.pmi import positive_pmi
 from embeddings.options import Checked, NonNegative, option
 from embeddings.output_matrix import unit_rows
@@ -83,20 +86,24 @@ class TanhOptions(cca.Options):
 
 
 @dataclass(frozen=True)
-class BothSidesOptions(cca.Options):
-    """`cca` with the contexts behind a word as blocks of their own."""
+class SidesOptions(cca.Options):
+    """`cca` with ``--cca-context sides``, under another name, so that one end alone can have it."""
 
     METHOD: ClassVar[str] = "sides"
 
-    def cells(self, counts: csr_array) -> csr_array:
-        from scipy.sparse import csr_array, hstack
+    context: Literal["sides", "left", "symmetric"] = option("sides", "as in cca")
 
-        return csr_array(
-            hstack(
-                [cca.root_correlation(each, smoothing=self.smoothing) for each in (counts, csr_array(counts.T))],
-                format="csr",
-            )
-        )
+
+@dataclass(frozen=True)
+class AfterOptions(cca.Options):
+    """`cca` with the contexts behind a word alone."""
+
+    METHOD: ClassVar[str] = "after"
+
+    def cells(self, counts: csr_array) -> csr_array:
+        from scipy.sparse import csr_array
+
+        return cca.root_correlation(csr_array(counts.T), smoothing=self.smoothing)
 
 
 @dataclass(frozen=True)
@@ -186,6 +193,40 @@ def whole_means(
     return class_means(statistics, dim, seed, options, bounds, progress)[0]
 
 
+@dataclass(frozen=True)
+class BesideOptions(cca.Options):
+    """`cca` of N − N' numbers, and beside it vectors of other text, of N' numbers."""
+
+    METHOD: ClassVar[str] = "beside"
+
+    file: str = option("", "the vectors of other text")
+
+    def vectors(self, statistics: CorpusStatistics, seed: int, progress: Progress) -> np.ndarray:
+        """(V, N') those of the file, centred, of mean norm 1. A word that the file lacks has nearly zeros."""
+        settings = pretrained.Options(file=self.file, lowercase_fallback=True)
+        found = pretrained.build(statistics, None, seed, settings, progress)
+        found -= found.mean(axis=0)
+        return found / np.linalg.norm(found, axis=1).mean()
+
+
+def beside(statistics: CorpusStatistics, dim: int, seed: int, options: BesideOptions, progress: Progress) -> np.ndarray:
+    """(V, N) the two kinds of rows side by side."""
+    others = options.vectors(statistics, seed, progress)
+    own = cca.build(statistics, dim - others.shape[1], seed, options, progress)
+    return np.hstack([unit_rows(own), others])
+
+
+def beside_with_folds(
+    statistics: CorpusStatistics, dim: int, seed: int, options: BesideOptions, bounds: np.ndarray, progress: Progress
+) -> tuple[np.ndarray, Iterator[np.ndarray]]:
+    """The rows of `beside`, and those of folds. A word that is not known outside a fold has a row of zeros there."""
+    others = options.vectors(statistics, seed, progress)
+    own, parts = cca.build_with_folds(statistics, dim - others.shape[1], seed, options, bounds, progress)
+    return np.hstack([unit_rows(own), others]), (
+        np.hstack([part, others * part.any(axis=1, keepdims=True)]) for part in map(unit_rows, parts)
+    )
+
+
 def _method(kind: Any, build: Any = factorised_counts.build, folds: Any = factorised_counts.build_with_folds) -> Any:
     return SimpleNamespace(
         SUMMARY=kind.__doc__, NEEDS_CORPUS=True, Options=kind, DEFAULT_FOLDS=8, build=build, build_with_folds=folds
@@ -195,10 +236,15 @@ def _method(kind: Any, build: Any = factorised_counts.build, folds: Any = factor
 METHODS = {
     "powers": _method(PowerOptions),
     "tanh": _method(TanhOptions),
-    "sides": _method(BothSidesOptions),
+    "sides": _method(SidesOptions),
+    "after": _method(AfterOptions),
     "mixed": _method(MixedOptions),
     "means": _method(MeanOptions, whole_means, class_means),
+    "beside": _method(BesideOptions, beside, beside_with_folds),
 }
+
+GLOVE = "glove-100.txt"
+FALLBACK = {"pretrained-lowercase-fallback": True}
 
 TRIALS: dict[str, tuple[str, dict[str, Any]]] = {
     "cca": ("cca", {}),
@@ -206,6 +252,20 @@ TRIALS: dict[str, tuple[str, dict[str, Any]]] = {
     "exponent 0.65": ("powers", {"powers-exponent": 0.65}),
     "2·tanh(PMI/2) of all cells": ("tanh", {"tanh-eigenvalue-weight": 0.5}),
     "contexts behind a word as further blocks": ("sides", {}),
+    "those at the input, cca at the output": ("cca", {"input-start": "sides"}),
+    "those at the output, cca at the input": ("sides", {"input-start": "cca"}),
+    "contexts behind a word alone at the input, cca at the output": ("cca", {"input-start": "after"}),
+    "the same at 1, 2 and within 30": ("sides", {"sides-lags": "1,2,30"}),
+    "the same at 1, 2, 3, 4 and within 30": ("sides", {"sides-lags": "1,2,3,4,30"}),
+    "the same at 1, 2, 3 and within 30": ("sides", {"sides-lags": "1,2,3,30"}),
+    "the same at 1, 2 and within 10": ("sides", {"sides-lags": "1,2,10"}),
+    "the same at 1 and within 30": ("sides", {"sides-lags": "1,30"}),
+    "the same at 1, 2 and within 100": ("sides", {"sides-lags": "1,2,100"}),
+    "pmi, contexts behind a word as further blocks, at 1, 2 and within 30": (
+        "pmi",
+        {"pmi-context": "sides", "pmi-lags": "1,2,30"},
+    ),
+    "pmi": ("pmi", {}),
     "cells of cca and of pmi side by side": ("mixed", {}),
     "class means of contexts": ("means", {}),
     "counts of contexts to the power of 0.75": ("cca", {"cca-smoothing": 0.75}),
@@ -221,6 +281,9 @@ TRIALS: dict[str, tuple[str, dict[str, Any]]] = {
     "16 folds": ("cca", {"cross-fit": 16}),
     "4 folds": ("cca", {"cross-fit": 4}),
     "rows of 512 numbers, behind the map": ("cca", {"output-dim": 512}),
+    "rows of 100 numbers, behind the map": ("cca", {"output-dim": 100}),
+    "GloVe vectors of 100 numbers, input from cca": (GLOVE, {"input-start": "cca"} | FALLBACK),
+    "cca of 156 numbers beside GloVe vectors of 100": ("beside", {"beside-file": GLOVE}),
 }
 """What is tried: the method, and flags beside `FRAME`."""
 
@@ -231,7 +294,10 @@ def train(name: str, more: list[str]) -> dict[str, Any]:
 
     method, own = TRIALS[name]
     values = FRAME | {"output-embed": method, "input-start": method} | own
-    flags = [f"--no-{key}" if value is False else f"--{key}={value}" for key, value in values.items()]
+    flags = [
+        f"--{key}" if value is True else f"--no-{key}" if value is False else f"--{key}={value}"
+        for key, value in values.items()
+    ]
     with tempfile.TemporaryDirectory() as folder:
         run = Path(folder, "run")
         if main(["train", *flags, "--run", str(run), *more]):
@@ -259,6 +325,9 @@ def main() -> None:
     file = Path(arguments.json) if arguments.json else None
     rows = {row["name"]: row for row in (json.loads(file.read_text()) if file and file.is_file() else [])}
     for name in arguments.names or TRIALS:
+        if "GloVe" in name and not Path(GLOVE).is_file():
+            print(f"{name}: passed over, there is no {GLOVE} here")
+            continue
         rows[name] = train(name, more)
         print(f"{name}: {rows[name]['valid']['perplexity']:.2f}")
         if file:

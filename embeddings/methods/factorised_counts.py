@@ -43,7 +43,9 @@ class CountOptions(Checked):
     MATRIX: ClassVar[str]
     EMPTY: ClassVar[str]
 
-    context: Literal["symmetric", "left"] = option("left", "contexts on both sides of a word, or on its left only")
+    context: Literal["sides", "left", "symmetric"] = option(
+        "left", "contexts on the left of a word only, on both sides counted together (symmetric), or apart (sides)"
+    )
     weights: Literal["harmonic", "linear", "flat"] = option(
         "harmonic", "what a pair at distance d counts: 1/d, a value that falls linearly, or 1"
     )
@@ -165,7 +167,7 @@ def count_blocks(
             len(statistics),
             window=window,
             nearest=nearest,
-            context=options.context,
+            context="symmetric" if options.context == "symmetric" else "left",
             weights=options.weights,
             end_of_line=None if options.cross_lines else statistics.end_of_line,
             progress=progress,
@@ -176,9 +178,12 @@ def count_blocks(
 
 
 def side_by_side(counts: Sequence[csr_array], options: CountOptions) -> csr_array:
-    """The matrix of each of k counts (V, V), as one (V, k·V)."""
+    """The matrix of each of k counts (V, V), as one (V, k·V), or (V, 2k·V) where the two sides count apart."""
     from scipy.sparse import csr_array, hstack
 
+    if options.context == "sides":
+        # The words behind a word are its contexts where it is theirs.
+        counts = [side for each in counts for side in (each, csr_array(each.T))]
     blocks = [options.cells(each) for each in counts]
     return blocks[0] if len(blocks) == 1 else csr_array(hstack(blocks, format="csr"))
 

@@ -19,13 +19,16 @@ def test_cells_are_the_formula(smoothing: float) -> None:
     np.testing.assert_allclose(found, dense_root_correlation(counts.toarray(), smoothing), atol=1e-12)
 
 
-def test_vectors_are_those_of_all_blocks_side_by_side() -> None:
+@pytest.mark.parametrize("context", ["left", "sides"])
+def test_vectors_are_those_of_all_blocks_side_by_side(context: str) -> None:
+    """With ``sides`` a word is the context of those before it too, in blocks of their own."""
     text = zipf_text(40, 2000)
-    found = cca.build(text, 6, 1, cca.Options(lags="1,3"), silent)
+    found = cca.build(text, 6, 1, cca.Options(lags="1,3", context=context), silent)
     blocks = [
         cooccurrence.count(text.ids, 40, window=window, nearest=nearest, context="left").toarray()
         for nearest, window in [(1, 1), (1, 3)]
     ]
+    blocks += [each.T for each in blocks] if context == "sides" else []
     u, s, _ = np.linalg.svd(np.hstack([dense_root_correlation(each, 1.0) for each in blocks]))
     u = u[:, :6] * np.sign(u[np.abs(u[:, :6]).argmax(axis=0), range(6)])
     expected = u * s[:6]

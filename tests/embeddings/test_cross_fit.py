@@ -39,9 +39,10 @@ def cca_cells(counts: np.ndarray) -> np.ndarray:
     [
         (pmi, Options(lags="1,4", context="left", discount=0.0), pmi_cells(0.0)),
         (pmi, Options(lags="1,4", context="left", discount=1.0), pmi_cells(1.0)),
-        (cca, cca.Options(lags="1,4"), cca_cells),
+        (cca, cca.Options(lags="1,4", context="left"), cca_cells),
+        (cca, cca.Options(lags="1,4", context="sides"), cca_cells),
     ],
-    ids=["pmi", "pmi with discount", "cca"],
+    ids=["pmi", "pmi with discount", "cca", "cca, both sides apart"],
 )
 def test_a_fold_has_the_matrix_of_the_other_counts_in_the_axes_of_the_whole(
     method: Any, options: CountOptions, cells: Callable[[np.ndarray], np.ndarray]
@@ -54,7 +55,8 @@ def test_a_fold_has_the_matrix_of_the_other_counts_in_the_axes_of_the_whole(
         return np.hstack([cells(each) for each in counts])
 
     def blocks(ids: np.ndarray) -> list[np.ndarray]:
-        return [left_counts(ids, 40, 1, 1), left_counts(ids, 40, 1, 4)]
+        left = [left_counts(ids, 40, 1, 1), left_counts(ids, 40, 1, 4)]
+        return [*left, *(each.T for each in left)] if options.context == "sides" else left
 
     u, s, vt = np.linalg.svd(matrix(*blocks(text.ids)), full_matrices=False)
     vt = vt[:6] * np.sign(u[np.abs(u[:, :6]).argmax(axis=0), range(6)])[:, None]
