@@ -22,7 +22,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from types import SimpleNamespace
-from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar
 
 import numpy as np
 from annotated_types import Gt, Lt
@@ -86,12 +86,10 @@ class TanhOptions(cca.Options):
 
 
 @dataclass(frozen=True)
-class SidesOptions(cca.Options):
-    """`cca` with ``--cca-context sides``, under another name, so that one end alone can have it."""
+class OtherOptions(cca.Options):
+    """`cca` under another name, so that the two ends can have other contexts."""
 
-    METHOD: ClassVar[str] = "sides"
-
-    context: Literal["sides", "left", "symmetric"] = option("sides", "as in cca")
+    METHOD: ClassVar[str] = "other"
 
 
 @dataclass(frozen=True)
@@ -236,7 +234,7 @@ def _method(kind: Any, build: Any = factorised_counts.build, folds: Any = factor
 METHODS = {
     "powers": _method(PowerOptions),
     "tanh": _method(TanhOptions),
-    "sides": _method(SidesOptions),
+    "other": _method(OtherOptions),
     "after": _method(AfterOptions),
     "mixed": _method(MixedOptions),
     "means": _method(MeanOptions, whole_means, class_means),
@@ -246,40 +244,35 @@ METHODS = {
 GLOVE = "glove-100.txt"
 FALLBACK = {"pretrained-lowercase-fallback": True}
 
+LEFT = {"context": "left", "lags": "1,2,3,4,100"}
+"""What the contexts of a method are unless a trial says otherwise."""
+
 TRIALS: dict[str, tuple[str, dict[str, Any]]] = {
-    "cca": ("cca", {}),
+    "cca, contexts before a word": ("cca", {}),
     "exponent 0.35 in place of 0.5": ("powers", {"powers-exponent": 0.35}),
-    "exponent 0.65": ("powers", {"powers-exponent": 0.65}),
+    "exponent 0.65 in place of 0.5": ("powers", {"powers-exponent": 0.65}),
     "2·tanh(PMI/2) of all cells": ("tanh", {"tanh-eigenvalue-weight": 0.5}),
-    "contexts behind a word as further blocks": ("sides", {}),
-    "those at the input, cca at the output": ("cca", {"input-start": "sides"}),
-    "those at the output, cca at the input": ("sides", {"input-start": "cca"}),
-    "contexts behind a word alone at the input, cca at the output": ("cca", {"input-start": "after"}),
-    "the same at 1, 2 and within 30": ("sides", {"sides-lags": "1,2,30"}),
-    "the same at 1, 2, 3, 4 and within 30": ("sides", {"sides-lags": "1,2,3,4,30"}),
-    "the same at 1, 2, 3 and within 30": ("sides", {"sides-lags": "1,2,3,30"}),
-    "the same at 1, 2 and within 10": ("sides", {"sides-lags": "1,2,10"}),
-    "the same at 1 and within 30": ("sides", {"sides-lags": "1,30"}),
-    "the same at 1, 2 and within 100": ("sides", {"sides-lags": "1,2,100"}),
-    "pmi, contexts behind a word as further blocks, at 1, 2 and within 30": (
-        "pmi",
-        {"pmi-context": "sides", "pmi-lags": "1,2,30"},
-    ),
     "pmi": ("pmi", {}),
     "cells of cca and of pmi side by side": ("mixed", {}),
     "class means of contexts": ("means", {}),
-    "counts of contexts to the power of 0.75": ("cca", {"cca-smoothing": 0.75}),
-    "contexts on both sides, in the same blocks": ("cca", {"cca-context": "symmetric"}),
-    "contexts at 1, 2 and within 30": ("cca", {"cca-lags": "1,2,30"}),
-    "p = 0.5": ("cca", {"cca-eigenvalue-weight": 0.5}),
-    "p = 0.75": ("cca", {"cca-eigenvalue-weight": 0.75}),
-    "contexts within 300": ("cca", {"cca-lags": "1,2,3,4,300"}),
+    "contexts behind a word too, counted apart": ("cca", {"cca-context": "sides"}),
+    "the same, at the input alone": ("cca", {"input-start": "other", "other-context": "sides"}),
+    "the same, at the output alone": ("cca", {"cca-context": "sides", "input-start": "other"}),
+    "contexts behind a word alone at the input": ("cca", {"input-start": "after"}),
+    "contexts behind a word too, at 1, 2, 3 and within 30": ("cca", {"cca-context": "sides", "cca-lags": "1,2,3,30"}),
+    "contexts behind a word too, at 1, 2 and within 30": ("cca", {"cca-context": "sides", "cca-lags": "1,2,30"}),
+    "contexts behind a word too, at 1, 2 and within 100": ("cca", {"cca-context": "sides", "cca-lags": "1,2,100"}),
+    "contexts behind a word too, at 1, 2 and within 10": ("cca", {"cca-context": "sides", "cca-lags": "1,2,10"}),
+    "contexts behind a word too, at 1 and within 30": ("cca", {"cca-context": "sides", "cca-lags": "1,30"}),
+    "pmi, contexts behind a word too, at 1, 2 and within 30": ("pmi", {"pmi-context": "sides", "pmi-lags": "1,2,30"}),
+    "contexts on both sides, counted together": ("cca", {"cca-context": "symmetric"}),
+    "contexts within 300 in place of 100": ("cca", {"cca-lags": "1,2,3,4,300"}),
     "contexts at 5 and 6 too": ("cca", {"cca-lags": "1,2,3,4,5,6,100"}),
-    "no contexts at 3 and 4": ("cca", {"cca-lags": "1,2,100"}),
-    "p = 1.25": ("cca", {"cca-eigenvalue-weight": 1.25}),
-    "flat weights of distances": ("cca", {"cca-weights": "flat"}),
+    "counts of contexts to the power of 0.75": ("cca", {"cca-smoothing": 0.75}),
+    "p = 0.5 in place of 1": ("cca", {"cca-eigenvalue-weight": 0.5}),
+    "p = 0.75 in place of 1": ("cca", {"cca-eigenvalue-weight": 0.75}),
+    "p = 1.25 in place of 1": ("cca", {"cca-eigenvalue-weight": 1.25}),
     "16 folds": ("cca", {"cross-fit": 16}),
-    "4 folds": ("cca", {"cross-fit": 4}),
     "rows of 512 numbers, behind the map": ("cca", {"output-dim": 512}),
     "rows of 100 numbers, behind the map": ("cca", {"output-dim": 100}),
     "GloVe vectors of 100 numbers, input from cca": (GLOVE, {"input-start": "cca"} | FALLBACK),
@@ -293,7 +286,10 @@ def train(name: str, more: list[str]) -> dict[str, Any]:
     from fixlm.cli import main
 
     method, own = TRIALS[name]
-    values = FRAME | {"output-embed": method, "input-start": method} | own
+    ends = {"output-embed": method, "input-start": method} | {key: own[key] for key in ("input-start",) if key in own}
+    counted = {each for each in ends.values() if each not in (GLOVE, "means")}
+    contexts = {f"{each}-{key}": value for each in sorted(counted) for key, value in LEFT.items()}
+    values = FRAME | ends | contexts | own
     flags = [
         f"--{key}" if value is True else f"--no-{key}" if value is False else f"--{key}={value}"
         for key, value in values.items()

@@ -14,7 +14,7 @@ import numpy as np
 from annotated_types import Gt, Le
 
 from embeddings.methods import factorised_counts, svd
-from embeddings.methods.factorised_counts import CountOptions, blocks_of
+from embeddings.methods.factorised_counts import LAGS, CountOptions, blocks_of
 from embeddings.options import option
 
 if TYPE_CHECKING:
@@ -38,7 +38,7 @@ class Options(CountOptions):
     eigenvalue_weight: float = option(1.0, "p of the vectors U·S^p")
     smoothing: Annotated[float, Gt(0), Le(1)] = option(1.0, "exponent of the counts of contexts")
     lags: str = option(
-        "1,2,3,4,100",
+        LAGS,
         "distances. The contexts at each but the last are counted apart, and beside them all contexts within the last",
     )
 

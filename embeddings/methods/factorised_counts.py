@@ -26,6 +26,8 @@ from embeddings.threads import cores, map_in_threads
 if TYPE_CHECKING:
     from scipy.sparse import csr_array
 
+LAGS = "1,2,30"
+"""The best distances on valid, where vectors have folds and contexts are on both sides: docs/study.md."""
 MORE_TEXT = "take a longer or more varied text, or a smaller dimension"
 
 
@@ -44,7 +46,7 @@ class CountOptions(Checked):
     EMPTY: ClassVar[str]
 
     context: Literal["sides", "left", "symmetric"] = option(
-        "left", "contexts on the left of a word only, on both sides counted together (symmetric), or apart (sides)"
+        "sides", "contexts on the left of a word only, on both sides counted together (symmetric), or apart (sides)"
     )
     weights: Literal["harmonic", "linear", "flat"] = option(
         "harmonic", "what a pair at distance d counts: 1/d, a value that falls linearly, or 1"

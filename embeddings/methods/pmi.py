@@ -14,7 +14,7 @@ import numpy as np
 from annotated_types import Ge
 
 from embeddings.methods import factorised_counts, svd
-from embeddings.methods.factorised_counts import CountOptions, blocks_of
+from embeddings.methods.factorised_counts import LAGS, CountOptions, blocks_of
 from embeddings.options import Count, NonNegative, option
 
 if TYPE_CHECKING:
@@ -25,8 +25,6 @@ NEEDS_CORPUS = True
 DEFAULT_FOLDS = 8
 COUNTS_PAIRS = True
 VERSION = svd.VERSION
-LAGS = "1,2,3,4,100"
-"""The best on valid where vectors have folds: docs/study.md."""
 
 
 @dataclass(frozen=True)

@@ -219,13 +219,13 @@ def test_without_lags_the_recipe_is_that_of_older_matrices() -> None:
     assert "window" not in with_lags
 
 
-def test_contexts_are_by_default_those_before_a_word_at_four_distances_and_within_100() -> None:
+def test_by_default_the_contexts_of_each_side_are_counted_at_two_distances_and_within_30() -> None:
     found = embeddings.build("pmi", zipf_text(40, 2000), 6)
-    written = Options(context="left", lags="1,2,3,4,100")
+    written = Options(context="sides", lags="1,2,30")
     assert found.recipe == embeddings.build("pmi", zipf_text(40, 2000), 6, options=written).recipe
-    assert found.recipe["options"]["lags"] == "1,2,3,4,100"
-    shorter = zipf_text(40, 90)
-    with pytest.raises(InputError, match=r"lags: longer than the corpus \(found 100, expected less than 90\)"):
+    assert found.recipe["options"]["lags"] == "1,2,30"
+    shorter = zipf_text(40, 30)
+    with pytest.raises(InputError, match=r"lags: longer than the corpus \(found 30, expected less than 30\)"):
         embeddings.build("pmi", shorter, 6)
 
 
