@@ -54,6 +54,10 @@ FRAME = {
 """The flags of every trial; `TRIALS` has what is added."""
 
 
+LEFT = {"context": "left", "lags": "1,2,3,4,100"}
+"""What the contexts of a method are unless a trial says otherwise."""
+
+
 @dataclass(frozen=True)
 class PowerOptions(cca.Options):
     """`cca` with another exponent than ½."""
@@ -154,7 +158,9 @@ def class_means(
     from scipy.sparse import csr_array
 
     ids = statistics.text(options.METHOD)
-    base = unit_rows(cca.build(statistics, options.base_dim, seed, cca.Options(), progress)).astype(np.float32)
+    base = unit_rows(
+        cca.build(statistics, options.base_dim, seed, cca.Options(context="left", lags=LEFT["lags"]), progress)
+    ).astype(np.float32)
     size, width, folds = len(statistics), base.shape[1] * len(DECAYS), len(bounds) - 1
     sums, counts = np.zeros((folds, size, width), np.float32), np.zeros((folds, size))
     moments, position = np.zeros((width, width)), 1
@@ -244,9 +250,6 @@ METHODS = {
 GLOVE = "glove-100.txt"
 FALLBACK = {"pretrained-lowercase-fallback": True}
 
-LEFT = {"context": "left", "lags": "1,2,3,4,100"}
-"""What the contexts of a method are unless a trial says otherwise."""
-
 TRIALS: dict[str, tuple[str, dict[str, Any]]] = {
     "cca, contexts before a word": ("cca", {}),
     "exponent 0.35 in place of 0.5": ("powers", {"powers-exponent": 0.35}),
@@ -277,30 +280,39 @@ TRIALS: dict[str, tuple[str, dict[str, Any]]] = {
     "rows of 100 numbers, behind the map": ("cca", {"output-dim": 100}),
     "GloVe vectors of 100 numbers, input from cca": (GLOVE, {"input-start": "cca"} | FALLBACK),
     "cca of 156 numbers beside GloVe vectors of 100": ("beside", {"beside-file": GLOVE}),
+    "the same, contexts behind a word too, at 1, 2 and within 30": (
+        "beside",
+        {"beside-file": GLOVE, "beside-context": "sides", "beside-lags": "1,2,30"},
+    ),
 }
 """What is tried: the method, and flags beside `FRAME`."""
+
+
+def flags(name: str) -> list[str]:
+    """The flags of a trial."""
+    method, own = TRIALS[name]
+    ends = {"output-embed": method, "input-start": own.get("input-start", method)}
+    counted = sorted({*ends.values()} - {GLOVE, "means"})
+    contexts = {f"{each}-{key}": value for each in counted for key, value in LEFT.items()}
+    values = FRAME | ends | contexts | own
+    switches = {True: "--{}", False: "--no-{}"}
+    return [
+        (switches[value] if isinstance(value, bool) else "--{}={}").format(key, value) for key, value in values.items()
+    ]
 
 
 def train(name: str, more: list[str]) -> dict[str, Any]:
     """Trains a trial and gives its row."""
     from fixlm.cli import main
 
-    method, own = TRIALS[name]
-    ends = {"output-embed": method, "input-start": method} | {key: own[key] for key in ("input-start",) if key in own}
-    counted = {each for each in ends.values() if each not in (GLOVE, "means")}
-    contexts = {f"{each}-{key}": value for each in sorted(counted) for key, value in LEFT.items()}
-    values = FRAME | ends | contexts | own
-    flags = [
-        f"--{key}" if value is True else f"--no-{key}" if value is False else f"--{key}={value}"
-        for key, value in values.items()
-    ]
+    own = flags(name)
     with tempfile.TemporaryDirectory() as folder:
         run = Path(folder, "run")
-        if main(["train", *flags, "--run", str(run), *more]):
+        if main(["train", *own, "--run", str(run), *more]):
             sys.exit(f"{name}: the run failed")
         result = json.loads((run / "result.json").read_text())
     kept = ("corpus", "seconds", "versions", "threads")
-    return {"name": name, "flags": flags, "valid": result["valid"]} | {key: result[key] for key in kept}
+    return {"name": name, "flags": own, "valid": result["valid"]} | {key: result[key] for key in kept}
 
 
 def main() -> None:
@@ -328,7 +340,8 @@ def main() -> None:
         print(f"{name}: {rows[name]['valid']['perplexity']:.2f}")
         if file:
             ordered = [rows[each] for each in TRIALS if each in rows]
-            file.write_text(json.dumps(ordered, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+            lines = ",\n".join(json.dumps(row, ensure_ascii=False) for row in ordered)
+            file.write_text(f"[\n{lines}\n]\n", encoding="utf-8")
 
 
 if __name__ == "__main__":
