@@ -3,10 +3,10 @@
   python scripts/trial_vectors.py --json trials.json --data wikitext-2 [NAME …]    all trials, or those of these names
   python scripts/trial_vectors.py --list                                           the trials
 
-Some are options of `cca`. The others are written here and not in the library, since they did not help. Every trial
-trains 2×256 with all words but one in four clusters. The input embedding starts at the same vectors × 8, and both ends
-have eight folds unless a trial says otherwise. The file gets one row for each trial, with its flags and its perplexity
-on the valid split, by which vectors are chosen.
+Some are options of `cca`. The others are written here and not in the library: they did not help, or they need another
+text. Every trial trains 2×256 with all words but one in four clusters. The input embedding starts at the same vectors
+× 8, and both ends have eight folds unless a trial says otherwise. The file gets one row for each trial, with its
+flags and its perplexity on the valid split, by which vectors are chosen.
 
 The trials with GloVe vectors need the file glove-100.txt here, in word2vec's text format: docs/study_runs.md says where
 they come from. Without it they are passed over.

@@ -46,7 +46,7 @@ class CountOptions(Checked):
     EMPTY: ClassVar[str]
 
     context: Literal["sides", "left", "symmetric"] = option(
-        "sides", "contexts on the left of a word only, on both sides counted together (symmetric), or apart (sides)"
+        "sides", "left: the contexts before a word. symmetric: those on both sides, counted together. sides: apart"
     )
     weights: Literal["harmonic", "linear", "flat"] = option(
         "harmonic", "what a pair at distance d counts: 1/d, a value that falls linearly, or 1"
